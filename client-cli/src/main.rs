@@ -1,0 +1,2 @@
+//! client-cli
+fn main() {}

@@ -1,0 +1,2 @@
+//! directoryd
+fn main() {}

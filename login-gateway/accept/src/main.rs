@@ -1,0 +1,2 @@
+//! login-gateway-accept
+fn main() {}

@@ -1,0 +1,2 @@
+//! login-gateway-monitor
+fn main() {}

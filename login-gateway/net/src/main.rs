@@ -1,0 +1,2 @@
+//! login-gateway-net
+fn main() {}

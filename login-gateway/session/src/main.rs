@@ -1,0 +1,2 @@
+//! login-gateway-session
+fn main() {}

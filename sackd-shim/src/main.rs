@@ -1,0 +1,2 @@
+//! sackd-shim
+fn main() {}
