@@ -1,0 +1,45 @@
+//! Logging: structured events on stderr, as text or as JSON lines. Which events exist belongs to
+//! each daemon; audit events carry the target `audit`.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt;
+
+/// The two shapes of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// `time level target: event=... field=value`
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options that every daemon takes; flatten them into its own.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// Shape of the log lines on stderr.
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    pub log_format: LogFormat,
+    /// Least severe level that is logged: error, warn, info, debug or trace.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", global = true)]
+    pub log_level: LevelFilter,
+}
+
+/// Starts logging to stderr; call once, before the first event.
+pub fn init(args: &LogArgs) {
+    let builder = fmt()
+        .with_max_level(args.log_level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    match args.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
