@@ -1,1 +1,16 @@
-//! directory-client
+//! What the directory daemon tells a program that asks it directly: types, codec, blocking client.
+//!
+//! Names and numbers are asked through libc (`getpwnam` and its relatives), not here; here is what
+//! libc cannot express: ssh keys, account state, how old an answer is. Nothing but `std`.
+#![forbid(unsafe_code)]
+
+mod account;
+mod client;
+pub mod codec;
+mod error;
+mod status;
+
+pub use account::{Account, AccountState, Lookup};
+pub use client::Client;
+pub use error::ClientError;
+pub use status::Status;

@@ -1,0 +1,33 @@
+//! How the directory daemon is: for readiness, `status` and tests.
+//!
+//! Numbers only; the metrics format belongs to whoever publishes them.
+
+use std::time::Duration;
+
+/// The daemon's own view of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// True once a whole replica is held (from the server or from disk): only then is a missing
+    /// name "not found".
+    pub complete: bool,
+    /// Time since the directory server last confirmed the whole replica; absent if it never did.
+    pub age: Option<Duration>,
+    /// Count of map generations published since start.
+    pub generation: u64,
+    /// Directory users served.
+    pub users: u64,
+    /// Directory groups served.
+    pub groups: u64,
+    /// Users from `/etc/passwd` served.
+    pub local_users: u64,
+    /// Groups from `/etc/group` served.
+    pub local_groups: u64,
+    /// Directory entries refused (duplicate, forbidden or invalid).
+    pub refused: u64,
+    /// URI of the connected directory server; empty while there is none.
+    pub server: String,
+    /// Why there is no connection, or why the last refresh failed; empty if all is well.
+    pub problem: String,
+}
