@@ -1,0 +1,38 @@
+#!/bin/bash
+# Makes the base images that a Containerfile names, for a machine that can pull none: mmdebstrap from the
+# host's own Debian mirror, imported under the public name. An image that is there, pulled or made, is kept.
+. "$(dirname "$0")/environment.sh"
+
+# The mirror and the transport settings (proxies, certificates, retries) are those of the host's apt.
+mirror() {
+    local codename
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(CODENAME) $(CREATED_BY)' |
+        awk -v codename="$codename" '$2 == "Debian" && $3 == codename && $4 == "Packages" { print $1; exit }'
+}
+transport() { apt-config dump | grep -E '^Acquire::(http|https|ftp|Retries|ForceIPv[46])[^ ]* "..*";$' || true; }
+
+bootstrap() {
+    local suite=$1 archive=$2 mirror options=() line
+    mirror=$(mirror)
+    [ -n "$mirror" ] || die "no Debian mirror is known to apt" "run 'apt-get update' with a Debian source in /etc/apt"
+    while IFS= read -r line; do
+        [ -z "$line" ] || options+=("--aptopt=$line")
+    done < <(transport)
+    # A mirror's snapshot may be older than the lifetime its Release file states (forky says a week).
+    logged "base-$suite" "base image $suite by mmdebstrap" \
+        mmdebstrap --format=tar --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' "${options[@]}" \
+        "$suite" "$archive.part" "$mirror"
+    mv "$archive.part" "$archive"
+}
+
+for suite in "${@:-trixie}"; do
+    name=docker.io/library/debian:$suite-slim
+    if podman image exists "$name"; then
+        say "base image $suite: there"
+        continue
+    fi
+    archive=$LAB/$suite.tar
+    [ -e "$archive" ] || bootstrap "$suite" "$archive"
+    logged "import-$suite" "base image $suite as $name" podman import "$archive" "$name"
+done

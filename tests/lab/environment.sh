@@ -1,0 +1,98 @@
+# Sourced by every script of the lab: where its state stands, how it speaks, and a podman that reads
+# our own configuration. Nothing here starts, builds or removes anything.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+LAB=${LAB:-$REPO/.lab}
+LAB_SCRIPTS=$REPO/tests/lab
+export LAB REPO
+
+# Every container, pod, network and volume of the lab carries this prefix; only those are ever removed.
+PREFIX=slurm-login
+NETWORK=$PREFIX
+HOME_VOLUME=$PREFIX-home
+SUFFIX=dc=example,dc=org
+IMAGES=localhost/$PREFIX
+
+SSH_PORT=${LAB_SSH_PORT:-2222}
+HEALTH_PORT=${LAB_HEALTH_PORT:-18080}
+LDAP_PORT=${LAB_LDAP_PORT:-3890}
+
+# 24.11 is trixie's Slurm and 26.05 forky's; the directory and image names follow the version.
+SLURM_VERSION=${SLURM_VERSION:-24.11}
+case $SLURM_VERSION in
+24.11) SUITE=trixie ;;
+26.05) SUITE=forky ;;
+*) echo "lab: SLURM_VERSION is '$SLURM_VERSION': 24.11 or 26.05 are known" >&2 && exit 64 ;;
+esac
+
+mkdir -p "$LAB/log" "$LAB/bin" "$LAB/secrets" "$LAB/tmp"
+chmod 0700 "$LAB/secrets"
+export PATH="$LAB/bin:$PATH"
+
+# podman of Debian 12 needs runc on a hybrid cgroup host, and limits that a caller without
+# CAP_SYS_RESOURCE may give. It reads this file alone, so the host's configuration is untouched.
+export CONTAINERS_CONF="$LAB/containers.conf"
+mkdir -p "$LAB/networks"
+cat >"$CONTAINERS_CONF.$$" <<CONF
+[containers]
+default_ulimits = ["nofile=4096:4096","nproc=4096:4096"]
+[network]
+network_backend = "netavark"
+network_config_dir = "$LAB/networks"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+CONF
+mv "$CONTAINERS_CONF.$$" "$CONTAINERS_CONF"
+
+# One clock for a whole run, also across the scripts that it calls.
+export LAB_STARTED=${LAB_STARTED:-$(date +%s)}
+
+say() { printf '[%4ds] %s\n' "$(($(date +%s) - LAB_STARTED))" "$*" >&2; }
+
+die() {
+    printf 'lab: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 70
+}
+
+# logged NAME WHAT COMMAND...: runs a long command with its output in .lab/log/NAME.log, shows its last
+# line every ten seconds, and the end of the log when it fails.
+logged() {
+    local name=$1 what=$2 log=$LAB/log/$1.log job shown=0
+    shift 2
+    say "$what"
+    "$@" >"$log" 2>&1 &
+    job=$!
+    while kill -0 "$job" 2>/dev/null; do
+        sleep 0.2
+        shown=$((shown + 1))
+        [ $((shown % 50)) -ne 0 ] || say "  ... $(tail -n 1 "$log" | tr -d '\r' | cut -c 1-100)"
+    done
+    wait "$job" && return 0
+    tail -n 40 "$log" >&2
+    die "'$what' failed" "the whole log is $log"
+}
+
+# within SECONDS WHAT COMMAND...: waits until the command succeeds.
+within() {
+    local limit=$1 what=$2 began=$SECONDS
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $((SECONDS - began)) -lt "$limit" ] || return 1
+        sleep 0.2
+    done
+    say "$what (after $((SECONDS - began)) s)"
+}
+
+# digest FILE...: one word that changes when any of the files does.
+digest() { cat "$@" | sha256sum | cut -c 1-16; }
+
+# Says whether an image was built from exactly these inputs.
+image_is() { [ "$(podman image inspect --format '{{index .Config.Labels "inputs"}}' "$1" 2>/dev/null)" = "$2" ]; }
+
+running() { [ "$(podman inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
