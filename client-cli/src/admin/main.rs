@@ -1,0 +1,2 @@
+//! login-admin
+fn main() {}

@@ -1,2 +1,0 @@
-//! client-cli
-fn main() {}
