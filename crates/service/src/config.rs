@@ -203,7 +203,7 @@ pub mod duration {
         let millis = value.as_millis() as u64;
         let (name, unit) = UNITS
             .into_iter()
-            .find(|(_, unit)| millis % unit == 0 && millis > 0)
+            .find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit))
             .unwrap_or(("s", 1000));
         format!("{}{name}", millis / unit)
     }

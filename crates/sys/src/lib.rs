@@ -1,1 +1,16 @@
-//! sys
+//! Kernel calls that the daemons share, each behind a safe function: spawning with another
+//! identity, passing descriptors, peer credentials, ptys, seccomp. No policy lives here.
+//!
+//! This is the only room with `unsafe` towards the kernel; each block is one call.
+
+pub mod fds;
+pub mod identity;
+pub mod inherit;
+pub mod listen;
+pub mod memfd;
+pub mod peer;
+pub mod process;
+pub mod pty;
+pub mod seccomp;
+pub mod signals;
+pub mod spawn;

@@ -1,0 +1,134 @@
+//! Messages with descriptors over local sockets: `SCM_RIGHTS`, `unix(7)`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+
+/// Most descriptors in one message: a command's three.
+pub const MAX_FDS: usize = 3;
+
+/// A connected pair of `SOCK_SEQPACKET` sockets, close-on-exec: one message is one record.
+///
+/// # Errors
+/// Those of `socketpair(2)`.
+pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?)
+}
+
+/// Sends one message with its descriptors, without raising `SIGPIPE`.
+///
+/// # Errors
+/// Those of `sendmsg(2)`; `WriteZero` if the message did not go out whole.
+pub fn send_with_fds(socket: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    let sent = loop {
+        match sendmsg::<()>(
+            socket.as_fd().as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
+}
+
+/// Receives one message into `buffer`; the descriptors that came with it are close-on-exec.
+/// A length of 0 is the end of the connection.
+///
+/// # Errors
+/// Those of `recvmsg(2)`; `InvalidData` if the message or its descriptors did not fit: what was
+/// received is closed, nothing of it is used.
+pub fn recv_with_fds(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = match recvmsg::<()>(
+            socket.as_fd().as_raw_fd(),
+            &mut parts,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            other => other?,
+        };
+        let mut fds = Vec::new();
+        for part in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = part {
+                for fd in raw {
+                    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+                    fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        }
+        // Padding of the control buffer may let one more through than was asked for.
+        let cut = message
+            .flags
+            .intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC);
+        if cut || fds.len() > MAX_FDS {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "message too long",
+            ));
+        }
+        return Ok((message.bytes, fds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_descriptor_arrives_with_its_message() {
+        let (a, b) = seqpacket_pair().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"content").unwrap();
+        send_with_fds(&a, b"take", &[file.as_fd()]).unwrap();
+        let mut buffer = [0; 16];
+        let (n, mut fds) = recv_with_fds(&b, &mut buffer).unwrap();
+        assert_eq!((&buffer[..n], fds.len()), (&b"take"[..], 1));
+        let mut got = std::fs::File::from(fds.remove(0));
+        got.rewind().unwrap();
+        let mut text = String::new();
+        got.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "content");
+        drop(a);
+        assert_eq!(recv_with_fds(&b, &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn too_long_is_refused_and_the_next_message_is_whole() {
+        let (a, b) = seqpacket_pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        send_with_fds(&a, &[1; 100], &[]).unwrap();
+        send_with_fds(&a, b"x", &[file.as_fd(); MAX_FDS + 1]).unwrap();
+        send_with_fds(&a, b"next", &[]).unwrap();
+        let mut buffer = [0; 16];
+        for _ in 0..2 {
+            let error = recv_with_fds(&b, &mut buffer).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+        assert_eq!(recv_with_fds(&b, &mut buffer).unwrap().0, 4);
+    }
+}

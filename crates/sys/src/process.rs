@@ -1,0 +1,107 @@
+//! Settings of the calling process: what it may be asked for, and what it may do from now on.
+
+use std::io;
+use std::path::Path;
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+
+/// No core dump, no `ptrace` by the same user, `/proc/self` owned by root.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn no_dump() -> io::Result<()> {
+    prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    Ok(())
+}
+
+/// `execve` never grants more rights from here on, and an unprivileged process may install a
+/// seccomp filter.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn no_new_privs() -> io::Result<()> {
+    Ok(prctl::set_no_new_privs()?)
+}
+
+/// Keeps all memory, present and future, out of swap.
+///
+/// # Errors
+/// `OutOfMemory` where `RLIMIT_MEMLOCK` is too small; callers log it and go on.
+pub fn lock_memory() -> io::Result<()> {
+    use nix::sys::mman::{MlockAllFlags, mlockall};
+    Ok(mlockall(
+        MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE,
+    )?)
+}
+
+/// Sends `signal` to this process when its parent ends. Set it after the last change of identity:
+/// the kernel clears it there.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn parent_death_signal(signal: Signal) -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(signal)?)
+}
+
+/// Makes `folder` the root of the process and its working folder.
+///
+/// # Errors
+/// Those of `chroot(2)`: it needs `CAP_SYS_CHROOT`.
+pub fn enter_root(folder: &Path) -> io::Result<()> {
+    nix::unistd::chroot(folder)?;
+    Ok(nix::unistd::chdir("/")?)
+}
+
+/// Names the process in `ps`: writes over the argument vector that the kernel shows, as far as it
+/// reaches.
+///
+/// The text is cut at the length of the original arguments, which callers pad when they spawn.
+///
+/// # Errors
+/// If `/proc/self/stat` or `prctl(PR_SET_MM)` is refused; the title is a convenience, go on.
+pub fn set_title(title: &str) -> io::Result<()> {
+    // PR_SET_NAME is what `ps -o comm` and `top` show; 15 bytes and a NUL.
+    let name = std::ffi::CString::new(title.split(' ').next_back().unwrap_or(title))?;
+    prctl::set_name(&name)?;
+    title_area::write(title)
+}
+
+mod title_area {
+    use std::io;
+
+    /// Where the kernel says the arguments lie, from fields 48 and 49 of `/proc/self/stat`.
+    fn bounds() -> io::Result<(usize, usize)> {
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        // The second field may hold spaces and brackets; what follows the last bracket does not.
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let field = |n: usize| {
+            rest.split_ascii_whitespace()
+                .nth(n - 3)
+                .and_then(|f| f.parse().ok())
+        };
+        field(48)
+            .zip(field(49))
+            .ok_or_else(|| io::Error::other("no argument area"))
+    }
+
+    pub(super) fn write(title: &str) -> io::Result<()> {
+        let (start, end) = bounds()?;
+        let room = end.saturating_sub(start);
+        if room < 2 {
+            return Err(io::Error::other("no argument area"));
+        }
+        let text = &title.as_bytes()[..title.len().min(room - 1)];
+        let area = start as *mut u8;
+        // SAFETY: the kernel has named [start, end) as this process's own argument strings, which
+        // are writable memory on its stack; `text` is shorter than that. std copied the arguments
+        // out before main, so no reference into the area exists.
+        unsafe {
+            std::ptr::write_bytes(area, 0, room);
+            std::ptr::copy_nonoverlapping(text.as_ptr(), area, text.len());
+        }
+        Ok(())
+    }
+}

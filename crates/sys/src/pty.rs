@@ -1,0 +1,117 @@
+//! Pseudo-terminals: `pty(7)`.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+
+/// Size of a terminal window, RFC 4254 section 6.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WindowSize {
+    /// Columns, in characters.
+    pub columns: u16,
+    /// Rows, in characters.
+    pub rows: u16,
+    /// Width, in pixels; 0 if unknown.
+    pub width: u16,
+    /// Height, in pixels; 0 if unknown.
+    pub height: u16,
+}
+
+impl From<WindowSize> for Winsize {
+    fn from(size: WindowSize) -> Self {
+        Self {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: size.width,
+            ws_ypixel: size.height,
+        }
+    }
+}
+
+/// Opens a pty of this size; both ends are close-on-exec.
+///
+/// # Errors
+/// Those of `openpty(3)`.
+pub fn open(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let OpenptyResult { master, slave } = openpty(&Winsize::from(size), None)?;
+    for end in [&master, &slave] {
+        nix::fcntl::fcntl(
+            end,
+            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
+        )?;
+    }
+    Ok((master, slave))
+}
+
+/// Changes the window size; the foreground process group gets `SIGWINCH`.
+///
+/// # Errors
+/// Those of `ioctl(TIOCSWINSZ)`.
+pub fn resize(master: &impl AsFd, size: WindowSize) -> io::Result<()> {
+    let size = Winsize::from(size);
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads one `winsize`.
+    let done = unsafe {
+        libc::ioctl(
+            master.as_fd().as_raw_fd(),
+            libc::TIOCSWINSZ,
+            &raw const size,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Edits the terminal's settings in place.
+///
+/// # Errors
+/// Those of `tcgetattr(3)` and `tcsetattr(3)`.
+pub fn edit_settings(terminal: &impl AsFd, edit: impl FnOnce(&mut Termios)) -> io::Result<()> {
+    let mut settings = tcgetattr(terminal)?;
+    edit(&mut settings);
+    Ok(tcsetattr(terminal, SetArg::TCSANOW, &settings)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_size_it_was_given_and_a_new_one() {
+        let first = WindowSize {
+            columns: 132,
+            rows: 43,
+            width: 0,
+            height: 0,
+        };
+        let (master, slave) = open(first).unwrap();
+        let size = || {
+            let mut size = Winsize {
+                ws_row: 0,
+                ws_col: 0,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            // SAFETY: the kernel writes one `winsize`.
+            assert_eq!(0, unsafe {
+                libc::ioctl(slave.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size)
+            });
+            (size.ws_col, size.ws_row)
+        };
+        assert_eq!(size(), (132, 43));
+        resize(
+            &master,
+            WindowSize {
+                columns: 80,
+                rows: 24,
+                ..first
+            },
+        )
+        .unwrap();
+        assert_eq!(size(), (80, 24));
+    }
+}
