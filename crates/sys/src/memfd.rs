@@ -25,7 +25,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// Makes a memory file with this content and seals its size.
+    /// Makes a memory file with this content and seals its size and, but for this mapping, its bytes.
     ///
     /// # Errors
     /// Those of `memfd_create(2)`, `write(2)`, `mmap(2)`.
@@ -54,11 +54,18 @@ impl Shared {
         if map == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
+        let shared = Self {
             file,
             map: map.cast(),
             len: content.len(),
-        })
+        };
+        // A reader could open its descriptor once more for writing through /proc: a memory file's
+        // mode lets everybody. From here on only the mapping above can change a byte.
+        fcntl(
+            &shared.file,
+            FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_SEAL),
+        )?;
+        Ok(shared)
     }
 
     /// A descriptor of the same memory that can be read and mapped, not written.
@@ -129,6 +136,9 @@ mod tests {
         assert_eq!(bytes, [0, 0, 0, 0, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert!(reader.write_at(b"x", 0).is_err());
         assert!(reader.set_len(1).is_err());
+        let again = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let again = File::options().write(true).open(again).unwrap();
+        assert!(again.write_at(b"x", 0).is_err());
         for (outside, unaligned) in [(64, 2), (62, 6)] {
             assert!(shared.store_i32(outside, 1).is_none());
             assert!(shared.store_u64(unaligned, 1).is_none());

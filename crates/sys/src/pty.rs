@@ -3,39 +3,16 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::pty::{OpenptyResult, Winsize, openpty};
+pub use nix::pty::Winsize;
+use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
-
-/// Size of a terminal window, RFC 4254 section 6.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WindowSize {
-    /// Columns, in characters.
-    pub columns: u16,
-    /// Rows, in characters.
-    pub rows: u16,
-    /// Width, in pixels; 0 if unknown.
-    pub width: u16,
-    /// Height, in pixels; 0 if unknown.
-    pub height: u16,
-}
-
-impl From<WindowSize> for Winsize {
-    fn from(size: WindowSize) -> Self {
-        Self {
-            ws_row: size.rows,
-            ws_col: size.columns,
-            ws_xpixel: size.width,
-            ws_ypixel: size.height,
-        }
-    }
-}
 
 /// Opens a pty of this size; both ends are close-on-exec.
 ///
 /// # Errors
 /// Those of `openpty(3)`.
-pub fn open(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
-    let OpenptyResult { master, slave } = openpty(&Winsize::from(size), None)?;
+pub fn open(size: Winsize) -> io::Result<(OwnedFd, OwnedFd)> {
+    let OpenptyResult { master, slave } = openpty(&size, None)?;
     for end in [&master, &slave] {
         nix::fcntl::fcntl(
             end,
@@ -49,8 +26,7 @@ pub fn open(size: WindowSize) -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// Those of `ioctl(TIOCSWINSZ)`.
-pub fn resize(master: &impl AsFd, size: WindowSize) -> io::Result<()> {
-    let size = Winsize::from(size);
+pub fn resize(master: &impl AsFd, size: Winsize) -> io::Result<()> {
     // SAFETY: the descriptor is open for the borrow, and the kernel reads one `winsize`.
     let done = unsafe {
         libc::ioctl(

@@ -1,0 +1,41 @@
+//! Listener and accept. A socket travels beside [`FromAccept::Connection`]; the listener sends only
+//! numbers.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// From accept to the listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromAccept {
+    /// The sandbox is in place, connections are accepted.
+    Ready,
+    /// A connection; its socket is the message's one descriptor.
+    Connection(Endpoints),
+}
+
+/// Where a connection came from and where it went, from the PROXY header or the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// The client.
+    pub source: SocketAddr,
+    /// The address that the client connected to.
+    pub destination: SocketAddr,
+}
+
+/// From the listener to accept, after every change: what the health endpoint tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether new logins are welcome.
+    pub ready: bool,
+    /// Connections that have not yet authenticated.
+    pub startups: u32,
+    /// Authenticated connections.
+    pub logins: u32,
+    /// Connections taken since the listener started.
+    pub connections_total: u64,
+    /// Logins since the listener started.
+    pub logins_total: u64,
+    /// Connections closed because `max-startups` was reached.
+    pub refused_total: u64,
+}
