@@ -1,0 +1,205 @@
+//! Laying out a map: head, hash table, records and chain entries, in the order libc expects.
+//!
+//! A map is never changed after it is built, but for the two life signs in its head.
+
+use crate::{
+    END, ENTRY, RECORD_HEAD, hash,
+    header::{self, SIZE},
+    protocol::Query,
+    table_size,
+};
+
+/// Collects records and their keys, and lays them out.
+#[derive(Debug, Default)]
+pub struct MapBuilder {
+    data: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    query: Query,
+    first: bool,
+    key: u32,
+    length: u32,
+    hash: u32,
+    packet: u32,
+}
+
+/// Why a map could not be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Offsets are 31 bits wide.
+    #[error("the map would be larger than 2 GiB")]
+    TooLarge,
+}
+
+impl MapBuilder {
+    /// An empty map.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record under each of `keys` (without their NUL). The first to come under a key is
+    /// the one that is found.
+    ///
+    /// # Errors
+    /// [`BuildError::TooLarge`].
+    pub fn add(&mut self, record: &[u8], keys: &[(Query, &[u8])]) -> Result<(), BuildError> {
+        let packet = offset(self.data.len())?;
+        let size = RECORD_HEAD + record.len();
+        self.number(size)?; // allocated size
+        self.number(record.len())?; // size of the answer
+        self.data.extend_from_slice(&u64::MAX.to_ne_bytes()); // expiry: libc does not look
+        self.data.extend_from_slice(&[0, 0, 1, 0]); // found, no reloads, usable, unused
+        self.number(0)?; // time to live
+        self.data.extend_from_slice(record);
+        for (index, (query, key)) in keys.iter().enumerate() {
+            let at = offset(self.data.len())?;
+            self.data.extend_from_slice(key);
+            self.data.push(0);
+            let key = &self.data[at as usize..];
+            self.entries.push(Entry {
+                query: *query,
+                first: index == 0,
+                key: at,
+                length: offset(key.len())?,
+                hash: hash(key),
+                packet,
+            });
+        }
+        self.align();
+        Ok(())
+    }
+
+    /// The finished map. `timestamp` is the head's first life sign, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`BuildError::TooLarge`].
+    pub fn finish(mut self, timestamp: u64) -> Result<Vec<u8>, BuildError> {
+        let buckets = prime_from((self.entries.len() * 4 / 3).max(211));
+        let mut table = vec![END; buckets];
+        let entries = std::mem::take(&mut self.entries);
+        let count = offset(entries.len())?;
+        // Backwards, so that the first to come stands first in its chain.
+        for entry in entries.iter().rev() {
+            let at = offset(self.data.len())?;
+            let bucket = &mut table[entry.hash as usize % buckets];
+            self.data
+                .extend_from_slice(&[entry.query.number(), entry.first.into(), 0, 0]);
+            self.data.extend_from_slice(&entry.length.to_ne_bytes());
+            self.data.extend_from_slice(&entry.key.to_ne_bytes());
+            self.data.extend_from_slice(&0u32.to_ne_bytes()); // owner
+            self.data.extend_from_slice(&bucket.to_ne_bytes());
+            self.data.extend_from_slice(&entry.packet.to_ne_bytes());
+            self.data.extend_from_slice(&[0; 8]); // only nscd's own pointer
+            *bucket = at;
+        }
+        let data_size = offset(self.data.len())?;
+        let mut map = vec![0; SIZE];
+        let mut field = |at: usize, value: u32| {
+            map[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        };
+        field(0, header::VERSION as u32);
+        field(4, SIZE as u32);
+        field(header::MODULE, offset(buckets)?);
+        field(header::DATA_SIZE, data_size);
+        field(header::FIRST_FREE, data_size);
+        field(header::ENTRIES, count);
+        field(header::MAX_ENTRIES, count);
+        field(header::MAX_SEARCHED, 0);
+        map[header::TIMESTAMP..header::TIMESTAMP + 8].copy_from_slice(&timestamp.to_ne_bytes());
+        map.reserve(table_size(buckets) + self.data.len());
+        for offset in table {
+            map.extend_from_slice(&offset.to_ne_bytes());
+        }
+        map.resize(SIZE + table_size(buckets), 0xff);
+        map.extend_from_slice(&self.data);
+        Ok(map)
+    }
+
+    fn number(&mut self, value: usize) -> Result<(), BuildError> {
+        self.data.extend_from_slice(&offset(value)?.to_ne_bytes());
+        Ok(())
+    }
+
+    /// libc refuses entries and records that are not aligned to 8 bytes.
+    fn align(&mut self) {
+        self.data.resize(self.data.len().next_multiple_of(8), 0);
+    }
+}
+
+const _: () = assert!(ENTRY == 32 && SIZE.is_multiple_of(8));
+
+fn offset(value: usize) -> Result<u32, BuildError> {
+    i32::try_from(value)
+        .map(i32::cast_unsigned)
+        .map_err(|_| BuildError::TooLarge)
+}
+
+/// The smallest prime not below `from`: the hash is weak in its low bits.
+fn prime_from(from: usize) -> usize {
+    let is_prime = |n: usize| {
+        !n.is_multiple_of(2)
+            && (3..)
+                .step_by(2)
+                .take_while(|d| d * d <= n)
+                .all(|d| !n.is_multiple_of(d))
+    };
+    (from.max(3)..).find(|n| is_prime(*n)).unwrap_or(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn primes() {
+        assert_eq!(
+            [3, 4, 211, 212, 10000].map(prime_from),
+            [3, 5, 211, 223, 10007]
+        );
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_map_of_one_record_has_these_bytes() {
+        let mut builder = MapBuilder::new();
+        builder
+            .add(
+                b"record!!",
+                &[(Query::UserByName, b"a"), (Query::UserById, b"7")],
+            )
+            .unwrap();
+        let map = builder.finish(0x0102).unwrap();
+        // Head: version, its size, cycle 0, not certainly running, timestamp, 4 spare words,
+        // 211 buckets, 104 bytes of data, all in use, 2 entries; then counters.
+        let head = b"\x02\0\0\0\x78\0\0\0\0\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0";
+        assert_eq!(&map[..24], head);
+        assert_eq!(
+            &map[40..60],
+            b"\xd3\0\0\0\x68\0\0\0\x68\0\0\0\x02\0\0\0\x02\0\0\0"
+        );
+        assert!(map[60..120].iter().all(|byte| *byte == 0));
+        // 211 offsets of 4 bytes, rounded up to 16.
+        let data = &map[120 + 848..];
+        assert_eq!(
+            &data[..24],
+            b"\x20\0\0\0\x08\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\0\0\x01\0\0\0\0\0"
+        );
+        assert_eq!(&data[24..40], b"record!!a\x007\0\0\0\0\0");
+        // The last key comes first: user by id, not the first key, 2 bytes at 34, record at 0.
+        assert_eq!(
+            &data[40..64],
+            b"\x01\0\0\0\x02\0\0\0\x22\0\0\0\0\0\0\0\xff\xff\xff\xff\0\0\0\0"
+        );
+        assert_eq!(
+            &data[72..96],
+            b"\0\x01\0\0\x02\0\0\0\x20\0\0\0\0\0\0\0\xff\xff\xff\xff\0\0\0\0"
+        );
+        // sdbm over "a\0": 97 * 65599 mod 211.
+        let bucket = 120 + (97 * 65599 % 211) * 4;
+        assert_eq!(&map[bucket..bucket + 4], 72u32.to_le_bytes());
+        assert_eq!(data.len(), 104);
+    }
+}
