@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -90,6 +92,48 @@ pub fn recv_with_fds(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize
             ));
         }
         return Ok((message.bytes, fds));
+    }
+}
+
+/// Takes over a descriptor that this program was started with, once; it becomes close-on-exec.
+///
+/// # Errors
+/// `NotFound` if no such descriptor is open, or it was taken before.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    let bit = u32::try_from(number)
+        .ok()
+        .and_then(|n| 1u64.checked_shl(n))
+        .unwrap_or(0);
+    if number < 3 || bit == 0 || TAKEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // SAFETY: only sets a flag; fails if the descriptor is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // SAFETY: it is open, programs take it before they open anything of their own, and the mask
+    // above gives each number away once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Reads a file that several processes share from its start, without moving its offset.
+///
+/// # Errors
+/// Those of `pread(2)`; `InvalidData` above `limit` bytes.
+pub fn read_shared(file: &impl AsFd, limit: usize) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::from(file.as_fd().try_clone_to_owned()?);
+    let mut bytes = vec![
+        0;
+        usize::try_from(file.metadata()?.len())
+            .unwrap_or(usize::MAX)
+            .min(limit + 1)
+    ];
+    file.read_exact_at(&mut bytes, 0)?;
+    if bytes.len() > limit {
+        Err(io::ErrorKind::InvalidData.into())
+    } else {
+        Ok(bytes)
     }
 }
 

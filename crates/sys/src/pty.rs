@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn has_the_size_it_was_given_and_a_new_one() {
-        let first = WindowSize {
-            columns: 132,
-            rows: 43,
-            width: 0,
-            height: 0,
+        let first = Winsize {
+            ws_col: 132,
+            ws_row: 43,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
         };
         let (master, slave) = open(first).unwrap();
         let size = || {
@@ -81,9 +81,9 @@ mod tests {
         assert_eq!(size(), (132, 43));
         resize(
             &master,
-            WindowSize {
-                columns: 80,
-                rows: 24,
+            Winsize {
+                ws_col: 80,
+                ws_row: 24,
                 ..first
             },
         )

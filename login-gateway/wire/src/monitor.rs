@@ -29,9 +29,11 @@ pub struct Serve {
     pub endpoints: Endpoints,
 }
 
-/// From net to the monitor. Each is answered by one [`ToNet`] except the last two.
+/// From net to the monitor. The two about keys are answered by one [`ToNet`] each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromNet {
+    /// The sandbox is in place; send the connection.
+    Sandboxed,
     /// May this key log in as this user? Asked before a signature exists, and the client learns
     /// the answer.
     KeyOffered {
@@ -40,22 +42,19 @@ pub enum FromNet {
         /// The key in SSH wire form, RFC 4253 section 6.6.
         key: Vec<u8>,
     },
-    /// The client has signed with this key; russh has checked the signature.
+    /// The client has signed with this key; russh has checked the signature. If the answer is yes,
+    /// [`ToNet::Session`] follows.
     KeyVerified {
         /// The account.
         user: UserName,
         /// The key in SSH wire form.
         key: Vec<u8>,
     },
-    /// Authentication has succeeded on the wire too: start the user's session.
-    OpenSession,
-    /// The sandbox is in place.
-    Sandboxed,
     /// The connection has ended; for the record.
     Ended {
         /// Why, in net's words.
         reason: String,
-        /// Bytes received by the user's programs.
+        /// Bytes received for the user's programs.
         bytes_in: u64,
         /// Bytes sent by the user's programs.
         bytes_out: u64,
@@ -69,6 +68,6 @@ pub enum ToNet {
     Accepted,
     /// It is not; no reason is given.
     Refused,
-    /// The session has started; its socket is the one descriptor.
+    /// The user's session has started; its socket is the one descriptor.
     Session,
 }
