@@ -34,5 +34,7 @@ for suite in "${@:-trixie}"; do
     fi
     archive=$LAB/$suite.tar
     [ -e "$archive" ] || bootstrap "$suite" "$archive"
-    logged "import-$suite" "base image $suite as $name" podman import "$archive" "$name"
+    # The settings that the public image carries as well.
+    logged "import-$suite" "base image $suite as $name" podman import \
+        --change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" --change "CMD bash" "$archive" "$name"
 done
