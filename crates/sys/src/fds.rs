@@ -1,9 +1,10 @@
 //! Messages with descriptors over local sockets: `SCM_RIGHTS`, `unix(7)`.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -100,19 +101,19 @@ pub fn recv_with_fds(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize
 /// # Errors
 /// `NotFound` if no such descriptor is open, or it was taken before.
 pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
-    static TAKEN: AtomicU64 = AtomicU64::new(0);
-    let bit = u32::try_from(number)
-        .ok()
-        .and_then(|n| 1u64.checked_shl(n))
-        .unwrap_or(0);
-    if number < 3 || bit == 0 || TAKEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+    static TAKEN: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+    let first = TAKEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(number);
+    if number < 3 || !first {
         return Err(io::ErrorKind::NotFound.into());
     }
     // SAFETY: only sets a flag; fails if the descriptor is not open.
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::ErrorKind::NotFound.into());
     }
-    // SAFETY: it is open, programs take it before they open anything of their own, and the mask
+    // SAFETY: it is open, programs take it before they open anything of their own, and the set
     // above gives each number away once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
