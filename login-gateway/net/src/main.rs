@@ -1,2 +1,60 @@
-//! login-gateway-net
-fn main() {}
+//! `login-gateway-net`: one SSH connection. It reads what any host on the network sends, so it runs
+//! with no rights: no capability, an empty root folder, a list of system calls without `open`,
+//! `socket`, `connect` or `execve`.
+//!
+//! **Invariant:** it decides nothing about who may log in; it asks the monitor.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "captured")]
+mod captured;
+mod channel;
+mod connection;
+mod crypto;
+mod host_key;
+mod monitor_link;
+mod sandbox;
+mod seqpacket;
+mod session_link;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use gateway_wire::Settings;
+use service::{Exit, Failure};
+
+/// Descriptor of the socket to the monitor.
+const MONITOR: i32 = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    service::run("login-gateway-net", || match arguments.as_slice() {
+        [command, path] if command == "generate-host-key" => Ok(host_key::generate(path.as_ref())?),
+        [command, path] if command == "check-host-key" => Ok(host_key::check(path.as_ref())?),
+        [] => serve(),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "this program is started by login-gateway-monitor",
+        )),
+    })
+}
+
+fn serve() -> Result<(), Failure> {
+    let started =
+        |e| Failure::new(Exit::Usage, e).hint("this program is started by login-gateway-monitor");
+    let monitor = sys::fds::take_inherited(MONITOR).map_err(started)?;
+    let settings = sys::fds::read_shared(&std::io::stdin(), gateway_wire::MAX_MESSAGE)?;
+    let settings: Settings = gateway_wire::decode(&settings)?;
+    let keys = host_key::load(&settings.host_keys)?;
+    let config = Arc::new(crypto::server_config(&settings, keys));
+    // The runtime's descriptors are made before the filter, which knows no call to make them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    sandbox::enter(&settings)?;
+    #[cfg(feature = "captured")]
+    captured::report();
+    runtime.block_on(connection::serve(monitor, settings, config))?;
+    // Tasks may still wait for a program that outlives the connection; the process ends here.
+    runtime.shutdown_background();
+    Ok(())
+}

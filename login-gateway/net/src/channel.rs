@@ -1,0 +1,326 @@
+//! One session channel: bytes between russh and the descriptors of the user's program.
+//!
+//! The reader takes messages from russh and never waits for the program (T1, T4); a semaphore
+//! counts the bytes in between. Only when a program leaves [`BACKLOG`] bytes unread does the reader
+//! wait, and with it, by russh's design (T2), the whole connection.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_wire::session::{ExitStatus, ToSession};
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::seqpacket::register;
+use crate::session_link::{Running, SessionLink};
+
+/// Bytes that a channel holds for a program that does not read.
+pub const BACKLOG: usize = 16 << 20;
+
+/// Most bytes taken from a program at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// `SSH_EXTENDED_DATA_STDERR`, RFC 4254 section 5.2.
+const STDERR: u32 = 1;
+
+/// After a program on a terminal has ended, how long its last output may take through the terminal
+/// when a background process keeps the terminal open.
+const LAST_OUTPUT: Duration = Duration::from_millis(100);
+
+/// Bytes of all channels of the connection, for the record.
+#[derive(Default)]
+pub struct Traffic {
+    /// From the client.
+    pub received: AtomicU64,
+    /// To the client.
+    pub sent: AtomicU64,
+}
+
+/// What the client sends on a channel, in order.
+enum Input {
+    Data(Bytes),
+    Eof,
+}
+
+/// The side of a channel that collects the client's bytes, from its opening on.
+pub struct Inbox {
+    messages: mpsc::UnboundedReceiver<Input>,
+    room: Arc<Semaphore>,
+    /// Resolves when the client has closed the channel or the connection is gone.
+    closed: oneshot::Receiver<()>,
+}
+
+/// Starts to read a channel.
+pub fn open(mut from_client: ChannelReadHalf, traffic: Arc<Traffic>) -> Inbox {
+    let (sender, messages) = mpsc::unbounded_channel();
+    let room = Arc::new(Semaphore::new(BACKLOG));
+    let (close, closed) = oneshot::channel();
+    let taken = room.clone();
+    tokio::spawn(async move {
+        while let Some(message) = from_client.wait().await {
+            let input = match message {
+                ChannelMsg::Data { data } => {
+                    traffic
+                        .received
+                        .fetch_add(data.len() as u64, Ordering::Relaxed);
+                    if sender.is_closed() {
+                        continue;
+                    }
+                    // Closed when nobody reads any more; then the bytes are for nobody.
+                    let Ok(permits) = taken.acquire_many(data.len() as u32).await else {
+                        continue;
+                    };
+                    permits.forget();
+                    Input::Data(data)
+                }
+                ChannelMsg::Eof => Input::Eof,
+                ChannelMsg::Close => break,
+                _ => continue,
+            };
+            let _ = sender.send(input);
+        }
+        let _ = close.send(());
+    });
+    Inbox {
+        messages,
+        room,
+        closed,
+    }
+}
+
+/// A program's channel, ready to run.
+pub struct Program {
+    /// Number between net and session.
+    pub number: u32,
+    /// russh's number.
+    pub id: ChannelId,
+    /// Towards the client.
+    pub client: ChannelWriteHalf<Msg>,
+    /// From the client.
+    pub inbox: Inbox,
+    /// The connection, for messages that the channel's half cannot send.
+    pub handle: Handle,
+    /// The user's session.
+    pub session: SessionLink,
+    /// Bytes counted.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Program {
+    /// Starts the program and carries its bytes until both sides are done. Ends with an explicit
+    /// exit-status, EOF and close, as dropping a channel says nothing (T20).
+    pub async fn run(self, start: ToSession) {
+        let Self {
+            number,
+            id,
+            client,
+            inbox,
+            handle,
+            session,
+            traffic,
+        } = self;
+        let Inbox {
+            messages,
+            room,
+            mut closed,
+        } = inbox;
+        match session.run(number, start).await {
+            Ok(running) => {
+                let client = Arc::new(client);
+                let pipes = Pipes {
+                    id,
+                    client: client.clone(),
+                    handle,
+                    traffic,
+                };
+                tokio::select! {
+                    () = pipes.carry(running, messages, &room) => {}
+                    _ = &mut closed => {}
+                }
+                let _ = client.close().await;
+            }
+            Err(reason) => {
+                let text = format!("login-gateway: {reason}\r\n");
+                let _ = client.extended_data_bytes(STDERR, text.into_bytes()).await;
+                let _ = client.exit_status(255).await;
+                let _ = client.eof().await;
+                let _ = client.close().await;
+            }
+        }
+        room.close();
+        session.tell(ToSession::Closed { channel: number });
+    }
+}
+
+struct Pipes {
+    id: ChannelId,
+    client: Arc<ChannelWriteHalf<Msg>>,
+    handle: Handle,
+    traffic: Arc<Traffic>,
+}
+
+impl Pipes {
+    async fn carry(
+        self,
+        running: Running,
+        messages: mpsc::UnboundedReceiver<Input>,
+        room: &Arc<Semaphore>,
+    ) {
+        let Running { fds, exit } = running;
+        let registered: io::Result<Vec<_>> = fds.into_iter().map(register).collect();
+        let mut fds = match registered {
+            Ok(fds) => fds,
+            Err(error) => {
+                eprintln!("error: descriptors of a program: {error}");
+                return;
+            }
+        };
+        if fds.len() == 1 {
+            let terminal = Arc::new(fds.remove(0));
+            let keys = tokio::spawn(feed(terminal.clone(), messages, room.clone(), false));
+            self.terminal(&terminal, exit).await;
+            keys.abort();
+        } else if fds.len() == 3 {
+            let (error, output, input) = (fds.remove(2), fds.remove(1), fds.remove(0));
+            let feeder = tokio::spawn(feed(Arc::new(input), messages, room.clone(), true));
+            let outputs = async {
+                tokio::join!(self.pump(&output, None), self.pump(&error, Some(STDERR)));
+                // A program may close its output early and go on: EOF now, the status later.
+                let _ = self.client.eof().await;
+            };
+            let ended = async {
+                let status = exit.await.ok();
+                feeder.abort();
+                status
+            };
+            let ((), status) = tokio::join!(outputs, ended);
+            self.report(status).await;
+        }
+    }
+
+    /// A terminal's end is its program's end: background processes may keep it open.
+    async fn terminal(&self, terminal: &AsyncFd<OwnedFd>, mut exit: oneshot::Receiver<ExitStatus>) {
+        let mut output = std::pin::pin!(self.pump(terminal, None));
+        let mut silent = false;
+        let status = loop {
+            tokio::select! {
+                status = &mut exit => break status.ok(),
+                // The last process has closed the terminal; its status is on its way.
+                () = &mut output, if !silent => silent = true,
+            }
+        };
+        if !silent {
+            let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
+        }
+        let _ = self.client.eof().await;
+        self.report(status).await;
+    }
+
+    /// Program to client until the program's end of it is closed.
+    async fn pump(&self, from: &AsyncFd<OwnedFd>, stream: Option<u32>) {
+        let mut buffer = vec![0; READ_SIZE];
+        loop {
+            let Ok(n @ 1..) = read(from, &mut buffer).await else {
+                return;
+            };
+            self.traffic.sent.fetch_add(n as u64, Ordering::Relaxed);
+            let data = Bytes::copy_from_slice(&buffer[..n]);
+            let sent = match stream {
+                None => self.client.data_bytes(data).await,
+                Some(stream) => self.client.extended_data_bytes(stream, data).await,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn report(&self, status: Option<ExitStatus>) {
+        match status {
+            Some(ExitStatus::Code(code)) => {
+                let _ = self.client.exit_status(code).await;
+            }
+            Some(ExitStatus::Signal { name, core }) => {
+                let signal = signal_named(&name);
+                let _ = self
+                    .handle
+                    .exit_signal_request(self.id, signal, core, String::new(), String::new())
+                    .await;
+            }
+            None => {
+                let _ = self.client.exit_status(255).await;
+            }
+        }
+    }
+}
+
+/// Client to program. For pipes the client's EOF closes the program's input; a terminal stays open.
+async fn feed(
+    to: Arc<AsyncFd<OwnedFd>>,
+    mut messages: mpsc::UnboundedReceiver<Input>,
+    room: Arc<Semaphore>,
+    close_at_eof: bool,
+) {
+    while let Some(input) = messages.recv().await {
+        match input {
+            Input::Data(data) => {
+                let written = write_all(&to, &data).await;
+                room.add_permits(data.len());
+                if written.is_err() {
+                    // The program reads no more: whatever still comes is dropped by the reader.
+                    messages.close();
+                    room.close();
+                    return;
+                }
+            }
+            Input::Eof if close_at_eof => return,
+            Input::Eof => {}
+        }
+    }
+}
+
+async fn read(from: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let mut ready = from.readable().await?;
+        if let Ok(taken) = ready.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), buffer)?)) {
+            return taken;
+        }
+    }
+}
+
+async fn write_all(to: &AsyncFd<OwnedFd>, mut data: &[u8]) -> io::Result<()> {
+    while !data.is_empty() {
+        let mut ready = to.writable().await?;
+        if let Ok(written) = ready.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), data)?)) {
+            data = &data[written?..];
+        }
+    }
+    Ok(())
+}
+
+/// The signals of RFC 4254 section 6.10 have names of their own in russh; others go as they are.
+fn signal_named(name: &str) -> Sig {
+    match name {
+        "ABRT" => Sig::ABRT,
+        "ALRM" => Sig::ALRM,
+        "FPE" => Sig::FPE,
+        "HUP" => Sig::HUP,
+        "ILL" => Sig::ILL,
+        "INT" => Sig::INT,
+        "KILL" => Sig::KILL,
+        "PIPE" => Sig::PIPE,
+        "QUIT" => Sig::QUIT,
+        "SEGV" => Sig::SEGV,
+        "TERM" => Sig::TERM,
+        "USR1" => Sig::USR1,
+        // Private names carry a domain: RFC 4254 section 6.10 with RFC 4250 section 4.6.1.
+        "USR2" => Sig::Custom("USR2".into()),
+        other => Sig::Custom(format!("{other}@slurm-login")),
+    }
+}

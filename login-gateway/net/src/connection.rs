@@ -1,0 +1,439 @@
+//! The SSH connection: russh's callbacks, each short, and the time until login.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gateway_wire::monitor::{FromNet, Serve, ToNet};
+use gateway_wire::session::{Program as What, Pty, ToSession, WindowSize};
+use gateway_wire::{Settings, UserName};
+use nix::sys::socket::{setsockopt, sockopt};
+use russh::server::{
+    Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
+    run_stream,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
+use tokio::io::BufStream;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::channel::{self, Inbox, Program, Traffic};
+use crate::crypto;
+use crate::monitor_link::MonitorLink;
+use crate::seqpacket::{Receiver, Sender, split};
+use crate::session_link::SessionLink;
+
+/// Channels open at one time; OpenSSH's `MaxSessions` is 10, tools that share a connection use more.
+const MAX_CHANNELS: usize = 64;
+/// Variables that one channel may set, and bytes of each.
+const MAX_ENV: usize = 64;
+const MAX_ENV_BYTES: usize = 8 * 1024;
+
+/// Waits for the one connection and serves it to its end.
+pub async fn serve(monitor: OwnedFd, settings: Settings, config: Arc<Config>) -> io::Result<()> {
+    let (sender, mut receiver): (Sender<FromNet>, Receiver<Serve>) = split(monitor)?;
+    sender.send(&FromNet::Sandboxed).await?;
+    let Some((Serve { endpoints: _ }, fds)) = receiver.receive().await? else {
+        // The listener wants no more connections.
+        return Ok(());
+    };
+    let socket = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+    let (link, session) = MonitorLink::start(sender, receiver.then::<ToNet>());
+    let link = Arc::new(link);
+    let traffic = Arc::new(Traffic::default());
+    let reason = match run(socket, &settings, config, link.clone(), session, &traffic).await {
+        Ok(()) => "closed by the client".to_owned(),
+        Err(error) => error,
+    };
+    let bytes_in = traffic.received.load(Ordering::Relaxed);
+    let bytes_out = traffic.sent.load(Ordering::Relaxed);
+    link.tell(FromNet::Ended {
+        reason,
+        bytes_in,
+        bytes_out,
+    })
+    .await
+}
+
+async fn run(
+    socket: OwnedFd,
+    settings: &Settings,
+    config: Arc<Config>,
+    monitor: Arc<MonitorLink>,
+    session: tokio::sync::oneshot::Receiver<OwnedFd>,
+    traffic: &Arc<Traffic>,
+) -> Result<(), String> {
+    let words = |error: russh::Error| error.to_string();
+    let stream = tune(socket, settings).map_err(|e| e.to_string())?;
+    let logged_in = Arc::new(Notify::new());
+    let handler = Connection {
+        monitor,
+        session: SessionLink::start(session),
+        settings: settings.clone(),
+        logged_in: logged_in.clone(),
+        channels: HashMap::new(),
+        next: 0,
+        traffic: traffic.clone(),
+    };
+    // russh writes one packet at a time and reads each in two calls; the buffer halves that.
+    let stream = BufStream::with_capacity(64 * 1024, 64 * 1024, stream);
+    let deadline = tokio::time::sleep(settings.login_grace_time);
+    tokio::pin!(deadline);
+    let mut running = tokio::select! {
+        running = run_stream(config, stream, handler) => running.map_err(words)?,
+        () = &mut deadline => return Err("login grace time is over".into()),
+    };
+    let handle = running.handle();
+    tokio::select! {
+        ended = &mut running => return ended.map_err(words),
+        () = logged_in.notified() => {}
+        () = &mut deadline => {
+            let text = "Login grace time is over".to_owned();
+            let _ = handle.disconnect(Disconnect::ByApplication, text, String::new()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), &mut running).await;
+            return Err("login grace time is over".into());
+        }
+    }
+    running.await.map_err(words)
+}
+
+/// Small packets go out at once; a peer that acknowledges nothing is gone when keepalives say so.
+fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<TcpStream> {
+    let patience = settings.keepalive_interval * settings.keepalive_count_max.max(1) as u32;
+    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    let _ = setsockopt(&socket.as_fd(), sockopt::TcpUserTimeout, &millis);
+    let stream = std::net::TcpStream::from(socket);
+    let _ = stream.set_nodelay(true);
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
+
+struct Connection {
+    monitor: Arc<MonitorLink>,
+    session: SessionLink,
+    settings: Settings,
+    logged_in: Arc<Notify>,
+    channels: HashMap<ChannelId, Open>,
+    next: u32,
+    traffic: Arc<Traffic>,
+}
+
+/// A session channel as the client prepares it.
+struct Open {
+    number: u32,
+    idle: Option<(ChannelWriteHalf<Msg>, Inbox)>,
+    pty: Option<Pty>,
+    env: Vec<(String, String)>,
+}
+
+impl Connection {
+    async fn ask(&self, user: &str, key: &russh::keys::PublicKey, verified: bool) -> bool {
+        let (Ok(user), Ok(key)) = (UserName::try_from(user.to_owned()), key.to_bytes()) else {
+            return false;
+        };
+        let question = if verified {
+            FromNet::KeyVerified { user, key }
+        } else {
+            FromNet::KeyOffered { user, key }
+        };
+        self.monitor.ask(question).await
+    }
+
+    /// Starts `what` on a channel, once. The client hears yes at once: what follows may be slow.
+    fn start(
+        &mut self,
+        channel: ChannelId,
+        what: What,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let Some(open) = self.channels.get_mut(&channel) else {
+            return session.channel_failure(channel);
+        };
+        let Some((client, inbox)) = open.idle.take() else {
+            return session.channel_failure(channel);
+        };
+        let program = Program {
+            number: open.number,
+            id: channel,
+            client,
+            inbox,
+            handle: session.handle(),
+            session: self.session.clone(),
+            traffic: self.traffic.clone(),
+        };
+        let start = ToSession::Start {
+            channel: open.number,
+            program: what,
+            pty: open.pty.take(),
+            env: std::mem::take(&mut open.env),
+        };
+        tokio::spawn(program.run(start));
+        session.channel_success(channel)
+    }
+
+    fn may_set(&self, name: &str) -> bool {
+        self.settings
+            .accept_env
+            .iter()
+            .any(|pattern| matches(pattern, name))
+    }
+}
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        // A signature with SHA-1 is refused before the client makes it (T15).
+        let sha1 = matches!(offer.algorithm, russh::keys::Algorithm::Rsa { hash: None });
+        let good = !sha1 && self.ask(user, offer.public_key, false).await;
+        Ok(answer(good))
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let sha1 = matches!(key.algorithm, russh::keys::Algorithm::Rsa { hash: None });
+        let good = !sha1 && self.ask(user, key.public_key, true).await;
+        Ok(answer(good))
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
+        self.logged_in.notify_one();
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if self.channels.len() >= MAX_CHANNELS {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.next += 1;
+        let id = channel.id();
+        let (from_client, client) = channel.split();
+        let inbox = channel::open(from_client, self.traffic.clone());
+        let idle = Some((client, inbox));
+        self.channels.insert(
+            id,
+            Open {
+                number: self.next,
+                idle,
+                pty: None,
+                env: Vec::new(),
+            },
+        );
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.channels.remove(&channel);
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        modes: &[(russh::Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match self.channels.get_mut(&channel) {
+            Some(open) if open.idle.is_some() && open.pty.is_none() => {
+                open.pty = Some(Pty {
+                    term: term
+                        .chars()
+                        .filter(|c| c.is_ascii_graphic())
+                        .take(64)
+                        .collect(),
+                    size: size(columns, rows, width, height),
+                    modes: modes
+                        .iter()
+                        .map(|(mode, value)| (*mode as u8, *value))
+                        .collect(),
+                });
+                session.channel_success(channel)
+            }
+            _ => session.channel_failure(channel),
+        }
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let allowed = self.may_set(name)
+            && name.len() + value.len() <= MAX_ENV_BYTES
+            && !name.contains(['=', '\0'])
+            && !value.contains('\0');
+        match self.channels.get_mut(&channel) {
+            Some(open) if allowed && open.env.len() < MAX_ENV => {
+                open.env.push((name.to_owned(), value.to_owned()));
+                session.channel_success(channel)
+            }
+            _ => session.channel_failure(channel),
+        }
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, What::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.start(channel, What::Exec(command.to_vec()), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if self.settings.subsystems.contains_key(name) {
+            self.start(channel, What::Subsystem(name.to_owned()), session)
+        } else {
+            session.channel_failure(channel)
+        }
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        columns: u32,
+        rows: u32,
+        width: u32,
+        height: u32,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(open) = self.channels.get_mut(&channel) {
+            let size = size(columns, rows, width, height);
+            match &mut open.pty {
+                Some(pty) => pty.size = size,
+                None => self.session.tell(ToSession::Resize {
+                    channel: open.number,
+                    size,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(open) = self.channels.get(&channel) {
+            let name = match signal {
+                Sig::Custom(name) => name,
+                named => format!("{named:?}"),
+            };
+            self.session.tell(ToSession::Signal {
+                channel: open.number,
+                name,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A refusal always names the methods: with `None` russh would strike the method off (T10).
+fn answer(good: bool) -> Auth {
+    if good {
+        Auth::Accept
+    } else {
+        Auth::Reject {
+            proceed_with_methods: Some(crypto::methods()),
+            partial_success: false,
+        }
+    }
+}
+
+fn size(columns: u32, rows: u32, width: u32, height: u32) -> WindowSize {
+    let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    WindowSize {
+        columns: small(columns),
+        rows: small(rows),
+        width: small(width),
+        height: small(height),
+    }
+}
+
+/// `*` stands for any characters, as in `AcceptEnv` of sshd_config(5).
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
+            tail.char_indices()
+                .map(|(at, _)| at)
+                .chain([tail.len()])
+                .any(|at| matches(rest, &tail[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_variables() {
+        let check = |pattern, name, expected| {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        };
+        check("LANG", "LANG", true);
+        check("LANG", "LANGUAGE", false);
+        check("LC_*", "LC_ALL", true);
+        check("LC_*", "LC_", true);
+        check("LC_*", "XLC_ALL", false);
+        check("*", "LD_PRELOAD", true);
+        check("A*Z*", "AxxZyy", true);
+        check("A*Z", "Axx", false);
+    }
+
+    #[test]
+    fn a_refusal_keeps_the_method() {
+        let Auth::Reject {
+            proceed_with_methods: Some(methods),
+            ..
+        } = answer(false)
+        else {
+            unreachable!("a refusal")
+        };
+        assert!(methods.contains(&russh::MethodKind::PublicKey));
+    }
+}

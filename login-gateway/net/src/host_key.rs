@@ -1,0 +1,169 @@
+//! The host's private keys: loaded before the sandbox, made on the spot where nobody brought any.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, HashAlg, PrivateKey};
+use service::config::{ConfigError, read_secret};
+
+/// Largest private key file, in bytes; an RSA key of 16,384 bits needs about 12 KiB.
+const MAX_KEY_FILE: u64 = 32 * 1024;
+
+/// Why a host key cannot be used or made.
+#[derive(Debug, thiserror::Error)]
+pub enum HostKeyError {
+    /// The file cannot be read, or others can read it.
+    #[error("host key")]
+    File(#[from] ConfigError),
+    /// It is not a private key in OpenSSH's format without a passphrase.
+    #[error("host key '{path}' is not an OpenSSH private key without passphrase", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// RSA keys this short are refused by clients.
+    #[error("host key '{path}' is RSA with {bits} bits, fewer than 3072", path = path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Length of the modulus.
+        bits: u32,
+    },
+    /// No key is configured.
+    #[error("no host key is configured")]
+    None,
+    /// A new key cannot be written.
+    #[error("write host key '{path}'", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Loads every key; one bad key fails all, since clients would otherwise see another host.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<PrivateKey>, HostKeyError> {
+    if paths.is_empty() {
+        return Err(HostKeyError::None);
+    }
+    paths.iter().map(|path| load_one(path)).collect()
+}
+
+fn load_one(path: &Path) -> Result<PrivateKey, HostKeyError> {
+    let secret = read_secret(path, MAX_KEY_FILE)?;
+    let malformed = |source: Box<dyn std::error::Error + Send + Sync>| HostKeyError::Malformed {
+        path: path.into(),
+        source,
+    };
+    let text = std::str::from_utf8(secret.expose()).map_err(|e| malformed(e.into()))?;
+    let key = russh::keys::decode_secret_key(text, None).map_err(|e| malformed(e.into()))?;
+    if let Some(rsa) = key.public_key().key_data().rsa() {
+        let bits = rsa
+            .n()
+            .as_positive_bytes()
+            .map_or(0, |n| n.len() as u32 * 8);
+        if bits < 3072 {
+            return Err(HostKeyError::Short {
+                path: path.into(),
+                bits,
+            });
+        }
+    }
+    Ok(key)
+}
+
+/// Tries one key file and prints its fingerprint.
+pub fn check(path: &Path) -> Result<(), HostKeyError> {
+    let key = load_one(path)?;
+    println!(
+        "{} {}",
+        key.algorithm(),
+        key.public_key().fingerprint(HashAlg::Sha256)
+    );
+    Ok(())
+}
+
+/// Makes an Ed25519 key at `path` (mode 0600) and its public half at `path.pub`, and prints the
+/// fingerprint. An existing file is left as it is.
+pub fn generate(path: &Path) -> Result<(), HostKeyError> {
+    let write = |path: &Path, source| HostKeyError::Write {
+        path: path.into(),
+        source,
+    };
+    let other = |path: &Path, e: russh::keys::ssh_key::Error| HostKeyError::Write {
+        path: path.into(),
+        source: std::io::Error::other(e.to_string()),
+    };
+    let key = PrivateKey::random(
+        &mut rand_core::UnwrapErr(getrandom::SysRng),
+        Algorithm::Ed25519,
+    )
+    .map_err(|e| other(path, e))?;
+    let text = key.to_openssh(LineEnding::LF).map_err(|e| other(path, e))?;
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())
+                .and_then(|()| file.sync_all())
+        })
+        .map_err(|e| write(path, e))?;
+    let mut public = path.as_os_str().to_owned();
+    public.push(".pub");
+    let public = PathBuf::from(public);
+    let line = key
+        .public_key()
+        .to_openssh()
+        .map_err(|e| other(&public, e))?;
+    std::fs::write(&public, line + "\n")
+        .and_then(|()| std::fs::set_permissions(&public, PermissionsExt::from_mode(0o644)))
+        .map_err(|e| write(&public, e))?;
+    println!("{}", key.public_key().fingerprint(HashAlg::Sha256));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_loads_and_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        generate(&path).unwrap();
+        assert!(load(std::slice::from_ref(&path)).is_ok());
+        assert!(generate(&path).is_err());
+    }
+
+    #[test]
+    fn bad_keys_are_refused_with_their_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let check = |text: &[u8], mode: u32, expected: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let said = service::exit::chain(&load(std::slice::from_ref(&path)).unwrap_err());
+            assert!(said.contains(expected) && said.contains("key'"), "{said}");
+        };
+        check(b"not a key", 0o600, "is not an OpenSSH private key");
+        check(b"\xff\xfe", 0o600, "is not an OpenSSH private key");
+        check(b"", 0o600, "is empty");
+        check(
+            b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n",
+            0o600,
+            "is not an OpenSSH",
+        );
+        check(b"anything", 0o644, "may be read by others");
+        assert!(matches!(load(&[]), Err(HostKeyError::None)));
+    }
+}

@@ -1,0 +1,132 @@
+//! net's side of the user's session: start programs, get their descriptors and how they ended.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gateway_wire::session::{ExitStatus, FromSession, ToSession};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::seqpacket::{Receiver, Sender, split};
+
+/// A program that has started: its descriptors, and later how it ended.
+pub struct Running {
+    /// The terminal, or standard input, output and error.
+    pub fds: Vec<OwnedFd>,
+    /// Dropped unsent if the session ends first.
+    pub exit: oneshot::Receiver<ExitStatus>,
+}
+
+type Started = oneshot::Sender<Result<Running, String>>;
+
+#[derive(Default)]
+struct Waiting {
+    starting: HashMap<u32, Started>,
+    running: HashMap<u32, oneshot::Sender<ExitStatus>>,
+    ended: bool,
+}
+
+/// Asks the session. Messages may be sent before the session exists: they wait for it.
+#[derive(Clone)]
+pub struct SessionLink {
+    queue: mpsc::UnboundedSender<ToSession>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl SessionLink {
+    /// Starts the link; `socket` comes when the monitor has opened the session.
+    pub fn start(socket: oneshot::Receiver<OwnedFd>) -> Self {
+        let (queue, messages) = mpsc::unbounded_channel();
+        let link = Self {
+            queue,
+            waiting: Arc::default(),
+        };
+        let waiting = link.waiting.clone();
+        tokio::spawn(async move {
+            if let Ok(socket) = socket.await
+                && let Err(error) = serve(socket, messages, &waiting).await
+            {
+                eprintln!("error: message from the session: {error}");
+            }
+            // Dropping the senders tells every channel that the session is gone.
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            *waiting = Waiting {
+                ended: true,
+                ..Waiting::default()
+            };
+        });
+        link
+    }
+
+    /// Starts a program for `channel`.
+    ///
+    /// # Errors
+    /// The session's words, or ours if it is gone.
+    pub async fn run(&self, channel: u32, start: ToSession) -> Result<Running, String> {
+        let gone = || "the session has ended".to_owned();
+        let (sender, started) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.ended {
+                return Err(gone());
+            }
+            waiting.starting.insert(channel, sender);
+        }
+        self.tell(start);
+        started.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Sends what needs no answer.
+    pub fn tell(&self, message: ToSession) {
+        // An ended session needs no word.
+        let _ = self.queue.send(message);
+    }
+}
+
+async fn serve(
+    socket: OwnedFd,
+    mut messages: mpsc::UnboundedReceiver<ToSession>,
+    waiting: &Mutex<Waiting>,
+) -> io::Result<()> {
+    let (sender, mut receiver): (Sender<ToSession>, Receiver<FromSession>) = split(socket)?;
+    let send = async {
+        while let Some(message) = messages.recv().await {
+            sender.send(&message).await?;
+        }
+        io::Result::Ok(())
+    };
+    let receive = async {
+        while let Some((message, fds)) = receiver.receive().await? {
+            dispatch(message, fds, waiting);
+        }
+        io::Result::Ok(())
+    };
+    tokio::select! {
+        sent = send => sent,
+        received = receive => received,
+    }
+}
+
+fn dispatch(message: FromSession, fds: Vec<OwnedFd>, waiting: &Mutex<Waiting>) {
+    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    match message {
+        FromSession::Started { channel } => {
+            if let Some(started) = waiting.starting.remove(&channel) {
+                let (sender, exit) = oneshot::channel();
+                waiting.running.insert(channel, sender);
+                let _ = started.send(Ok(Running { fds, exit }));
+            }
+        }
+        FromSession::Refused { channel, reason } => {
+            if let Some(started) = waiting.starting.remove(&channel) {
+                let _ = started.send(Err(reason));
+            }
+        }
+        FromSession::Exited { channel, status } => {
+            if let Some(exit) = waiting.running.remove(&channel) {
+                let _ = exit.send(status);
+            }
+        }
+    }
+}
