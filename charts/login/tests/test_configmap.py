@@ -1,0 +1,70 @@
+"""The daemons' files: valid TOML with the given values and no secret in it."""
+
+import re
+import tomllib
+import unittest
+
+from render import CI, objects, refused
+
+
+def config(ci, daemon, *sets):
+    file = {"gateway": "login-gateway.toml", "sackd": "sackd-shim.toml", "directoryd": "directoryd.toml"}[daemon]
+    return tomllib.loads(objects(ci, *sets)["ConfigMap", f"release-{daemon}"]["data"][file])
+
+
+class ConfigMap(unittest.TestCase):
+    def test_each_file_is_toml_in_kebab_case(self):
+        for ci in CI:
+            for daemon in ("gateway", "sackd", "directoryd"):
+                with self.subTest(ci=ci.stem, daemon=daemon):
+                    keys = config(ci.stem, daemon)
+                    for table in [keys, *[v for v in keys.values() if isinstance(v, dict)]]:
+                        for key in table:
+                            self.assertRegex(key, r"^[a-z0-9-]+$")
+
+    def test_secrets_are_paths_below_their_mounts(self):
+        for ci in CI:
+            files = objects(ci.stem)
+            mounted = {m["mountPath"] for c in files["Deployment", "release"]["spec"]["template"]["spec"]["containers"]
+                       for m in c["volumeMounts"]}
+            paths = config(ci.stem, "gateway")["host-keys"] + [
+                config(ci.stem, "sackd")["key-file"],
+                config(ci.stem, "directoryd")["ldap"]["bind-password-file"],
+            ]
+            for path in paths:
+                self.assertIn(path.rpartition("/")[0], mounted)
+
+    def test_values_with_quotes_stay_whole(self):
+        self.assertEqual(config("openldap-starttls", "directoryd")["ldap"]["bind-dn"],
+                         'uid=login,ou="machines",dc=example,dc=org')
+
+    def test_proxy_protocol_follows_the_load_balancer(self):
+        self.assertEqual(config("aws-nlb-internal", "gateway")["proxy-protocol"],
+                         {"from": ["10.0.1.0/24", "10.0.2.0/24"], "required": True})
+        self.assertNotIn("proxy-protocol", config("lab", "gateway"))
+        refused(self, "aws-nlb-internal", "proxyProtocol.from: name the load balancer's subnets", "proxyProtocol.from=[]")
+        relaxed = config("aws-nlb-internal", "gateway", "proxyProtocol.required=false")["proxy-protocol"]
+        self.assertIs(relaxed["required"], False)
+
+    def test_what_is_left_out_is_left_to_the_daemon(self):
+        ldap = config("aws-nlb-internal", "directoryd")["ldap"]
+        for key in ("ca-file", "user-base", "group-base"):
+            self.assertNotIn(key, ldap)
+        self.assertNotIn("cluster", config("aws-nlb-internal", "sackd"))
+
+    def test_an_empty_place_is_asked_for(self):
+        refused(self, "lab", "cluster.controllers: where", "cluster.controllers=[]")
+        refused(self, "lab", "directory.uris: where", "directory.uris=[]")
+        refused(self, "lab", "directory.base: under which", 'directory.base=""')
+        refused(self, "lab", "directory.bindDN: who", 'directory.bindDN=""')
+
+    def test_nothing_in_them_looks_like_a_key(self):
+        for ci in CI:
+            for (kind, _), item in objects(ci.stem).items():
+                if kind == "ConfigMap":
+                    for file in item["data"].values():
+                        self.assertIsNone(re.search(r"BEGIN|password *=", file))
+
+
+if __name__ == "__main__":
+    unittest.main()

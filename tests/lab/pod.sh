@@ -1,0 +1,54 @@
+#!/bin/bash
+# The login pod: the chart rendered by helm, its Secrets made by kubectl, run by podman. Kept while neither
+# the rendered objects nor the image changed.
+. "$(dirname "$0")/environment.sh"
+
+pod=$PREFIX-pod-0
+rendered=$LAB/pod.yaml
+tag=dev
+[ "$SLURM_VERSION" = 24.11 ] || tag=dev-$SLURM_VERSION
+
+host_key=$LAB/secrets/ssh_host_ed25519_key
+[ -e "$host_key" ] || ssh-keygen -q -t ed25519 -N '' -C slurm-login-lab -f "$host_key"
+
+from_file() {
+    local kind=$1 name=$2 key=$3 file=$4
+    echo ---
+    kubectl create $kind "$name" --from-file="$key=$file" --dry-run=client --output yaml
+}
+{
+    from_file "secret generic" $PREFIX-slurm-key slurm.key "$LAB/secrets/slurm.key"
+    from_file "secret generic" $PREFIX-bind password "$LAB/directory/secret/reader-password"
+    from_file "secret generic" $PREFIX-host-keys ssh_host_ed25519_key "$host_key"
+    from_file configmap $PREFIX-ca ca.pem "$LAB/directory/tls/ca.pem"
+    helm template $PREFIX "$REPO/charts/login" --values "$REPO/charts/login/ci/lab.yaml" \
+        --set image.tag="$tag" --set hostPorts.ssh="$SSH_PORT" --set hostPorts.health="$HEALTH_PORT"
+} >"$rendered.part"
+chmod 0600 "$rendered.part"
+mv "$rendered.part" "$rendered"
+
+state=$(digest "$rendered" "$LAB_SCRIPTS/kubelet.py" "$LAB_SCRIPTS/pod.sh")-$(podman image inspect --format '{{.Id}}' "$IMAGES/login:$tag")
+ready() { curl --silent --fail --max-time 2 "http://127.0.0.1:$HEALTH_PORT/readyz"; }
+
+if [ "$(cat "$LAB/pod.state" 2>/dev/null)" = "$state" ] && ready >/dev/null; then
+    say "login pod: running"
+    exit 0
+fi
+rm -f "$LAB/pod.state"
+"$LAB_SCRIPTS/lab" down pod
+
+"$LAB/venv/bin/python" "$LAB_SCRIPTS/kubelet.py" empty-dirs "$rendered"
+podman play kube --network $NETWORK --start=false "$rendered" >"$LAB/log/play-kube.log" 2>&1 || {
+    cat "$LAB/log/play-kube.log" >&2
+    die "podman refused the pod" "the objects are in $rendered"
+}
+"$LAB/venv/bin/python" "$LAB_SCRIPTS/kubelet.py" secrets "$rendered"
+podman pod start $pod >>"$LAB/log/play-kube.log" 2>&1 || {
+    cat "$LAB/log/play-kube.log" >&2
+    die "the pod does not start"
+}
+within 30 "login pod: ready" ready || {
+    "$LAB_SCRIPTS/lab" logs pod 2>&1 | tail -n 40 >&2
+    die "the login pod did not turn ready" "tests/lab/lab logs pod"
+}
+echo "$state" >"$LAB/pod.state"
