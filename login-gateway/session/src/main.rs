@@ -1,2 +1,59 @@
-//! login-gateway-session
-fn main() {}
+//! `login-gateway-session`: runs as the user, and does what the user could do without it: start
+//! shells and commands, and read the user's own files.
+//!
+//! **Invariant:** it holds no secret and no right that the user's shell does not have.
+#![forbid(unsafe_code)]
+
+mod authorized_keys;
+mod environment;
+mod programs;
+mod skel;
+mod terminal_modes;
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use gateway_wire::MAX_MESSAGE;
+use gateway_wire::session::{KEY_FOUND, KeyQuestion, Setup};
+use nix::sys::signal::Signal;
+use service::{Exit, Failure};
+use sys::signals::Signals;
+
+/// Descriptor of the socket to net.
+const NET: i32 = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    service::run("login-gateway-session", || match arguments.as_slice() {
+        [command] if command == "find-key" => find_key(),
+        // What follows `serve` is room for the title in ps.
+        [command, ..] if command == "serve" => serve(),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "this program is started by login-gateway-monitor",
+        )),
+    })
+}
+
+fn serve() -> Result<(), Failure> {
+    let net = sys::fds::take_inherited(NET)?;
+    let setup = sys::fds::read_shared(&std::io::stdin(), MAX_MESSAGE)?;
+    let setup: Setup = gateway_wire::decode(&setup)?;
+    let signals = Signals::of(&[Signal::SIGCHLD])?;
+    let _ = sys::process::set_title(&format!("login-gateway-session: {}", setup.user));
+    if let Some(skel) = &setup.skel
+        && let Err(error) = skel::copy(skel, &setup.home)
+    {
+        eprintln!("warn: {}", service::exit::chain(&error));
+    }
+    Ok(programs::serve(net.as_fd(), &signals, &setup)?)
+}
+
+fn find_key() -> Result<(), Failure> {
+    let question = sys::fds::read_shared(&std::io::stdin(), MAX_MESSAGE)?;
+    let question: KeyQuestion = gateway_wire::decode(&question)?;
+    if authorized_keys::contain(&question) {
+        std::process::exit(KEY_FOUND);
+    }
+    Ok(())
+}

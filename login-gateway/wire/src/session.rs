@@ -142,3 +142,18 @@ pub enum ExitStatus {
         core: bool,
     },
 }
+
+/// From the monitor to a session program that only looks for a key: is this key among the user's
+/// own? Its exit code is the answer, see [`KEY_FOUND`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyQuestion {
+    /// The user's home.
+    pub home: PathBuf,
+    /// Files of authorised keys, relative to the home unless absolute.
+    pub files: Vec<PathBuf>,
+    /// The key in SSH wire form.
+    pub key: Vec<u8>,
+}
+
+/// Exit code of a session program that found the key of a [`KeyQuestion`]; any other is no.
+pub const KEY_FOUND: i32 = 33;
