@@ -60,22 +60,27 @@ die() {
     exit 70
 }
 
-# logged NAME WHAT COMMAND...: runs a long command with its output in .lab/log/NAME.log, shows its last
-# line every ten seconds, and the end of the log when it fails.
-logged() {
-    local name=$1 what=$2 log=$LAB/log/$1.log job shown=0
+# attempt NAME WHAT COMMAND...: runs a long command with its output in .lab/log/NAME.log and shows its last
+# line every ten seconds. Returns what the command returned.
+attempt() {
+    local name=$1 what=$2 log=$LAB/log/$1.log job ticks=0
     shift 2
     say "$what"
     "$@" >"$log" 2>&1 &
     job=$!
     while kill -0 "$job" 2>/dev/null; do
-        sleep 0.2
-        shown=$((shown + 1))
-        [ $((shown % 50)) -ne 0 ] || say "  ... $(tail -n 1 "$log" | tr -d '\r' | cut -c 1-100)"
+        sleep 0.1
+        ticks=$((ticks + 1))
+        [ $((ticks % 100)) -ne 0 ] || say "  ... $(tail -n 1 "$log" | tr -d '\r' | cut -c 1-100)"
     done
-    wait "$job" && return 0
-    tail -n 40 "$log" >&2
-    die "'$what' failed" "the whole log is $log"
+    wait "$job"
+}
+
+# logged NAME WHAT COMMAND...: an attempt that ends the script, with the end of the log, when it fails.
+logged() {
+    attempt "$@" && return 0
+    tail -n 40 "$LAB/log/$1.log" >&2
+    die "'$2' failed" "the whole log is $LAB/log/$1.log"
 }
 
 # within SECONDS WHAT COMMAND...: waits until the command succeeds.

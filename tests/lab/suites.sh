@@ -1,0 +1,109 @@
+#!/bin/bash
+# Everything `make test` runs, counted: each suite by name, what was skipped with its reason, and at the end
+# one line `N passed, N failed`. Fails if anything failed; a later suite runs even when an earlier one fails.
+#
+#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [e2e]
+. "$(dirname "$0")/environment.sh"
+cd "$REPO"
+
+passed=0
+failed=0
+broken=()
+skipped=()
+
+# check NAME WHAT COMMAND...: a suite of one.
+check() {
+    if attempt "test-$1" "$2" "${@:3}"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        broken+=("$1")
+        tail -n 60 "$LAB/log/test-$1.log" >&2
+    fi
+}
+
+# counted NAME WHAT COMMAND...: a suite whose output carries its own counts, cargo's or unittest's.
+counted() {
+    local name=$1 code=0 good bad log=$LAB/log/test-$1.log
+    attempt "test-$name" "$2" "${@:3}" || code=$?
+    read -r good bad < <(awk '
+        /^test result:/ { for (i = 2; i <= NF; i++) { if ($i == "passed;") good += $(i-1); if ($i == "failed;") bad += $(i-1) } }
+        /^Ran [0-9]+ tests? in/ { good += $2 }
+        /^FAILED \(/ { for (i = 1; i <= NF; i++) if (match($i, /(failures|errors)=[0-9]+/)) { split(substr($i, RSTART), part, "="); bad += part[2] + 0; good -= part[2] + 0 } }
+        END { print (good < 0 ? 0 : good) + 0, bad + 0 }' "$log")
+    # A suite that could not even start, or died on the way, has failed once.
+    [ "$code" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    if [ "$bad" -gt 0 ]; then
+        broken+=("$name")
+        tail -n 100 "$log" >&2
+    fi
+    say "  $name: $good passed, $bad failed"
+    # A case that could not run here says so itself.
+    local line
+    while IFS= read -r line; do skip "$name" "${line#*skipped: }"; done < <(grep -a '^skipped: ' "$log" | sort -u || true)
+}
+
+skip() {
+    skipped+=("$1: $2")
+    say "  skipped $1: $2"
+}
+
+fmt() { check fmt "formatting" cargo fmt --all --check; }
+
+clippy() { check clippy "clippy, warnings are errors" cargo clippy --workspace --all-targets --locked -- -D warnings; }
+
+deny() {
+    "$LAB_SCRIPTS/tools.sh" deny
+    check deny "cargo deny: bans, licences, sources" cargo-deny --locked check bans licenses sources
+    local known=${CARGO_HOME:-$HOME/.cargo}/advisory-dbs
+    if attempt deny-fetch "cargo deny: is the advisory database to be had?" timeout 120 cargo-deny fetch db; then
+        check deny-advisories "cargo deny: advisories" cargo-deny --locked check advisories
+    elif [ -n "$(find "$known" -maxdepth 2 -name .git 2>/dev/null)" ]; then
+        check deny-advisories "cargo deny: advisories, of the database that is here" cargo-deny --locked --offline check advisories
+    else
+        skip deny-advisories "the RustSec database cannot be fetched from this machine, and none is in $known"
+    fi
+}
+
+unit() {
+    counted unit "unit tests" cargo test --workspace --exclude tests --locked --no-fail-fast
+    counted unit-support "unit tests of the tests' own support" cargo test -p tests --lib --bins --locked --no-fail-fast
+}
+
+chart() {
+    "$LAB_SCRIPTS/tools.sh" chart
+    counted chart "chart: helm lint, kubernetes-validate, what must hold" \
+        "$LAB/venv/bin/python" -m unittest discover --start-directory charts/login/tests
+}
+
+e2e() {
+    if ! "$LAB_SCRIPTS/lab" up; then
+        failed=$((failed + 1))
+        broken+=(lab)
+        return
+    fi
+    check demo "demo: a new person logs in and runs a job" "$LAB_SCRIPTS/demo.sh"
+    if [ -z "$(find tests/tests -name '*.rs' 2>/dev/null)" ] && ! grep -q '^\[\[test\]\]' tests/Cargo.toml; then
+        skip e2e "there are no end-to-end tests yet"
+        return
+    fi
+    export LAB_SSH_PORT=$SSH_PORT LAB_HEALTH_PORT=$HEALTH_PORT LAB_LDAP_PORT=$LDAP_PORT
+    counted e2e "end-to-end tests on the lab" \
+        cargo test -p tests --release --locked --no-fail-fast --test '*' -- --test-threads=1
+}
+
+[ $# -gt 0 ] || set -- fmt clippy deny unit chart e2e
+for suite in "$@"; do "$suite"; done
+
+if [ ${#skipped[@]} -gt 0 ]; then
+    echo "${#skipped[@]} skipped:"
+    printf '  %s\n' "${skipped[@]}"
+fi
+if [ ${#broken[@]} -gt 0 ]; then
+    echo "failed suites:"
+    printf '  %s\n' "${broken[@]}"
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
