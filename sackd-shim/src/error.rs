@@ -1,0 +1,65 @@
+//! Why the signer does not start. Once it serves, problems are logged and answered, not fatal.
+
+use std::io;
+use std::path::PathBuf;
+
+use slurm_auth::{KeyError, TokenError};
+
+/// Why the signer cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    /// A setting that the file's grammar cannot catch.
+    #[error("{0}")]
+    Setting(String),
+    /// Neither slurm.jwks nor slurm.key is there.
+    #[error("neither '{jwks}' nor '{key}' is there", jwks = jwks.display(), key = key.display())]
+    NoKey {
+        /// Where slurm.jwks was looked for.
+        jwks: PathBuf,
+        /// Where slurm.key was looked for.
+        key: PathBuf,
+    },
+    /// The key file is there but cannot be used.
+    #[error("use key '{path}'", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        #[source]
+        source: KeyError,
+    },
+    /// The file's permissions or size are wrong, or it cannot be read.
+    #[error(transparent)]
+    File(#[from] service::config::ConfigError),
+    /// The folder of the socket belongs to somebody who could replace the socket.
+    #[error("run directory '{path}' belongs to uid {owner}, neither to root nor to SlurmUser", path = path.display())]
+    RunDirectory {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// A system call at start failed.
+    #[error("{doing}")]
+    System {
+        /// What was being done, to which object.
+        doing: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system-call filter was refused.
+    #[error(transparent)]
+    Filter(#[from] sys::seccomp::FilterError),
+    /// A token made for a test was not good.
+    #[error("check a token made with the key itself")]
+    SelfTest(#[from] TokenError),
+}
+
+impl ShimError {
+    /// Wraps what the system said.
+    pub fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::System { doing, source }
+    }
+}

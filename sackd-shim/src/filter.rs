@@ -1,0 +1,116 @@
+//! The system calls that the signer keeps once it serves. No network: the only sockets are local
+//! ones, which libc needs to ask nscd; no file is opened for writing; nothing is executed.
+
+use sys::seccomp::{Allow, allow, allow_if, install};
+
+use crate::error::ShimError;
+
+const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
+
+/// What is allowed, and why.
+const ALLOWED: &[Allow] = &[
+    // Serving.
+    allow(libc::SYS_ppoll, "wait for clients"),
+    allow(libc::SYS_accept4, "take a client's connection"),
+    allow(libc::SYS_getsockopt, "SO_PEERCRED: who the client is"),
+    allow(libc::SYS_ioctl, "FIONBIO: non-blocking connections"),
+    allow(libc::SYS_read, "requests, files, signals"),
+    allow(libc::SYS_recvfrom, "requests"),
+    allow(libc::SYS_write, "log lines, waking the loop"),
+    allow(libc::SYS_writev, "log lines; nscd requests"),
+    allow(libc::SYS_sendto, "answers; readiness to systemd"),
+    allow(libc::SYS_close, "end of a connection"),
+    allow(libc::SYS_wait4, "the configuration process has ended"),
+    allow(libc::SYS_waitid, "the same, as newer libc asks"),
+    // Files: key, slurm.conf, and what NSS reads.
+    allow_if(
+        libc::SYS_openat,
+        2,
+        ACCESS_MODE,
+        libc::O_RDONLY as u64,
+        "read files, never write",
+    ),
+    allow(libc::SYS_statx, "has a file changed"),
+    allow(libc::SYS_newfstatat, "as statx, from libc"),
+    allow(libc::SYS_fstat, "size of a file"),
+    allow(libc::SYS_lseek, "libc's buffered files"),
+    allow(libc::SYS_pread64, "libc loads an NSS module"),
+    allow(libc::SYS_fcntl, "close-on-exec and locks of NSS modules"),
+    allow(libc::SYS_getdents64, "NSS modules that read a folder"),
+    allow(libc::SYS_faccessat, "is nscd there"),
+    allow(libc::SYS_faccessat2, "is nscd there"),
+    allow(libc::SYS_readlinkat, "libc loads an NSS module"),
+    allow(libc::SYS_uname, "NSS modules that want the host name"),
+    // Asking nscd or another local daemon.
+    allow_if(
+        libc::SYS_socket,
+        0,
+        u64::MAX,
+        libc::AF_UNIX as u64,
+        "local sockets, no network",
+    ),
+    allow(libc::SYS_connect, "to nscd, to systemd's notify socket"),
+    allow(libc::SYS_sendmsg, "nscd requests"),
+    allow(
+        libc::SYS_recvmsg,
+        "nscd hands out its tables as a descriptor",
+    ),
+    allow(libc::SYS_setsockopt, "time limits of NSS modules"),
+    allow(libc::SYS_getsockname, "NSS modules check their socket"),
+    allow(libc::SYS_getpeername, "NSS modules check their socket"),
+    allow(libc::SYS_shutdown, "end of a local exchange"),
+    // Memory, threads, time.
+    allow(libc::SYS_mmap, "memory; nscd's tables; NSS modules"),
+    allow(libc::SYS_munmap, "memory"),
+    allow(libc::SYS_mremap, "memory"),
+    allow(libc::SYS_mprotect, "libc loads an NSS module"),
+    allow(libc::SYS_madvise, "memory"),
+    allow(libc::SYS_brk, "memory"),
+    allow(libc::SYS_futex, "the look-up threads"),
+    allow(libc::SYS_sched_yield, "the look-up threads"),
+    allow(libc::SYS_clock_gettime, "time, where the vDSO has none"),
+    allow(libc::SYS_clock_nanosleep, "NSS modules that try again"),
+    allow(libc::SYS_gettimeofday, "time, where the vDSO has none"),
+    allow(libc::SYS_getrandom, "hash tables, malloc"),
+    allow(libc::SYS_getpid, "NSS modules notice a fork by it"),
+    allow(libc::SYS_gettid, "abort"),
+    allow(libc::SYS_getuid, "NSS modules"),
+    allow(libc::SYS_geteuid, "NSS modules"),
+    allow(libc::SYS_getgid, "NSS modules"),
+    allow(libc::SYS_getegid, "NSS modules"),
+    allow(libc::SYS_prlimit64, "libc asks for stack limits"),
+    allow(libc::SYS_rt_sigprocmask, "abort; NSS modules"),
+    allow(libc::SYS_rt_sigaction, "abort; NSS modules"),
+    allow(libc::SYS_rt_sigreturn, "return from a signal"),
+    allow(libc::SYS_sigaltstack, "end of a thread"),
+    allow(libc::SYS_restart_syscall, "going on after a stop"),
+    allow(libc::SYS_tgkill, "abort"),
+    allow(libc::SYS_exit, "end of a thread"),
+    allow(libc::SYS_exit_group, "end"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_poll, "wait for clients and nscd"),
+    #[cfg(target_arch = "x86_64")]
+    allow_if(
+        libc::SYS_open,
+        1,
+        ACCESS_MODE,
+        libc::O_RDONLY as u64,
+        "old NSS modules",
+    ),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_stat, "old NSS modules"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_access, "is nscd there"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_readlink, "libc loads an NSS module"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_time, "time, where the vDSO has none"),
+];
+
+/// Puts the filter over the process and all its threads, for good.
+///
+/// # Errors
+/// [`ShimError::Filter`]: the process must then end.
+pub fn enter() -> Result<(), ShimError> {
+    Ok(install(ALLOWED)?)
+}

@@ -1,0 +1,134 @@
+//! The command line: ours, and every option that sackd has. What an option means together with
+//! the environment and the file is decided in `config`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use service::Exit;
+use service::log::LogArgs;
+
+/// Serves Slurm's SACK socket on a login node, in place of sackd.
+#[derive(Debug, Parser)]
+#[command(name = "sackd-shim", version)]
+pub struct Options {
+    /// Configuration file; without one, sackd's own options and variables suffice
+    /// [default: /etc/sackd-shim/sackd-shim.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Local slurm.conf to read instead of fetching one
+    #[arg(short = 'f', value_name = "FILE")]
+    pub slurm_conf: Option<PathBuf>,
+
+    /// Controllers to fetch the configuration from; SLURM_CONF_SERVER goes before it
+    #[arg(long, value_name = "HOST[:PORT],...")]
+    pub conf_server: Option<String>,
+
+    /// The cluster's slurm.key; SLURM_SACK_KEY goes before it
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// The cluster's slurm.jwks; SLURM_SACK_JWKS goes before it
+    #[arg(long, value_name = "FILE")]
+    pub jwks_file: Option<PathBuf>,
+
+    /// TCP port for pushed configurations [default: SlurmdPort]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// Fetch the configuration without registering for pushes
+    #[arg(long)]
+    pub disable_reconfig: bool,
+
+    /// Taken for sackd's sake: the program always stays in the foreground
+    #[arg(short = 'D')]
+    pub foreground: bool,
+
+    /// Taken for sackd's sake: readiness is told to systemd whenever it listens
+    #[arg(long)]
+    pub systemd: bool,
+
+    /// More on stderr; repeat for more still
+    #[arg(short = 'v', action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    #[command(flatten)]
+    log: LogArgs,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reads configuration and keys, makes and verifies a token, pings the controllers; prints
+    /// every problem
+    Check,
+}
+
+impl Options {
+    /// Parses the command line; help and version exit with 0, anything wrong with 64.
+    pub fn from_command_line() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            let _ = error.print();
+            if error.use_stderr() {
+                ExitCode::from(Exit::Usage as u8)
+            } else {
+                ExitCode::SUCCESS
+            }
+        })
+    }
+
+    /// Whether this is `sackd-shim check`.
+    pub fn is_check(&self) -> bool {
+        matches!(self.command, Some(Command::Check))
+    }
+
+    /// What to log: `-v` and sackd's level variables count where `LOG_LEVEL` says nothing.
+    pub fn log_args(&self) -> LogArgs {
+        let mut log = self.log.clone();
+        let levels = ["SACKD_STDERR_DEBUG", "SACKD_DEBUG"];
+        let sackd = levels.iter().find_map(|name| std::env::var(name).ok());
+        let level = match self.verbose {
+            0 => sackd.as_deref().and_then(slurm_level),
+            1 => Some("debug"),
+            _ => Some("trace"),
+        };
+        if let Some(level) = level.and_then(|level| level.parse().ok()) {
+            log.log_level = log.log_level.max(level);
+        }
+        log
+    }
+}
+
+/// Slurm's log levels, by name or number, as ours.
+fn slurm_level(text: &str) -> Option<&'static str> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "quiet" | "0" | "fatal" | "1" | "error" | "2" => "error",
+        "info" | "3" | "verbose" | "4" => "info",
+        "debug" | "5" => "debug",
+        "debug2" | "6" | "debug3" | "7" | "debug4" | "8" | "debug5" | "9" => "trace",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sackd_invocations_are_understood() {
+        for line in [
+            "sackd --systemd --conf-server ctl1:6817,ctl2",
+            "sackd -D -vv -f /etc/slurm/slurm.conf",
+            "sackd --key-file /k --jwks-file /j --port 7000 --disable-reconfig",
+            "sackd-shim --config /etc/x.toml check",
+        ] {
+            Options::try_parse_from(line.split(' ')).expect(line);
+        }
+        for line in ["sackd -p 7000", "sackd --dynamic", "sackd --port 70000"] {
+            Options::try_parse_from(line.split(' ')).expect_err(line);
+        }
+    }
+}

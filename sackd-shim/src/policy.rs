@@ -1,0 +1,99 @@
+//! What slurm.conf and our own settings say about tokens: cluster name, life, identities.
+//! The file is looked at before each token, so a configuration that has just arrived counts.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use slurm_wire::slurm_conf::SlurmConf;
+
+use crate::config::Settings;
+use crate::stamp::Stamp;
+
+/// Life of a token where nobody says otherwise: that of Slurm.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+/// Largest slurm.conf that is read, in bytes.
+const LIMIT: u64 = 16 << 20;
+
+/// The rules for tokens.
+#[derive(Debug)]
+pub struct Policy {
+    path: PathBuf,
+    seen: Option<Stamp>,
+    conf: SlurmConf,
+    cluster: Option<String>,
+    lifetime: Option<Duration>,
+    use_client_ids: Option<bool>,
+}
+
+impl Policy {
+    /// Reads slurm.conf if it is there already.
+    pub fn new(settings: &Settings) -> Self {
+        let mut policy = Self {
+            path: settings.slurm_conf_path(),
+            seen: None,
+            conf: SlurmConf::default(),
+            cluster: settings.cluster.clone(),
+            lifetime: settings.token_lifetime,
+            use_client_ids: settings.use_client_ids,
+        };
+        policy.refresh(true);
+        policy
+    }
+
+    /// Reads slurm.conf again if it is another one than last time. A file that is gone for a
+    /// moment leaves the rules as they are.
+    pub fn refresh(&mut self, forced: bool) {
+        let now = Stamp::of(&self.path);
+        if now.is_none() || (!forced && now == self.seen) {
+            return;
+        }
+        self.seen = now;
+        let Some(text) = read(&self.path) else { return };
+        self.conf = SlurmConf::parse(&text, &mut |name| read(&self.path.with_file_name(name)));
+        tracing::info!(
+            event = "slurm_conf.read",
+            path = %self.path.display(),
+            cluster = self.cluster(),
+            lifetime_s = self.lifetime().as_secs(),
+            use_client_ids = self.use_client_ids(),
+        );
+        if self.conf.auth_type.as_deref() != Some("auth/slurm") {
+            tracing::warn!(
+                event = "slurm_conf.auth_type",
+                auth_type = self.conf.auth_type.as_deref().unwrap_or("auth/munge"),
+                "clients with this slurm.conf will not ask for tokens"
+            );
+        }
+    }
+
+    /// The `cluster` claim.
+    pub fn cluster(&self) -> Option<&str> {
+        self.cluster
+            .as_deref()
+            .or(self.conf.cluster_name.as_deref())
+    }
+
+    /// How long a token lives.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+            .or(self.conf.token_lifetime)
+            .unwrap_or(DEFAULT_LIFETIME)
+    }
+
+    /// Whether the caller's identity goes into the token.
+    pub fn use_client_ids(&self) -> bool {
+        self.use_client_ids.unwrap_or(self.conf.use_client_ids)
+    }
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .ok()?
+        .take(LIMIT)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,71 @@
+//! Becoming SlurmUser for good and closing the process against others of the same user.
+//! Done before the key is read, so that a file SlurmUser cannot read again later is noticed now.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, chown};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::{Gid, Uid, getgrouplist};
+
+use crate::config::Settings;
+use crate::error::ShimError;
+
+/// Makes the run directory if it is missing and, as root, becomes SlurmUser.
+///
+/// # Errors
+/// [`ShimError::System`]. The process must then end.
+pub fn drop(settings: &Settings) -> Result<(), ShimError> {
+    make_run_dir(settings)?;
+    let user = &settings.slurm_user;
+    if Uid::effective().is_root() && !user.uid.is_root() {
+        let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
+        let groups = getgrouplist(&name, user.gid).unwrap_or_else(|_| vec![user.gid]);
+        become_user(user.uid, user.gid, &groups)?;
+    } else if Uid::effective() != user.uid {
+        tracing::warn!(
+            event = "shim.user",
+            uid = Uid::effective().as_raw(),
+            slurm_user = %user.name,
+            "not running as SlurmUser: the controller's pushes cannot be verified"
+        );
+    }
+    sys::process::no_new_privs().map_err(ShimError::system("set no_new_privs"))?;
+    sys::process::no_dump().map_err(ShimError::system("forbid core dumps"))?;
+    lock_memory();
+    Ok(())
+}
+
+fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> Result<(), ShimError> {
+    sys::identity::drop_to(uid.as_raw(), gid.as_raw(), groups)
+        .map_err(ShimError::system(format!("become uid {uid}")))
+}
+
+fn make_run_dir(settings: &Settings) -> Result<(), ShimError> {
+    let path = &settings.run_dir;
+    if path.exists() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .and_then(|()| {
+            if Uid::effective().is_root() {
+                let user = &settings.slurm_user;
+                chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            }
+            Ok(())
+        });
+    made.map_err(ShimError::system(format!(
+        "make run directory '{}'",
+        path.display()
+    )))
+}
+
+/// Only where there is no limit: with a small one, memory asked for later would be refused.
+fn lock_memory() {
+    let unlimited =
+        getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    let locked = unlimited && sys::process::lock_memory().is_ok();
+    tracing::debug!(event = "memory.locked", locked);
+}
