@@ -2,6 +2,8 @@
 //! a client's name, is run once directly and once through the wrapper, and must see the same.
 //! Slurm's own clients behind the wrapper are the lab's part.
 
+#![allow(clippy::unwrap_used)]
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;

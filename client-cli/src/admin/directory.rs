@@ -1,0 +1,311 @@
+//! The connection to the directory server: TLS, bind, searches and changes, each with a deadline.
+//! What entries mean does not live here.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
+use ldap3::controls::{Control, ControlParser as _, ControlType, PostRead, PostReadResp};
+use ldap3::{
+    Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use service::Secret;
+
+use crate::entry::Entry;
+use crate::error::{AdminError, Answer, cause};
+use crate::plan::{Change, Kind, Step};
+use crate::settings::Settings;
+
+/// Largest CA file, in bytes: the system's bundle has about 220,000.
+const MAX_CA_FILE: u64 = 4 << 20;
+/// Entries asked for at a time (RFC 2696).
+const PAGE: i32 = 500;
+
+/// A bound connection.
+pub struct Directory {
+    ldap: Ldap,
+    timeout: Duration,
+}
+
+impl Directory {
+    /// Connects and binds. With StartTLS or LDAPS nothing but the handshake is sent before the
+    /// server's certificate has been checked.
+    ///
+    /// # Errors
+    /// [`AdminError::Connect`], [`AdminError::Deadline`], [`AdminError::Trust`], or
+    /// [`AdminError::Refused`] where the bind was.
+    pub async fn open(settings: &Settings, password: &Secret<Vec<u8>>) -> Result<Self, AdminError> {
+        let mut how = LdapConnSettings::new().set_starttls(settings.start_tls);
+        if settings.start_tls || settings.uri.starts_with("ldaps://") {
+            how = how.set_config(Arc::new(trust(settings.ca_file.as_deref())?));
+        }
+        let connecting = LdapConnAsync::with_settings(how, &settings.uri);
+        let (connection, ldap) = match tokio::time::timeout(settings.timeout, connecting).await {
+            Ok(Ok(pair)) => pair,
+            Ok(Err(error)) => {
+                return Err(AdminError::Connect {
+                    uri: settings.uri.clone(),
+                    source: cause(error),
+                });
+            }
+            Err(_) => {
+                return Err(AdminError::Deadline {
+                    doing: format!("connect to '{}'", settings.uri),
+                    limit: settings.timeout,
+                });
+            }
+        };
+        // Its end is seen by every waiting operation, so its result is not needed.
+        tokio::spawn(connection.drive());
+        let mut directory = Self {
+            ldap,
+            timeout: settings.timeout,
+        };
+        directory.bind(&settings.bind_dn, password).await?;
+        Ok(directory)
+    }
+
+    async fn bind(&mut self, dn: &str, password: &Secret<Vec<u8>>) -> Result<(), AdminError> {
+        let unreadable = |kind, why: &str| AdminError::Password {
+            dn: dn.into(),
+            source: io::Error::new(kind, why),
+        };
+        let text = std::str::from_utf8(password.expose())
+            .map_err(|_| unreadable(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        // An empty one would be an anonymous bind that succeeds (RFC 4513, 5.1.2).
+        if text.is_empty() {
+            return Err(unreadable(io::ErrorKind::InvalidData, "it is empty"));
+        }
+        let limit = self.timeout;
+        let doing = format!("bind as '{dn}'");
+        within(limit, doing, self.ldap.simple_bind(dn, text))
+            .await
+            .map(drop)
+    }
+
+    /// All entries at or below `base` that match `filter`, by pages.
+    ///
+    /// # Errors
+    /// [`AdminError`] naming the search.
+    pub async fn search(
+        &mut self,
+        base: &str,
+        filter: &str,
+        attributes: &[&str],
+    ) -> Result<Vec<Entry>, AdminError> {
+        self.collect(base, Scope::Subtree, filter, attributes).await
+    }
+
+    /// The entry at `dn`, or none.
+    ///
+    /// # Errors
+    /// [`AdminError`] naming the entry.
+    pub async fn read(
+        &mut self,
+        dn: &str,
+        attributes: &[&str],
+    ) -> Result<Option<Entry>, AdminError> {
+        match self
+            .collect(dn, Scope::Base, "(objectClass=*)", attributes)
+            .await
+        {
+            Ok(entries) => Ok(entries.into_iter().next()),
+            Err(error) if error.code() == Some(32) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn collect(
+        &mut self,
+        base: &str,
+        scope: Scope,
+        filter: &str,
+        attributes: &[&str],
+    ) -> Result<Vec<Entry>, AdminError> {
+        let doing = match scope {
+            Scope::Base => format!("read '{base}'"),
+            _ => format!("search below '{base}'"),
+        };
+        let mut adapters: Vec<Box<dyn Adapter<_, _>>> = vec![Box::new(EntriesOnly::new())];
+        if scope == Scope::Subtree {
+            adapters.push(Box::new(PagedResults::new(PAGE)));
+        }
+        let mut ldap = self.ldap.clone();
+        let attributes: Vec<String> = attributes.iter().map(|a| (*a).to_owned()).collect();
+        let searching = async {
+            let mut stream = ldap
+                .streaming_search_with(adapters, base, scope, filter, attributes)
+                .await?;
+            let mut entries = Vec::new();
+            while let Some(entry) = stream.next().await? {
+                entries.push(Entry::from(SearchEntry::construct(entry)));
+            }
+            Ok((entries, stream.finish().await))
+        };
+        // The limit is for the whole search; pages of a large directory get their share.
+        let limit = self.timeout * 6;
+        match tokio::time::timeout(limit, searching).await {
+            Err(_) => Err(AdminError::Deadline { doing, limit }),
+            Ok(Err(error)) => Err(broken(doing, error)),
+            Ok(Ok((_, result))) if result.rc != 0 => Err(AdminError::Refused {
+                doing,
+                answer: Answer::from(result),
+            }),
+            Ok(Ok((entries, _))) => Ok(entries),
+        }
+    }
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// [`AdminError`] naming it. After [`AdminError::Deadline`] and [`AdminError::Broken`] it is not
+    /// known whether it was made.
+    pub async fn make(&mut self, step: &Step) -> Result<(), AdminError> {
+        let (doing, limit) = (step.to_string(), self.timeout);
+        let ldap = &mut self.ldap;
+        let result = match step {
+            Step::Add { dn, attributes } => {
+                let attributes = attributes
+                    .iter()
+                    .map(|(name, values)| (name.as_bytes(), set(values)))
+                    .collect();
+                within(limit, doing, ldap.add(dn, attributes)).await
+            }
+            Step::Modify { dn, changes } => {
+                let changes = changes.iter().map(modification).collect();
+                within(limit, doing, ldap.modify(dn, changes)).await
+            }
+            Step::Delete { dn } => within(limit, doing, ldap.delete(dn)).await,
+        };
+        result.map(drop)
+    }
+
+    /// Adds `by` to each of `attributes` of the entry at `dn` in one step and returns the entry as
+    /// it was right after (RFC 4525 and RFC 4527).
+    ///
+    /// # Errors
+    /// [`AdminError`] naming the entry.
+    pub async fn increment(
+        &mut self,
+        dn: &str,
+        attributes: &[&str],
+        by: u32,
+    ) -> Result<Option<Entry>, AdminError> {
+        let (doing, limit) = (format!("increment '{dn}'"), self.timeout);
+        let by = by.to_string();
+        let changes = attributes
+            .iter()
+            .map(|a| Mod::Increment(*a, by.as_str()))
+            .collect();
+        // Critical: a server that would increment and not tell must not increment.
+        let mut control = PostRead::new(attributes.to_vec());
+        control.crit = true;
+        let ldap = self.ldap.with_controls(vec![control]);
+        let result = within(limit, doing, ldap.modify(dn, changes)).await?;
+        let read = result.ctrls.iter().find_map(|control| match control {
+            Control(Some(ControlType::PostReadResp), raw) => raw.val.as_deref(),
+            _ => None,
+        });
+        Ok(read.map(|value| {
+            let PostReadResp { attrs, bin_attrs } = PostReadResp::parse(value);
+            Entry::from(SearchEntry {
+                dn: dn.into(),
+                attrs,
+                bin_attrs,
+            })
+        }))
+    }
+
+    /// Says goodbye, so that the server logs no broken connection.
+    pub async fn close(mut self) {
+        let _ = tokio::time::timeout(self.timeout, self.ldap.unbind()).await;
+    }
+}
+
+/// Waits for one operation; every result but success is an error.
+async fn within(
+    limit: Duration,
+    doing: String,
+    operation: impl Future<Output = Result<LdapResult, LdapError>>,
+) -> Result<LdapResult, AdminError> {
+    match tokio::time::timeout(limit, operation).await {
+        Err(_) => Err(AdminError::Deadline { doing, limit }),
+        Ok(Err(error)) => Err(broken(doing, error)),
+        Ok(Ok(result)) if result.rc != 0 => Err(AdminError::Refused {
+            doing,
+            answer: Answer::from(result),
+        }),
+        Ok(Ok(result)) => Ok(result),
+    }
+}
+
+fn broken(doing: String, error: LdapError) -> AdminError {
+    match error {
+        LdapError::LdapResult { result } => AdminError::Refused {
+            doing,
+            answer: Answer::from(result),
+        },
+        error => AdminError::Broken {
+            doing,
+            source: cause(error),
+        },
+    }
+}
+
+fn set(values: &[Vec<u8>]) -> HashSet<&[u8]> {
+    values.iter().map(Vec::as_slice).collect()
+}
+
+fn modification(change: &Change) -> Mod<&[u8]> {
+    let attribute = change.attribute.as_bytes();
+    match change.kind {
+        Kind::Add => Mod::Add(attribute, set(&change.values)),
+        Kind::Delete => Mod::Delete(attribute, set(&change.values)),
+    }
+}
+
+/// TLS with the certificates of `ca_file`, or the system's, and no way around them.
+fn trust(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, AdminError> {
+    let from = ca_file.map_or("the system".into(), |path| path.display().to_string());
+    let fail = |source| AdminError::Trust {
+        from: from.clone(),
+        source,
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    match ca_file {
+        Some(path) => {
+            let mut pem = Vec::new();
+            let file = File::open(path).map_err(fail)?;
+            file.take(MAX_CA_FILE).read_to_end(&mut pem).map_err(fail)?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|e| fail(io::Error::other(e.to_string())))?;
+                roots
+                    .add(certificate)
+                    .map_err(|e| fail(io::Error::other(e.to_string())))?;
+            }
+        }
+        // One odd file among the system's must not take the others' trust away.
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(fail(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "no certificate in it",
+        )));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_root_certificates(roots).with_no_client_auth())
+        .map_err(|e| fail(io::Error::other(e.to_string())))
+}
