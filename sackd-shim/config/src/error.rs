@@ -1,0 +1,87 @@
+//! What goes wrong between controller, signer and disk. Each is logged with its cause; none ends
+//! the program, since the configuration of yesterday is better than none.
+
+use std::io;
+use std::path::PathBuf;
+
+use slurm_auth::TokenError;
+use slurm_wire::WireError;
+use slurm_wire::return_code::ReturnCode;
+
+/// Why a configuration was not fetched, taken or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A controller's name is not HOST, HOST:PORT or [V6]:PORT.
+    #[error("'{0}' is not a controller's address")]
+    Address(String),
+    /// Network or socket trouble.
+    #[error("{doing}")]
+    System {
+        /// What was being done, with whom.
+        doing: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The other side said something that cannot be read.
+    #[error("read the message of '{peer}'")]
+    Wire {
+        /// Who sent it.
+        peer: String,
+        /// What is wrong with it.
+        #[source]
+        source: WireError,
+    },
+    /// The signer closed without a token.
+    #[error("the signer gave no token")]
+    NoToken,
+    /// No controller spoke any of our versions, or all refused the token.
+    #[error("'{0}' refuses the token in every protocol version: is the key right, the clock?")]
+    Refused(String),
+    /// The controller cannot be asked in this version; try an older one.
+    #[error("'{0}' does not speak the version of the request")]
+    Version(String),
+    /// The controller answered with a code.
+    #[error("'{server}' answered: {code}")]
+    Code {
+        /// Which controller.
+        server: String,
+        /// What it said.
+        code: ReturnCode,
+    },
+    /// All controllers failed; each was logged.
+    #[error("none of the controllers gave a configuration")]
+    NoServer,
+    /// A configuration that must not be installed.
+    #[error("refuse the configuration: {0}")]
+    Unacceptable(String),
+    /// The new directory could not be made or swapped.
+    #[error("write '{path}'", path = path.display())]
+    Write {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A push that nobody may send.
+    #[error("refuse the push: {0}")]
+    Push(&'static str),
+    /// Its token cannot be read.
+    #[error("refuse the push")]
+    PushToken(#[source] TokenError),
+}
+
+impl ConfigError {
+    /// Wraps what the system said.
+    pub fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::System { doing, source }
+    }
+
+    /// Wraps what is wrong with a peer's bytes.
+    pub fn wire(peer: impl Into<String>) -> impl FnOnce(WireError) -> Self {
+        let peer = peer.into();
+        move |source| Self::Wire { peer, source }
+    }
+}

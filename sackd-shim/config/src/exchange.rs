@@ -1,0 +1,122 @@
+//! One request and one reply over TCP, all of it under one deadline.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use slurm_wire::rpc::{LENGTH_FIELD, Message, frame_length};
+
+use crate::address::Controller;
+use crate::error::ConfigError;
+
+/// Largest message that is read, in bytes.
+pub const MESSAGE_LIMIT: usize = 20 << 20;
+/// From the connection to the end of the reply: Slurm's MessageTimeout.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for one address of several.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Sends a message and reads the reply.
+///
+/// # Errors
+/// [`ConfigError::Version`] if the controller closes without a word or answers in HTTP, which is
+/// how newer ones say that they do not speak the version; [`ConfigError::System`],
+/// [`ConfigError::Wire`].
+pub fn exchange(controller: &Controller, request: &Message) -> Result<Message, ConfigError> {
+    let deadline = Instant::now() + TIMEOUT;
+    let mut stream = connect(controller, deadline)?;
+    let name = &controller.name;
+    let sending = || ConfigError::system(format!("send to '{name}'"));
+    stream.set_write_timeout(Some(TIMEOUT)).map_err(sending())?;
+    stream.write_all(&request.encode()).map_err(sending())?;
+    match read_frame(&mut stream, MESSAGE_LIMIT, deadline) {
+        Ok(Some(frame)) => Message::decode(&frame).map_err(ConfigError::wire(name)),
+        Ok(None) => Err(ConfigError::Version(name.clone())),
+        Err(FrameError::Http) => Err(ConfigError::Version(name.clone())),
+        Err(FrameError::Io(source)) => Err(ConfigError::System {
+            doing: format!("read from '{name}'"),
+            source,
+        }),
+        Err(FrameError::Wire(source)) => Err(ConfigError::Wire {
+            peer: name.clone(),
+            source,
+        }),
+    }
+}
+
+fn connect(controller: &Controller, deadline: Instant) -> Result<TcpStream, ConfigError> {
+    let doing = format!("connect to '{}'", controller.name);
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in controller.resolve()? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left.min(CONNECT_TIMEOUT)) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(ConfigError::System {
+        doing,
+        source: last,
+    })
+}
+
+/// Why no frame was read.
+#[derive(Debug)]
+pub enum FrameError {
+    /// The stream failed or was too slow.
+    Io(std::io::Error),
+    /// The length is beyond the limit.
+    Wire(slurm_wire::WireError),
+    /// The other side speaks HTTP.
+    Http,
+}
+
+/// Reads one length-prefixed frame; `None` if the stream ends before its first byte. Memory
+/// grows with what arrives, not with what is claimed.
+///
+/// # Errors
+/// [`FrameError`].
+pub fn read_frame(
+    stream: &mut TcpStream,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Option<Vec<u8>>, FrameError> {
+    let mut received = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        if received.starts_with(b"HTTP") {
+            return Err(FrameError::Http);
+        }
+        let whole = frame_length(&received, limit).map_err(FrameError::Wire)?;
+        if let Some(length) = whole
+            && received.len() >= LENGTH_FIELD + length
+        {
+            received.truncate(LENGTH_FIELD + length);
+            received.drain(..LENGTH_FIELD);
+            return Ok(Some(received));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(FrameError::Io(std::io::ErrorKind::TimedOut.into()));
+        }
+        stream
+            .set_read_timeout(Some(left))
+            .map_err(FrameError::Io)?;
+        match stream.read(&mut chunk) {
+            Ok(0) if received.is_empty() => return Ok(None),
+            Ok(0) => return Err(FrameError::Io(std::io::ErrorKind::UnexpectedEof.into())),
+            Ok(n) => received.extend_from_slice(&chunk[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // A controller that refuses may reset the connection instead of closing it.
+            Err(error)
+                if received.is_empty() && error.kind() == std::io::ErrorKind::ConnectionReset =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(FrameError::Io(error)),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Asking the controllers for the configuration: in order, newest protocol version first, until
+//! one gives it.
+
+use std::time::Duration;
+
+use slurm_wire::ProtocolVersion;
+use slurm_wire::configuration::{ConfigRequest, Configuration, Wanted};
+use slurm_wire::return_code::ReturnCode;
+use slurm_wire::rpc::{Credential, Message, MessageType};
+
+use crate::address::Controller;
+use crate::error::ConfigError;
+use crate::exchange::exchange;
+use crate::sack::Signer;
+
+/// How often one controller may ask for patience before the next one is tried.
+const BACK_OFFS: u32 = 5;
+
+/// Who is asked, and how the last one was asked with success.
+#[derive(Debug)]
+pub struct Fetcher {
+    controllers: Vec<Controller>,
+    signer: Signer,
+    request: ConfigRequest,
+    version: Option<ProtocolVersion>,
+}
+
+impl Fetcher {
+    /// Asks these controllers, with tokens of this signer; `port` is where pushes shall go, 0
+    /// for SlurmdPort.
+    pub fn new(controllers: Vec<Controller>, signer: Signer, register: bool, port: u16) -> Self {
+        let wanted = if register {
+            Wanted::ClientAndRegister
+        } else {
+            Wanted::Client
+        };
+        let request = ConfigRequest { wanted, port };
+        Self {
+            controllers,
+            signer,
+            request,
+            version: None,
+        }
+    }
+
+    /// The version that the controller spoke, once one has answered.
+    pub fn version(&self) -> Option<ProtocolVersion> {
+        self.version
+    }
+
+    /// Asks until one controller gives the configuration. Each that does not is logged.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoServer`]; the error of a lone controller as it is.
+    pub fn fetch(&mut self) -> Result<Configuration, ConfigError> {
+        let mut last = ConfigError::NoServer;
+        for at in 0..self.controllers.len() {
+            match self.ask_in_any_version(at) {
+                Ok(configuration) => return Ok(configuration),
+                Err(error) if self.controllers.len() == 1 => last = error,
+                Err(error) => {
+                    tracing::warn!(
+                        event = "fetch.next",
+                        controller = self.controllers[at].name,
+                        error = service::exit::chain(&error)
+                    );
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The version that worked last time is tried first; a controller may have been upgraded or
+    /// replaced by an older one since.
+    fn ask_in_any_version(&mut self, at: usize) -> Result<Configuration, ConfigError> {
+        let controller = self.controllers[at].clone();
+        let others = ProtocolVersion::NEWEST_FIRST
+            .into_iter()
+            .filter(|v| Some(*v) != self.version);
+        for version in self.version.into_iter().chain(others).collect::<Vec<_>>() {
+            match self.ask(&controller, version) {
+                Ok(configuration) => {
+                    if self.version.replace(version) != Some(version) {
+                        tracing::info!(
+                            event = "fetch.version",
+                            controller = controller.name,
+                            %version
+                        );
+                    }
+                    return Ok(configuration);
+                }
+                // Controllers up to 24.11 say "authentication" of versions they do not speak.
+                Err(ConfigError::Version(_)) => {}
+                Err(ConfigError::Code { code, .. })
+                    if code == ReturnCode::AUTHENTICATION || code == ReturnCode::VERSION => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ConfigError::Refused(controller.name))
+    }
+
+    fn ask(
+        &self,
+        controller: &Controller,
+        version: ProtocolVersion,
+    ) -> Result<Configuration, ConfigError> {
+        let body = self.request.encode(version);
+        for _ in 0..BACK_OFFS {
+            let message_type = MessageType::REQUEST_CONFIG;
+            let token = self.signer.token(version, message_type, &body)?;
+            let request = Message {
+                version,
+                flags: 0,
+                message_type,
+                credential: Some(Credential::Slurm(token)),
+                body: body.clone(),
+            };
+            let reply = exchange(controller, &request)?;
+            let server = || controller.name.clone();
+            match reply.message_type {
+                MessageType::RESPONSE_CONFIG => {
+                    return Configuration::decode(&reply.body).map_err(ConfigError::wire(server()));
+                }
+                MessageType::RETURN_CODE => {
+                    let code =
+                        ReturnCode::decode(&reply.body).map_err(ConfigError::wire(server()))?;
+                    if code != ReturnCode::BACK_OFF {
+                        return Err(ConfigError::Code {
+                            server: server(),
+                            code,
+                        });
+                    }
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+                MessageType(other) => {
+                    let source = slurm_wire::WireError::Value {
+                        field: "message type",
+                        value: u64::from(other),
+                    };
+                    return Err(ConfigError::Wire {
+                        peer: server(),
+                        source,
+                    });
+                }
+            }
+        }
+        Err(ConfigError::Code {
+            server: controller.name.clone(),
+            code: ReturnCode::BACK_OFF,
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! The command line. There is no file of its own: the signer, or whoever starts it, says all.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use service::Exit;
+use service::config::duration;
+use service::log::LogArgs;
+
+/// Keeps Slurm's configuration in a run directory: fetched from the controllers, pushed by them.
+#[derive(Debug, Parser)]
+#[command(name = "sackd-shim-config", version)]
+pub struct Options {
+    /// Controllers, in the order they are asked: HOST, HOST:PORT or [V6ADDRESS]:PORT
+    pub servers: Vec<String>,
+
+    /// Folder with the signer's sack.socket; the configuration goes to conf/ in it
+    #[arg(long, value_name = "DIR", default_value = "/run/slurm")]
+    pub run_dir: PathBuf,
+
+    /// Take only a configuration of this cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+
+    /// TCP port for pushes [default: SlurmdPort]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// Do not register for pushes
+    #[arg(long)]
+    pub disable_reconfig: bool,
+
+    /// How often to ask again
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = interval)]
+    pub refresh_interval: Duration,
+
+    /// Do the work itself, which the keeper starts again when it ends
+    #[arg(long, hide = true)]
+    pub work: bool,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else it does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Pings controllers with a token read from standard input
+    #[command(hide = true)]
+    Ping {
+        /// Controllers.
+        servers: Vec<String>,
+    },
+}
+
+impl Options {
+    /// Parses the command line; help and version exit with 0, anything wrong with 64.
+    pub fn from_command_line() -> Result<Self, ExitCode> {
+        let parsed = Self::try_parse().and_then(|options| {
+            if options.servers.is_empty() && !matches!(options.command, Some(Command::Ping { .. }))
+            {
+                let kind = clap::error::ErrorKind::MissingRequiredArgument;
+                return Err(clap::Error::raw(kind, "name at least one controller\n"));
+            }
+            Ok(options)
+        });
+        parsed.map_err(|error| {
+            let _ = error.print();
+            if error.use_stderr() {
+                ExitCode::from(Exit::Usage as u8)
+            } else {
+                ExitCode::SUCCESS
+            }
+        })
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration::parse(text)
+        .filter(|interval| *interval >= Duration::from_secs(10))
+        .ok_or_else(|| format!("'{text}' is not a duration of 10 s or more, such as \"5m\""))
+}
