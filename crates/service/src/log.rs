@@ -32,6 +32,32 @@ pub struct LogArgs {
     pub log_level: LevelFilter,
 }
 
+/// Starts logging as the environment says, for programs that a daemon starts: it hands its own
+/// choice down in `LOG_FORMAT` and `LOG_LEVEL`.
+pub fn init_from_env() {
+    let get = |name: &str| std::env::var(name).ok();
+    init(&LogArgs {
+        log_format: get("LOG_FORMAT")
+            .and_then(|f| LogFormat::from_str(&f, true).ok())
+            .unwrap_or_default(),
+        log_level: get("LOG_LEVEL")
+            .and_then(|l| l.parse().ok())
+            .unwrap_or(LevelFilter::INFO),
+    });
+}
+
+/// The variables by which [`init_from_env`] of another program starts logging as `args` say.
+pub fn to_env(args: &LogArgs) -> [(&'static str, String); 2] {
+    let format = match args.log_format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    [
+        ("LOG_FORMAT", format.to_owned()),
+        ("LOG_LEVEL", args.log_level.to_string()),
+    ]
+}
+
 /// Starts logging to stderr; call once, before the first event.
 pub fn init(args: &LogArgs) {
     let builder = fmt()

@@ -118,6 +118,30 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Lets `poll(2)` call a stream socket readable only once `bytes` have arrived (or its peer has
+/// ended): `SO_RCVLOWAT`, `socket(7)`. The kernel's default is 1.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn readable_at(socket: &impl AsFd, bytes: u16) -> io::Result<()> {
+    let value = libc::c_int::from(bytes);
+    // SAFETY: the descriptor is open for the borrow, and the kernel reads one int.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Reads a file that several processes share from its start, without moving its offset.
 ///
 /// # Errors

@@ -63,9 +63,6 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// If `/proc/self/stat` or `prctl(PR_SET_MM)` is refused; the title is a convenience, go on.
 pub fn set_title(title: &str) -> io::Result<()> {
-    // PR_SET_NAME is what `ps -o comm` and `top` show; 15 bytes and a NUL.
-    let name = std::ffi::CString::new(title.split(' ').next_back().unwrap_or(title))?;
-    prctl::set_name(&name)?;
     title_area::write(title)
 }
 

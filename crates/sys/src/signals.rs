@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -38,6 +40,23 @@ impl Signals {
             .read_signal()?
             .and_then(|info| Signal::try_from(info.ssi_signo as i32).ok()))
     }
+}
+
+/// Waits until one of these blocked signals is pending, taking it, or `limit` is over.
+///
+/// # Errors
+/// Those of `signalfd(2)` and `poll(2)`.
+pub fn wait_for(signals: &SigSet, limit: Duration) -> io::Result<()> {
+    let fd = SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(limit.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+    match poll(&mut ready, limit) {
+        Err(nix::errno::Errno::EINTR) => {}
+        Ok(0) => {}
+        Ok(_) => while fd.read_signal()?.is_some() {},
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 impl AsFd for Signals {

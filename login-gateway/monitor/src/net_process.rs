@@ -1,0 +1,72 @@
+//! The net process of this connection: started before the connection comes, spoken to in messages.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+
+use gateway_wire::MAX_MESSAGE;
+use gateway_wire::monitor::{FromNet, Serve, ToNet};
+use sys::spawn::Spawn;
+
+use crate::relay::Relay;
+
+/// A running `login-gateway-net`.
+pub struct NetProcess {
+    /// Its log lines.
+    pub log: Relay,
+    socket: OwnedFd,
+    child: Child,
+}
+
+impl NetProcess {
+    /// Starts it. It closes its sandbox by itself and says [`FromNet::Sandboxed`].
+    pub fn start() -> io::Result<Self> {
+        let (socket, theirs) = sys::fds::seqpacket_pair()?;
+        let (log, stderr) = Relay::pipe("net")?;
+        let settings = io::stdin().as_fd().try_clone_to_owned()?;
+        let child = Spawn::new(&service::sibling("login-gateway-net")?)
+            .arg0("login-gateway-net")
+            .fd(0, settings)
+            .fd(2, stderr)
+            .fd(3, theirs)
+            .start()?;
+        Ok(Self { log, socket, child })
+    }
+
+    /// Gives it the connection.
+    pub fn serve(&self, serve: &Serve, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let bytes = gateway_wire::encode(serve).map_err(io::Error::other)?;
+        sys::fds::send_with_fds(&self.socket, &bytes, &[socket])
+    }
+
+    /// Answers it.
+    pub fn answer(&self, answer: ToNet, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = gateway_wire::encode(&answer).map_err(io::Error::other)?;
+        sys::fds::send_with_fds(&self.socket, &bytes, fds)
+    }
+
+    /// Its next message; `None` at its end. Descriptors from it are not taken.
+    pub fn receive(&self) -> io::Result<Option<FromNet>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        match sys::fds::recv_with_fds(&self.socket, &mut buffer)? {
+            (0, _) => Ok(None),
+            (n, fds) if fds.is_empty() => gateway_wire::decode(&buffer[..n])
+                .map(Some)
+                .map_err(io::Error::other),
+            _ => Err(io::Error::other("descriptor from net")),
+        }
+    }
+
+    /// Ends it, at once.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.log.drain();
+    }
+}
+
+impl AsFd for NetProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

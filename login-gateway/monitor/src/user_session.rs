@@ -1,0 +1,154 @@
+//! From an accepted key to a running session: PAM's account and session steps, the home, the
+//! session program as the user. And back.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+
+use gateway_wire::Settings;
+use gateway_wire::accept::Endpoints;
+use gateway_wire::session::Setup;
+use nix::unistd::{Gid, getgroups, setgroups};
+use pam::{Credentials, Item, PamError, Transaction, Transcript};
+use sys::memfd::Shared;
+use sys::spawn::Spawn;
+
+use crate::account::Account;
+use crate::home;
+use crate::relay::Relay;
+
+/// An account that PAM lets in. Only [`admit`] makes one.
+pub struct AuthenticatedUser {
+    account: Account,
+    pam: Option<Transaction>,
+}
+
+impl AuthenticatedUser {
+    /// The account.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+}
+
+/// Asks PAM whether the account may be used now.
+///
+/// # Errors
+/// PAM's refusal; a password that must be changed is one, since a key login has no dialogue.
+pub fn admit(
+    settings: &Settings,
+    account: Account,
+    endpoints: &Endpoints,
+) -> Result<AuthenticatedUser, PamError> {
+    let Some(service) = &settings.pam_service else {
+        return Ok(AuthenticatedUser { account, pam: None });
+    };
+    let transcript = Transcript::default();
+    let mut pam = Transaction::start(service, account.name.as_str(), Box::new(transcript.clone()))?;
+    pam.set_item(
+        Item::RemoteHost,
+        &endpoints.source.ip().to_canonical().to_string(),
+    )?;
+    pam.set_item(Item::Terminal, "ssh")?;
+    let decided = pam.account();
+    for message in transcript.take() {
+        tracing::info!(event = "pam.message", user = %account.name, message = ?message);
+    }
+    decided?;
+    Ok(AuthenticatedUser {
+        account,
+        pam: Some(pam),
+    })
+}
+
+/// A running session of a user.
+pub struct UserSession {
+    /// Log lines of the session program.
+    pub log: Relay,
+    /// The session program.
+    pub child: Child,
+    pam: Option<Transaction>,
+}
+
+/// Opens the PAM session and starts the session program; the socket goes to net.
+///
+/// # Errors
+/// If PAM refuses the session or the program does not start.
+pub fn open(
+    settings: &Settings,
+    user: AuthenticatedUser,
+    endpoints: Endpoints,
+    login: &str,
+) -> io::Result<(UserSession, OwnedFd)> {
+    let AuthenticatedUser { account, mut pam } = user;
+    let mut identity = account.identity.clone();
+    let privileged = settings.user.is_some();
+    if privileged {
+        // Modules may add groups to this process's list, so it starts from the user's.
+        let groups: Vec<Gid> = identity.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+        setgroups(&groups)?;
+    }
+    let mut pam_env = Vec::new();
+    if let Some(pam) = &mut pam {
+        pam.set_credentials(Credentials::Establish)
+            .map_err(io::Error::other)?;
+        pam.open_session().map_err(io::Error::other)?;
+        pam_env = pam.environment();
+        identity.groups = getgroups()?.iter().map(|g| g.as_raw()).collect();
+    }
+    let mut skel = None;
+    if settings.make_home && privileged {
+        match home::make(&account.home, identity.uid, identity.gid) {
+            Ok(true) => {
+                tracing::info!(event = "home.made", user = %account.name, home = %account.home.display());
+                skel = Some(settings.skel.clone());
+            }
+            Ok(false) => {}
+            // A login without a home is better than none: the shell starts in /.
+            Err(error) => {
+                tracing::warn!(event = "home.failed", user = %account.name, home = %account.home.display(), %error);
+            }
+        }
+    }
+    let setup = Setup {
+        user: account.name,
+        home: account.home,
+        shell: account.shell,
+        endpoints,
+        login: login.to_owned(),
+        pam_env,
+        path: settings.path.clone(),
+        skel,
+        subsystems: settings.subsystems.clone(),
+    };
+    let bytes = gateway_wire::encode(&setup).map_err(io::Error::other)?;
+    let setup = Shared::new("session-setup", &bytes)?.reader()?;
+    let (socket, for_net) = sys::fds::seqpacket_pair()?;
+    let (log, stderr) = Relay::pipe("session")?;
+    let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
+        .arg0("login-gateway-session")
+        .args(["serve"])
+        .fd(0, setup)
+        .fd(2, stderr)
+        .fd(3, socket);
+    if privileged {
+        spawn = spawn.identity(identity);
+    }
+    let child = spawn.start()?;
+    Ok((UserSession { log, child, pam }, for_net))
+}
+
+impl UserSession {
+    /// Waits for the session program, then closes the PAM session.
+    pub fn close(mut self) {
+        let _ = self.child.wait();
+        self.log.drain();
+        if let Some(pam) = &mut self.pam {
+            let closed = pam
+                .close_session()
+                .and_then(|()| pam.set_credentials(Credentials::Delete));
+            if let Err(error) = closed {
+                tracing::warn!(event = "pam.close_failed", %error);
+            }
+        }
+    }
+}
