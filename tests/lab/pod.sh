@@ -35,7 +35,7 @@ if [ "$(cat "$LAB/pod.state" 2>/dev/null)" = "$state" ] && ready >/dev/null; the
     exit 0
 fi
 rm -f "$LAB/pod.state"
-"$LAB_SCRIPTS/lab" down pod
+LAB_LOCKED=yes "$LAB_SCRIPTS/lab" down pod
 
 "$LAB/venv/bin/python" "$LAB_SCRIPTS/kubelet.py" empty-dirs "$rendered"
 podman play kube --network $NETWORK --start=false "$rendered" >"$LAB/log/play-kube.log" 2>&1 || {

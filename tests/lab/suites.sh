@@ -79,12 +79,15 @@ chart() {
 }
 
 e2e() {
-    if ! "$LAB_SCRIPTS/lab" up; then
-        failed=$((failed + 1))
-        broken+=(lab)
-        return
-    fi
-    check demo "demo: a new person logs in and runs a job" "$LAB_SCRIPTS/demo.sh"
+    local version
+    for version in 26.05 24.11; do
+        if ! "$LAB_SCRIPTS/lab" up --slurm $version; then
+            failed=$((failed + 1))
+            broken+=("lab-$version")
+            return
+        fi
+        SLURM_VERSION=$version check "demo-$version" "demo on Slurm $version: a person logs in and runs a job" "$LAB_SCRIPTS/demo.sh"
+    done
     if [ -z "$(find tests/tests -name '*.rs' 2>/dev/null)" ] && ! grep -q '^\[\[test\]\]' tests/Cargo.toml; then
         skip e2e "there are no end-to-end tests yet"
         return

@@ -73,7 +73,7 @@ class Deployment(unittest.TestCase):
         for spec in self.each():
             self.assertEqual(
                 containers(spec)["gateway"]["securityContext"]["capabilities"]["add"],
-                ["SETUID", "SETGID", "CHOWN", "KILL", "SYS_CHROOT", "AUDIT_WRITE"],
+                ["SETUID", "SETGID", "CHOWN", "KILL", "SYS_CHROOT"],
             )
 
     def test_no_token_no_service_links_no_fs_group_no_host_namespaces(self):
