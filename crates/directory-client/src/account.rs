@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum Lookup<T> {
     /// The entry exists.
     Found(T),
-    /// The entry does not exist; said only by a complete replica or by the directory server.
+    /// The entry does not exist; said only by a daemon that holds the whole directory.
     NotFound,
     /// It is not known whether the entry exists.
     Unavailable,

@@ -1,2 +1,218 @@
-//! directoryd
-fn main() {}
+//! `directoryd`: replicates users and groups from LDAP and serves them to every program's own libc.
+//!
+//! This file is the table of contents: arguments, config, start of the threads, end. It needs no root and
+//! no capability.
+#![forbid(unsafe_code)]
+
+mod command;
+mod config;
+mod control;
+mod core;
+mod dn;
+mod generation;
+mod id_map;
+mod ldap;
+mod local;
+mod marks;
+mod name;
+mod nscd;
+mod persist;
+mod replica;
+mod ssh_key;
+mod sync;
+mod view;
+mod watch;
+
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64, mpsc},
+    thread,
+};
+
+use clap::{Parser, Subcommand};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::Signal,
+};
+use service::{Exit, Failure, log::LogArgs};
+
+use crate::{config::Config, core::Core, id_map::IdMap, local::Local, view::Rules};
+
+/// Replicates users and groups from LDAP and serves them to every program's own libc.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, global = true, default_value = "/etc/directoryd/directoryd.toml")]
+    config: PathBuf,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the effective configuration and every problem with it; start nothing.
+    Check,
+    /// Print how the running daemon is; exit with 0 if it holds the whole directory.
+    Status {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the running daemon knows of a user, refreshed from the directory server.
+    Account {
+        /// Login name.
+        name: String,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replicate everything now.
+    Refresh,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() {
+                Exit::Usage as u8
+            } else {
+                0
+            });
+        }
+    };
+    service::run("directoryd", || {
+        service::log::init(&arguments.log);
+        let config = Config::load(&arguments.config)?;
+        let client = || directory_client::Client::new(&config.control_socket);
+        match arguments.command {
+            None => serve(config),
+            Some(Command::Check) => command::check(&config),
+            Some(Command::Status { json }) => command::status(&client(), json),
+            Some(Command::Account { name, json }) => command::account(&client(), &name, json),
+            Some(Command::Refresh) => command::refresh(&client()),
+        }
+    })
+}
+
+fn serve(config: Config) -> Result<(), Failure> {
+    let problems = config.problems();
+    if !problems.is_empty() {
+        return Err(Failure::new(Exit::Config, problems.join("; "))
+            .hint("\"directoryd check\" lists them one by one"));
+    }
+    // Nobody reads the bind password out of our memory.
+    sys::process::no_dump()?;
+    sys::process::no_new_privs()?;
+    outlive_the_ldap_library();
+    // Before there are threads, so that all of them leave signals to this one.
+    let signals = sys::signals::Signals::of(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+
+    let local = Local::read(&config.passwd_file, &config.group_file)?;
+    let store = Arc::new(persist::Store::new(
+        &config.state_dir,
+        config.ldap.fingerprint(),
+    ));
+    let replica = store.load().unwrap_or_else(|error| {
+        tracing::warn!(
+            event = "replica.not_loaded",
+            error = service::exit::chain(&error)
+        );
+        None
+    });
+    tracing::info!(
+        event = "start",
+        version = env!("CARGO_PKG_VERSION"),
+        local_users = local.users.len(),
+        replicated_users = replica.as_ref().map(|replica| replica.users.len()),
+    );
+    let rules = Rules {
+        minimum_id: config.minimum_id,
+        schema: config.ldap.schema,
+        ids: IdMap::of_this_process(),
+    };
+    let (save, save_bell) = mpsc::sync_channel(1);
+    let core = Arc::new(Core::new(config, rules, local, replica, save)?);
+
+    let sync = sync::start(core.clone())?;
+    let (reload, reload_bell) = mpsc::sync_channel(1);
+    let turns = Arc::new(AtomicU64::new(0));
+    let listener = listen(&core.config.nscd_socket)?;
+    let nscd = nscd::Server::new(listener, core.clone(), turns.clone(), reload)?;
+    let control = listen(&core.config.control_socket)?;
+    let shared = core.clone();
+    spawn("local-files", move || {
+        watch::local_files(&shared, &reload_bell)
+    })?;
+    spawn("nscd", move || nscd.run())?;
+    let (shared, handle) = (core.clone(), sync.clone());
+    spawn("control-accept", move || {
+        control::run(&control, &shared, &handle)
+    })?;
+    let (shared, disk) = (core.clone(), store.clone());
+    spawn("replica", move || core::keep(&shared, &disk, &save_bell))?;
+    let shared = core.clone();
+    spawn("watchdog", move || watch::watchdog(&shared, &turns))?;
+    service::ready();
+
+    loop {
+        match next_signal(&signals)? {
+            Some(Signal::SIGHUP) => sync.refresh_soon(),
+            Some(_) => break,
+            None => {}
+        }
+    }
+    service::ready::stopping();
+    // The maps in running programs live on for a while, which bridges a restart.
+    core::save(&core, &store);
+    tracing::info!(event = "stop");
+    Ok(())
+}
+
+/// Open to all: libc runs as everybody, and the control socket asks the kernel who is there.
+fn listen(path: &Path) -> Result<std::os::unix::net::UnixListener, Failure> {
+    sys::listen::unix_stream(path, 0o666).map_err(|source| {
+        let exit = match source.kind() {
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::Failure,
+        };
+        let folder = path.parent().unwrap_or(path).display().to_string();
+        Failure::new(exit, format!("listen on '{}': {source}", path.display())).hint(format!(
+            "directoryd's user must be able to write in '{folder}'"
+        ))
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map(drop)
+}
+
+fn next_signal(signals: &sys::signals::Signals) -> std::io::Result<Option<Signal>> {
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => signals.next(),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The LDAP library panics on some malformed replies. On its thread that costs the connection, not
+/// the daemon; anywhere else a panic ends us.
+fn outlive_the_ldap_library() {
+    let abort = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if thread::current().name() == Some(sync::THREAD) {
+            tracing::error!(event = "ldap.panic", %info);
+        } else {
+            abort(info);
+        }
+    }));
+}

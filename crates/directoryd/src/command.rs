@@ -1,0 +1,176 @@
+//! The commands that start nothing: `check`, and questions to the running daemon.
+//!
+//! stdout is data; a closed pipe is success.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use directory_client::{Client, Lookup};
+use serde_json::json;
+use service::{Exit, Failure};
+
+use crate::config::Config;
+
+/// What the directory server may take for `account`.
+const BUDGET: Duration = Duration::from_secs(5);
+
+/// Prints the effective configuration, then every problem on stderr.
+///
+/// # Errors
+/// [`Exit::Config`] if there is one.
+pub fn check(config: &Config) -> Result<(), Failure> {
+    let text = toml::to_string(config).map_err(|error| Failure::new(Exit::Software, error))?;
+    print(&text)?;
+    let problems = config.problems();
+    for problem in &problems {
+        eprintln!("directoryd: {problem}");
+    }
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(Failure::new(
+            Exit::Config,
+            "one problem in the configuration",
+        )),
+        count => Err(Failure::new(
+            Exit::Config,
+            format!("{count} problems in the configuration"),
+        )),
+    }
+}
+
+/// Prints how the daemon is.
+///
+/// # Errors
+/// If it does not answer, or does not hold the whole directory yet.
+pub fn status(client: &Client, json: bool) -> Result<(), Failure> {
+    let status = client.status()?;
+    let age = status.age.map(|age| age.as_secs());
+    let text = if json {
+        json!({
+            "version": status.version,
+            "complete": status.complete,
+            "age_seconds": age,
+            "generation": status.generation,
+            "users": status.users,
+            "groups": status.groups,
+            "local_users": status.local_users,
+            "local_groups": status.local_groups,
+            "refused": status.refused,
+            "server": status.server,
+            "problem": status.problem,
+        })
+        .to_string()
+            + "\n"
+    } else {
+        let or_none = |text: &str| {
+            if text.is_empty() {
+                "none".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
+        format!(
+            "version: {}\ncomplete: {}\nage: {}\ngeneration: {}\nusers: {} and {} local\n\
+             groups: {} and {} local\nrefused: {}\nserver: {}\nproblem: {}\n",
+            status.version,
+            if status.complete { "yes" } else { "no" },
+            age.map_or_else(|| "unknown".to_owned(), |age| format!("{age} s")),
+            status.generation,
+            status.users,
+            status.local_users,
+            status.groups,
+            status.local_groups,
+            status.refused,
+            or_none(&status.server),
+            or_none(&status.problem),
+        )
+    };
+    print(&text)?;
+    if status.complete {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            Exit::Failure,
+            "the directory has not been replicated yet",
+        ))
+    }
+}
+
+/// Prints what is known of a user.
+///
+/// # Errors
+/// If the daemon does not answer, or the user is not found.
+pub fn account(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
+    let account = match client.account(name, BUDGET)? {
+        Lookup::Found(account) => account,
+        Lookup::NotFound => {
+            return Err(Failure::new(
+                Exit::Failure,
+                format!("'{name}' is no directory user"),
+            ));
+        }
+        Lookup::Unavailable => {
+            let cause = format!("it is not known whether '{name}' exists");
+            return Err(Failure::new(Exit::Failure, cause).hint("\"directoryd status\" says why"));
+        }
+    };
+    let state = format!("{:?}", account.state).to_lowercase();
+    let text = if json {
+        json!({
+            "name": account.name,
+            "uid": account.uid,
+            "gid": account.gid,
+            "gecos": account.gecos,
+            "home": account.home,
+            "shell": account.shell,
+            "groups": account.groups.iter().map(|(gid, name)| json!({"gid": gid, "name": name}))
+                .collect::<Vec<_>>(),
+            "ssh_keys": account.ssh_keys,
+            "state": state,
+            "age_milliseconds": account.age.as_millis() as u64,
+            "fresh": account.fresh,
+        })
+        .to_string()
+            + "\n"
+    } else {
+        let groups: Vec<String> = account
+            .groups
+            .iter()
+            .map(|(gid, name)| format!("{gid}({name})"))
+            .collect();
+        let mut text = format!(
+            "{}:*:{}:{}:{}:{}:{}\ngroups: {}\nstate: {state}\nage: {} s{}\n",
+            account.name,
+            account.uid,
+            account.gid,
+            account.gecos,
+            account.home,
+            account.shell,
+            groups.join(" "),
+            account.age.as_secs(),
+            if account.fresh { ", fresh" } else { "" },
+        );
+        for key in &account.ssh_keys {
+            text += &format!("key: {key}\n");
+        }
+        text
+    };
+    print(&text)
+}
+
+/// Replicates everything.
+///
+/// # Errors
+/// If that fails.
+pub fn refresh(client: &Client) -> Result<(), Failure> {
+    Ok(client.refresh()?)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

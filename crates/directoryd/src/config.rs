@@ -1,0 +1,347 @@
+//! `directoryd.toml`: its keys, their defaults, and everything that can be wrong with them.
+//!
+//! Text becomes typed values here, once. Secrets are named by path and read when they are used.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use service::config::{ConfigError, duration, read_secret};
+
+use crate::{dn, ldap, local::Local};
+
+/// Longest bind password, in bytes.
+pub const MAX_PASSWORD: u64 = 1024;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The socket that libc asks.
+    #[serde(default = "nscd_socket")]
+    pub nscd_socket: PathBuf,
+    /// The socket for keys, state and status.
+    #[serde(default = "control_socket")]
+    pub control_socket: PathBuf,
+    /// Who may use the control socket, besides root and directoryd's own user: names or numbers.
+    #[serde(default)]
+    pub control_users: Vec<String>,
+    /// Where the replica is kept over restarts.
+    #[serde(default = "state_dir")]
+    pub state_dir: PathBuf,
+    /// Local users, served too and before all others.
+    #[serde(default = "passwd_file")]
+    pub passwd_file: PathBuf,
+    /// Local groups.
+    #[serde(default = "group_file")]
+    pub group_file: PathBuf,
+    /// Least uid and gid taken from the directory.
+    #[serde(default = "minimum_id")]
+    pub minimum_id: u32,
+    /// Where users and groups come from.
+    pub ldap: Ldap,
+}
+
+/// The `[ldap]` table.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Ldap {
+    /// Servers in order of preference, `ldap://` or `ldaps://`.
+    pub uris: Vec<String>,
+    /// Ask for TLS on `ldap://` and go no further without it.
+    #[serde(default = "yes")]
+    pub start_tls: bool,
+    /// The CA certificates to believe, PEM; without it those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Who we are there.
+    pub bind_dn: String,
+    /// The file with that entry's password; a line end at its end does not count.
+    pub bind_password_file: PathBuf,
+    /// How groups list their members.
+    #[serde(default)]
+    pub schema: Schema,
+    /// The directory's suffix.
+    pub base: String,
+    /// Where users are; default `base`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_base: Option<String>,
+    /// Where groups are; default `base`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_base: Option<String>,
+    /// How often the directory is asked for changes.
+    #[serde(default = "refresh_interval", with = "duration")]
+    pub refresh_interval: Duration,
+    /// How long one look-up may take before the server counts as dead.
+    #[serde(default = "lookup_timeout", with = "duration")]
+    pub lookup_timeout: Duration,
+    /// How long a lock after failed passwords counts (the policy's `pwdLockoutDuration`); without
+    /// it until the server takes the lock away.
+    #[serde(
+        default,
+        with = "optional_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub lockout_duration: Option<Duration>,
+}
+
+/// The two ways of listing a group's members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schema {
+    /// `memberUid`: names.
+    Rfc2307,
+    /// `member`, `uniqueMember`: DNs, of users and of groups.
+    #[default]
+    Rfc2307bis,
+}
+
+impl Ldap {
+    /// Where users are searched.
+    pub fn user_base(&self) -> &str {
+        self.user_base.as_deref().unwrap_or(&self.base)
+    }
+
+    /// Where groups are searched.
+    pub fn group_base(&self) -> &str {
+        self.group_base.as_deref().unwrap_or(&self.base)
+    }
+
+    /// What a persisted replica must have been read from to be of use.
+    pub fn fingerprint(&self) -> String {
+        format!(
+            "{:?}|{}|{}",
+            self.schema,
+            self.user_base(),
+            self.group_base()
+        )
+    }
+}
+
+impl Config {
+    /// Loads the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for what keeps it from being read at all; the rest is in [`Self::problems`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        service::config::load(path)
+    }
+
+    /// Every reason why the daemon could not work with this, one line each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let ldap = &self.ldap;
+        if ldap.uris.is_empty() {
+            problems.push("ldap.uris is empty".to_owned());
+        }
+        for uri in &ldap.uris {
+            if let Err(error) = ldap::Server::parse(uri) {
+                problems.push(format!("ldap.uris: '{uri}': {error}"));
+            }
+        }
+        let bases = [
+            ("base", &ldap.base),
+            ("bind-dn", &ldap.bind_dn),
+            ("user-base", ldap.user_base.as_ref().unwrap_or(&ldap.base)),
+            ("group-base", ldap.group_base.as_ref().unwrap_or(&ldap.base)),
+        ];
+        for (key, value) in bases {
+            if dn::normal(value).is_none() {
+                problems.push(format!("ldap.{key}: '{value}' is not a distinguished name"));
+            }
+        }
+        if let Err(error) = ldap::trust(ldap.ca_file.as_deref()) {
+            problems.push(format!("ldap.ca-file: {}", service::exit::chain(&error)));
+        }
+        if let Err(error) = read_secret(&ldap.bind_password_file, MAX_PASSWORD) {
+            problems.push(format!(
+                "ldap.bind-password-file: {}",
+                service::exit::chain(&error)
+            ));
+        }
+        for (key, value) in [
+            ("refresh-interval", ldap.refresh_interval),
+            ("lookup-timeout", ldap.lookup_timeout),
+        ] {
+            if value < Duration::from_millis(100) {
+                problems.push(format!("ldap.{key} is shorter than 100ms"));
+            }
+        }
+        if self.minimum_id == 0 {
+            problems.push("minimum-id is 0: root does not come from a directory".to_owned());
+        }
+        for (key, socket) in [
+            ("nscd-socket", &self.nscd_socket),
+            ("control-socket", &self.control_socket),
+        ] {
+            match socket.parent().map(fs::metadata) {
+                Some(Ok(folder)) if folder.is_dir() => {}
+                _ => problems.push(format!(
+                    "{key}: the folder of '{}' is missing",
+                    socket.display()
+                )),
+            }
+        }
+        if !self.state_dir.is_dir() {
+            problems.push(format!(
+                "state-dir: '{}' is not a folder",
+                self.state_dir.display()
+            ));
+        }
+        match Local::read(&self.passwd_file, &self.group_file) {
+            Ok(local) => problems.extend(self.control_uids(&local).1),
+            Err(error) => problems.push(service::exit::chain(&error)),
+        }
+        problems
+    }
+
+    /// The uids behind `control-users`, and what is wrong with those that have none.
+    pub fn control_uids(&self, local: &Local) -> (Vec<u32>, Vec<String>) {
+        let mut uids = Vec::new();
+        let mut problems = Vec::new();
+        for user in &self.control_users {
+            let named = local
+                .users
+                .iter()
+                .find(|entry| entry.name == *user)
+                .map(|entry| entry.uid);
+            match named.or_else(|| user.parse().ok()) {
+                Some(uid) => uids.push(uid),
+                None => problems.push(format!(
+                    "control-users: there is no user '{user}' in '{}'",
+                    self.passwd_file.display()
+                )),
+            }
+        }
+        (uids, problems)
+    }
+}
+
+fn nscd_socket() -> PathBuf {
+    "/run/nscd/socket".into()
+}
+
+fn control_socket() -> PathBuf {
+    directory_client::Client::DEFAULT_PATH.into()
+}
+
+fn state_dir() -> PathBuf {
+    "/var/lib/directoryd".into()
+}
+
+fn passwd_file() -> PathBuf {
+    "/etc/passwd".into()
+}
+
+fn group_file() -> PathBuf {
+    "/etc/group".into()
+}
+
+fn minimum_id() -> u32 {
+    1000
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn refresh_interval() -> Duration {
+    Duration::from_secs(15)
+}
+
+fn lookup_timeout() -> Duration {
+    Duration::from_secs(5)
+}
+
+mod optional_duration {
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+    use service::config::duration;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        duration::deserialize(from).map(Some)
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, to),
+            None => to.serialize_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        service::config::parse(Path::new("directoryd.toml"), text.as_bytes())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_example_is_a_config() {
+        let example = include_str!("../directoryd.example.toml");
+        let config = parse(example).unwrap();
+        assert_eq!(config.ldap.schema, Schema::Rfc2307bis);
+        assert_eq!(config.ldap.user_base(), "ou=people,dc=example,dc=org");
+        // What it shows as effective can be read again.
+        parse(&toml::to_string(&config).unwrap()).unwrap();
+        // Every line that is commented out works when it is not.
+        let all: String = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|rest| !rest.starts_with(' '))
+                    .unwrap_or(line)
+            })
+            .fold(String::new(), |text, line| text + line + "\n");
+        parse(&all).unwrap();
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let check = |text: &str, expected: &str| {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(
+            "colour = 1\n",
+            "directoryd.toml:1:1: unknown field `colour`",
+        );
+        check("minimum-id = \"x\"\n", ":1:14:");
+        check("[ldap]\nuris = []\nstart-tls = 3\n", ":3:13:");
+        check("minimum-id = 1000\n", "missing field `ldap`");
+    }
+
+    #[test]
+    fn every_problem_is_told() {
+        let mut config = parse(include_str!("../directoryd.example.toml")).unwrap();
+        config.ldap.uris = vec!["http://x".into()];
+        config.ldap.base = "example".into();
+        config.ldap.ca_file = Some("/nonexistent/ca.pem".into());
+        config.ldap.bind_password_file = "/nonexistent/password".into();
+        config.minimum_id = 0;
+        config.nscd_socket = "/nonexistent/socket".into();
+        config.state_dir = "/nonexistent".into();
+        config.control_users = vec!["nobody-of-that-name".into()];
+        let problems = config.problems().join("\n");
+        let expected = [
+            "http://x",
+            "'example' is not a dist",
+            "ca.pem",
+            "password",
+            "minimum-id",
+            "/nonexistent/socket",
+            "state-dir",
+            "nobody-of-that-name",
+        ];
+        for text in expected {
+            assert!(problems.contains(text), "{text} is not in\n{problems}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The control socket: who may ask, and the answers. A thread per connection, one request each.
+//!
+//! The codec is [`directory_client::codec`]. Whoever is not known gets one fixed answer.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use directory_client::{
+    Lookup,
+    codec::{Answer, MAX_REQUEST, Request, body_length},
+};
+
+use crate::{core::Core, sync};
+
+/// Most connections at a time.
+const MOST: usize = 128;
+/// How long a request may take to arrive, and an answer to leave.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The most a look-up may be given.
+const MAX_BUDGET: Duration = Duration::from_secs(30);
+/// How long a whole refresh is waited for; clients allow a little more.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Accepts for ever.
+pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
+    let count = Arc::new(AtomicUsize::new(0));
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(event = "control.accept", %error);
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+        };
+        if count.fetch_add(1, Ordering::Relaxed) >= MOST {
+            count.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let (core, sync, left) = (core.clone(), sync.clone(), count.clone());
+        let started = thread::Builder::new()
+            .name("control".into())
+            .spawn(move || {
+                serve(stream, &core, &sync);
+                left.fetch_sub(1, Ordering::Relaxed);
+            });
+        if let Err(error) = started {
+            count.fetch_sub(1, Ordering::Relaxed);
+            tracing::warn!(event = "control.thread", %error);
+        }
+    }
+}
+
+fn serve(mut stream: UnixStream, core: &Core, sync: &sync::Handle) {
+    let Ok(peer) = sys::peer::credentials(&stream) else {
+        return;
+    };
+    let Some(request) = read(&mut stream) else {
+        tracing::debug!(event = "control.garbage", uid = peer.uid, pid = peer.pid);
+        return;
+    };
+    let ours = nix::unistd::geteuid().as_raw();
+    let allowed = peer.uid == 0 || peer.uid == ours || core.control_uids().contains(&peer.uid);
+    let answer = if allowed {
+        answer(request, core, sync)
+    } else {
+        Answer::Denied
+    };
+    if !allowed {
+        tracing::debug!(event = "control.denied", uid = peer.uid, pid = peer.pid);
+    }
+    let _ = stream.set_write_timeout(Some(PATIENCE));
+    let _ = stream.write_all(&answer.encode());
+}
+
+fn answer(request: Request, core: &Core, sync: &sync::Handle) -> Answer {
+    match request {
+        Request::Account { user, budget } => {
+            let fresh = !core.is_settled(&user) && sync.account(&user, budget.min(MAX_BUDGET));
+            let found = core.account(&user, fresh);
+            if let Lookup::Found(account) = &found {
+                tracing::debug!(event = "control.account", user, fresh, age = ?account.age);
+            }
+            Answer::Account(found)
+        }
+        Request::Status => Answer::Status(core.status()),
+        Request::Refresh => match sync.refresh(REFRESH) {
+            Ok(()) => Answer::Refreshed,
+            Err(reason) => Answer::Failed(reason),
+        },
+        _ => Answer::Failed("this daemon does not know the request".to_owned()),
+    }
+}
+
+/// One request under one deadline; `None` for anything else.
+fn read(stream: &mut UnixStream) -> Option<Request> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut prefix = [0; 4];
+    read_exact(stream, &mut prefix, deadline)?;
+    let mut body = vec![0; body_length(prefix, MAX_REQUEST).ok()?];
+    read_exact(stream, &mut body, deadline)?;
+    Request::decode(&body).ok()
+}
+
+fn read_exact(stream: &mut UnixStream, mut bytes: &mut [u8], deadline: Instant) -> Option<()> {
+    while !bytes.is_empty() {
+        let left = deadline.checked_duration_since(Instant::now())?;
+        stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))
+            .ok()?;
+        match stream.read(bytes) {
+            Ok(0) => return None,
+            Ok(count) => bytes = &mut bytes[count..],
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,356 @@
+//! The state that all threads share: local files, replica, and the generation made from both.
+//!
+//! Whoever learns something puts it in here; readers of the present generation never wait for that.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::{Duration, SystemTime},
+};
+
+use directory_client::{Account, Lookup, Status};
+
+use crate::{
+    config::Config,
+    generation::{GenerationError, Present},
+    ldap::{Found, LdapError},
+    local::Local,
+    name,
+    replica::Replica,
+    view::{Refusal, Rules, View},
+};
+
+/// Most refused entries named in the log at once.
+const MOST_LINES: usize = 50;
+
+/// The shared state.
+#[derive(Debug)]
+pub struct Core {
+    /// What is served.
+    pub present: Present,
+    /// The configuration.
+    pub config: Config,
+    rules: Rules,
+    inputs: Mutex<Inputs>,
+    health: Mutex<Health>,
+    save: mpsc::SyncSender<()>,
+}
+
+#[derive(Debug)]
+struct Inputs {
+    local: Local,
+    replica: Arc<Replica>,
+    complete: bool,
+    /// When single users were last confirmed, if later than the replica.
+    checked: HashMap<String, SystemTime>,
+    reported: BTreeSet<Refusal>,
+    unmappable: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    server: String,
+    problem: String,
+}
+
+impl Core {
+    /// The state at start: local files and, if there is one, the replica of an earlier run. `save`
+    /// is rung when there is something new to keep.
+    ///
+    /// # Errors
+    /// [`GenerationError`] if no map can be made, e.g. without memory or `/proc`.
+    pub fn new(
+        config: Config,
+        rules: Rules,
+        local: Local,
+        replica: Option<Replica>,
+        save: mpsc::SyncSender<()>,
+    ) -> Result<Self, GenerationError> {
+        let complete = replica.is_some();
+        let mut inputs = Inputs {
+            local,
+            replica: Arc::new(replica.unwrap_or_else(Replica::empty)),
+            complete,
+            checked: HashMap::new(),
+            reported: BTreeSet::new(),
+            unmappable: BTreeSet::new(),
+        };
+        let view = inputs.view(&rules);
+        Ok(Self {
+            present: Present::new(view, complete)?,
+            config,
+            rules,
+            inputs: Mutex::new(inputs),
+            health: Mutex::default(),
+            save,
+        })
+    }
+
+    /// Takes new local files.
+    pub fn set_local(&self, local: Local) {
+        let mut inputs = self.inputs();
+        if inputs.local != local {
+            inputs.local = local;
+            tracing::info!(event = "local.changed", users = inputs.local.users.len());
+            self.publish(&mut inputs);
+        }
+    }
+
+    /// Takes a whole replica.
+    ///
+    /// # Errors
+    /// [`LdapError::Vanished`] if no user is left; the old replica stays.
+    pub fn set_replica(&self, replica: Replica) -> Result<(), LdapError> {
+        let mut inputs = self.inputs();
+        if replica.users.is_empty() && !inputs.replica.users.is_empty() {
+            return Err(LdapError::Vanished(inputs.replica.users.len()));
+        }
+        inputs.checked.retain(|_, time| *time > replica.confirmed);
+        let same = inputs.complete && inputs.replica.says_the_same(&replica);
+        inputs.replica = Arc::new(replica);
+        if !same {
+            inputs.complete = true;
+            self.publish(&mut inputs);
+            // Full means that a save is under way or due anyway.
+            let _ = self.save.try_send(());
+        }
+        Ok(())
+    }
+
+    /// Notes that nothing has changed in the directory up to `time`.
+    pub fn confirm(&self, time: SystemTime) {
+        let mut inputs = self.inputs();
+        Arc::make_mut(&mut inputs.replica).confirmed = time;
+        inputs.checked.retain(|_, checked| *checked > time);
+    }
+
+    /// Takes what an online look-up of `name` at `time` said. True if it changed anything, and
+    /// whether it showed a group whose other members are not known.
+    pub fn set_account(&self, name: &str, found: Found, time: SystemTime) -> (bool, bool) {
+        let mut inputs = self.inputs();
+        let before = inputs.replica.clone();
+        let replica = Arc::make_mut(&mut inputs.replica);
+        replica.put_user(name, found.user);
+        let mut new_group = false;
+        for (member, holders) in &found.holders {
+            new_group |= replica.put_holders(member, holders);
+        }
+        let changed = !replica.says_the_same(&before);
+        inputs.checked.insert(name.to_owned(), time);
+        if changed {
+            self.publish(&mut inputs);
+            let _ = self.save.try_send(());
+        }
+        (changed, new_group)
+    }
+
+    /// What is known of a directory user now; `fresh` if the directory server has just been asked.
+    pub fn account(&self, name: &str, fresh: bool) -> Lookup<Account> {
+        let inputs = self.inputs();
+        let present = self.present.get();
+        let view = &present.view;
+        let Some(user) = view.accounts.get(name) else {
+            return match inputs.complete || self.is_never_ours(&inputs, name) {
+                true => Lookup::NotFound,
+                false => Lookup::Unavailable,
+            };
+        };
+        if user.refused_keys > 0 {
+            tracing::warn!(
+                event = "key.refused",
+                user = name,
+                count = user.refused_keys
+            );
+        }
+        let group = |gid: u32| (gid, view.group_names.get(&gid).cloned().unwrap_or_default());
+        let others = view
+            .lists
+            .get(name)
+            .into_iter()
+            .flatten()
+            .filter(|gid| **gid != user.gid);
+        let now = SystemTime::now();
+        let confirmed = inputs
+            .checked
+            .get(name)
+            .copied()
+            .unwrap_or(inputs.replica.confirmed);
+        let shell = if user.shell.is_empty() {
+            "/bin/sh"
+        } else {
+            &user.shell
+        };
+        Lookup::Found(Account {
+            name: user.name.clone(),
+            uid: user.uid,
+            gid: user.gid,
+            gecos: user.gecos.clone(),
+            home: user.home.clone(),
+            shell: shell.to_owned(),
+            groups: std::iter::once(user.gid)
+                .chain(others.copied())
+                .map(group)
+                .collect(),
+            ssh_keys: user.keys.clone(),
+            state: user
+                .marks
+                .state(shell, now, self.config.ldap.lockout_duration),
+            age: now.duration_since(confirmed).unwrap_or_default(),
+            fresh,
+        })
+    }
+
+    /// True if the directory server need not be asked about this name.
+    pub fn is_settled(&self, name: &str) -> bool {
+        self.is_never_ours(&self.inputs(), name)
+    }
+
+    /// The uids that may use the control socket, besides root and our own.
+    pub fn control_uids(&self) -> Vec<u32> {
+        self.config.control_uids(&self.inputs().local).0
+    }
+
+    /// How the daemon is.
+    pub fn status(&self) -> Status {
+        let inputs = self.inputs();
+        let health = self.health();
+        let present = self.present.get();
+        let (local_users, local_groups) = present.view.local;
+        let count = |all: usize, local: usize| (all - local) as u64;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            complete: inputs.complete,
+            age: inputs.complete.then(|| {
+                SystemTime::now()
+                    .duration_since(inputs.replica.confirmed)
+                    .unwrap_or_default()
+            }),
+            generation: present.number,
+            users: count(present.view.users.len(), local_users),
+            groups: count(present.view.groups.len(), local_groups),
+            local_users: local_users as u64,
+            local_groups: local_groups as u64,
+            refused: present.view.refused.len() as u64,
+            server: health.server.clone(),
+            problem: health.problem.clone(),
+        }
+    }
+
+    /// Notes the connected server, or with an empty text that there is none.
+    pub fn set_server(&self, server: &str) {
+        self.health().server = server.to_owned();
+    }
+
+    /// Notes what is wrong with the directory, or with an empty text that nothing is. Each new
+    /// problem is logged once.
+    pub fn set_problem(&self, problem: &str) {
+        let mut health = self.health();
+        if health.problem != problem {
+            if problem.is_empty() {
+                tracing::info!(event = "directory.well");
+            } else {
+                let complete = self.present.get().complete;
+                tracing::error!(
+                    event = "directory.problem",
+                    problem,
+                    serving_replica = complete
+                );
+            }
+            health.problem = problem.to_owned();
+        }
+    }
+
+    /// The replica to keep on disk; `None` before there is one.
+    pub fn to_save(&self) -> Option<Arc<Replica>> {
+        let inputs = self.inputs();
+        inputs.complete.then(|| inputs.replica.clone())
+    }
+
+    fn is_never_ours(&self, inputs: &Inputs, name: &str) -> bool {
+        !name::is_valid(name) || inputs.local.users.iter().any(|user| user.name == name)
+    }
+
+    fn publish(&self, inputs: &mut Inputs) {
+        let start = std::time::Instant::now();
+        let view = inputs.view(&self.rules);
+        match self.present.replace(view, inputs.complete) {
+            Ok(new) => tracing::info!(
+                event = "generation.published",
+                generation = new.number,
+                users = new.view.users.len(),
+                groups = new.view.groups.len(),
+                refused = new.view.refused.len(),
+                millis = start.elapsed().as_millis() as u64,
+            ),
+            Err(error) => tracing::error!(
+                event = "generation.failed",
+                error = service::exit::chain(&error),
+            ),
+        }
+    }
+
+    fn inputs(&self) -> MutexGuard<'_, Inputs> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inputs {
+    /// The view of the present inputs; says what is newly refused in it.
+    fn view(&mut self, rules: &Rules) -> View {
+        let view = View::new(&self.local, &self.replica, rules);
+        let new: Vec<&Refusal> = view.refused.difference(&self.reported).collect();
+        for refusal in new.iter().take(MOST_LINES) {
+            tracing::error!(
+                event = "entry.refused",
+                entry = refusal.entry,
+                reason = %refusal.reason,
+            );
+        }
+        if new.len() > MOST_LINES {
+            tracing::error!(event = "entry.refused", more = new.len() - MOST_LINES);
+        }
+        self.reported.clone_from(&view.refused);
+        if let Some(first) = view
+            .unmappable
+            .iter()
+            .find(|text| !self.unmappable.contains(*text))
+        {
+            tracing::warn!(
+                event = "id.outside_namespace",
+                first,
+                count = view.unmappable.len(),
+                hint = "ids that /proc/self/uid_map lacks make logins fail here",
+            );
+        }
+        self.unmappable.clone_from(&view.unmappable);
+        view
+    }
+}
+
+/// Writes the replica to disk whenever it is rung for, and the age of an unchanged one now and then.
+pub fn keep(core: &Core, store: &crate::persist::Store, bell: &mpsc::Receiver<()>) {
+    loop {
+        match bell.recv_timeout(Duration::from_secs(600)) {
+            Ok(()) | Err(mpsc::RecvTimeoutError::Timeout) => save(core, store),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+        // A burst of changes is one write a second.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Writes the replica to disk now. A full disk costs only what a restart would serve.
+pub fn save(core: &Core, store: &crate::persist::Store) {
+    if let Some(replica) = core.to_save()
+        && let Err(error) = store.save(&replica)
+    {
+        tracing::warn!(
+            event = "replica.not_saved",
+            error = service::exit::chain(&error)
+        );
+    }
+}

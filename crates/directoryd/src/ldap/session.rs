@@ -1,0 +1,323 @@
+//! One bound connection and the questions put to it: everything, one user, has anything changed.
+//!
+//! A session that failed once is given up; the caller makes a new one.
+
+use std::{collections::BTreeMap, time::Duration, time::SystemTime};
+
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, StdStream};
+use service::config::read_secret;
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    LdapError, Server,
+    entry::{self, GROUP_HEAD, USER},
+    link,
+    search::{Entry, Search},
+};
+use crate::{
+    config::{self, MAX_PASSWORD, Schema},
+    dn,
+    replica::{Holder, Replica, User},
+};
+
+/// Most users, and most groups, that are replicated.
+const MOST: usize = 200_000;
+/// Most groups one look-up takes.
+const MOST_HOLDERS: usize = 4096;
+/// How deep groups in groups are followed in a look-up.
+const DEPTH: usize = 16;
+/// How long reading everything may take.
+const WHOLE: Duration = Duration::from_secs(60);
+const BIND: Duration = Duration::from_secs(5);
+
+/// A bound connection; clones share it.
+#[derive(Clone)]
+pub struct Session {
+    ldap: Ldap,
+    config: std::sync::Arc<config::Ldap>,
+    ended: watch::Receiver<bool>,
+    /// The server's URI.
+    pub uri: String,
+}
+
+/// What an online look-up of a user brought.
+#[derive(Debug)]
+pub struct Found {
+    /// The user by normal DN; `None` if there is no such entry.
+    pub user: Option<(String, User)>,
+    /// Who holds what, directly: the user first, then each group that was found, with the groups
+    /// that list it.
+    pub holders: Vec<(String, Vec<Holder>)>,
+}
+
+impl Session {
+    /// Connects to one server and binds.
+    ///
+    /// # Errors
+    /// [`LdapError`].
+    pub async fn open(
+        config: std::sync::Arc<config::Ldap>,
+        server: &Server,
+    ) -> Result<Self, LdapError> {
+        // Read each time: certificates and passwords are renewed while daemons run.
+        let tls = link::trust(config.ca_file.as_deref())?;
+        let password =
+            read_secret(&config.bind_password_file, MAX_PASSWORD).map_err(LdapError::Password)?;
+        let stream = link::open(server, config.start_tls, tls).await?;
+        let action = || format!("bind as '{}' at '{}'", config.bind_dn, server.uri);
+        let library = |source| LdapError::Library {
+            action: action(),
+            source: Box::new(source),
+        };
+        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
+        let (connection, mut ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
+            .await
+            .map_err(library)?;
+        let (sender, ended) = watch::channel(false);
+        tokio::spawn(async move {
+            // In a task of its own: if the library panics, this task ends, and with it the connection.
+            let driver = tokio::spawn(connection.drive());
+            let _ = driver.await;
+            let _ = sender.send(true);
+        });
+        let text = std::str::from_utf8(password.expose()).unwrap_or_default();
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        // RFC 4513 5.1.2: an empty password is an anonymous bind, which succeeds.
+        if text.is_empty() || text.contains('\0') {
+            return Err(LdapError::Refused {
+                action: action(),
+                code: 49,
+                text: "the password file holds no password".to_owned(),
+            });
+        }
+        let bound = timeout(BIND, ldap.simple_bind(&config.bind_dn, text))
+            .await
+            .map_err(|_| LdapError::Deadline("bind"))?
+            .map_err(library)?;
+        if bound.rc != 0 {
+            return Err(LdapError::Refused {
+                action: action(),
+                code: bound.rc,
+                text: bound.text,
+            });
+        }
+        Ok(Self {
+            ldap,
+            config,
+            ended,
+            uri: server.uri.clone(),
+        })
+    }
+
+    /// Returns when the connection has ended.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error means that the watching task is gone, which is an end too.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Something that changes whenever an entry does, if the server has it: OpenLDAP's `contextCSN`.
+    ///
+    /// # Errors
+    /// [`LdapError`].
+    pub async fn change_mark(&self) -> Result<Option<Vec<Vec<u8>>>, LdapError> {
+        let base = dn::normal(&self.config.base);
+        let covers = |part: &str| match (&base, dn::normal(part)) {
+            (Some(base), Some(part)) => dn::is_below(&part, base),
+            _ => false,
+        };
+        if !covers(self.config.user_base()) || !covers(self.config.group_base()) {
+            return Ok(None);
+        }
+        let search = Search {
+            base: &self.config.base,
+            scope: Scope::Base,
+            filter: "(objectClass=*)",
+            attributes: &["contextCSN"],
+            most: 1,
+            within: self.config.lookup_timeout,
+        };
+        let mut marks: Vec<Vec<u8>> = match search.run(&mut self.ldap.clone()).await {
+            Ok(entries) => entries
+                .iter()
+                .flat_map(|entry| entry.all("contextcsn").to_vec())
+                .collect(),
+            // The suffix need not be readable; then there is no mark.
+            Err(LdapError::Refused { code: 32 | 50, .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        marks.sort();
+        Ok((!marks.is_empty()).then_some(marks))
+    }
+
+    /// Reads all users and groups.
+    ///
+    /// # Errors
+    /// [`LdapError`]; a part is never returned.
+    pub async fn whole(&self) -> Result<Replica, LdapError> {
+        let confirmed = SystemTime::now();
+        let users = self
+            .all(self.config.user_base(), "(objectClass=posixAccount)", USER)
+            .await?;
+        let filter = match self.config.schema {
+            Schema::Rfc2307 => "(objectClass=posixGroup)",
+            // Those without a number connect others.
+            Schema::Rfc2307bis => {
+                "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
+                 (objectClass=groupOfUniqueNames))"
+            }
+        };
+        let attributes = entry::group_attributes(self.config.schema);
+        let groups = self
+            .all(self.config.group_base(), filter, attributes)
+            .await?;
+        let mut unusable = BTreeMap::new();
+        Ok(Replica {
+            confirmed,
+            users: take(&users, &mut unusable, entry::user),
+            groups: take(&groups, &mut unusable, |found| {
+                entry::group(found, self.config.schema)
+            }),
+            unusable,
+        })
+    }
+
+    /// Reads one user and the groups above it.
+    ///
+    /// # Errors
+    /// [`LdapError::Ambiguous`] if there are two; others as in [`Self::whole`].
+    pub async fn one(&self, name: &str) -> Result<Found, LdapError> {
+        let user = self.user(name).await?;
+        let mut holders = Vec::new();
+        let mut open = match (&user, self.config.schema) {
+            (None, _) => Vec::new(),
+            (Some((_, dn, _)), Schema::Rfc2307bis) => vec![dn.clone()],
+            (Some((_, _, user)), Schema::Rfc2307) => vec![user.name.clone()],
+        };
+        // The server is asked with its own spelling, the replica keyed by ours.
+        let mut spelling = BTreeMap::new();
+        if let Some((spelled, dn, _)) = &user {
+            spelling.insert(dn.clone(), spelled.clone());
+        }
+        for _ in 0..DEPTH {
+            let mut next = Vec::new();
+            for member in std::mem::take(&mut open) {
+                let asked = spelling.get(&member).unwrap_or(&member).clone();
+                let found = self.holders(&asked).await?;
+                let heads: Vec<_> = found
+                    .iter()
+                    .filter_map(|entry| {
+                        Some((entry, entry::group(entry, self.config.schema).ok()?))
+                    })
+                    .map(|(entry, (dn, group))| {
+                        spelling.insert(dn.clone(), entry.dn.clone());
+                        Holder {
+                            dn,
+                            name: group.name,
+                            gid: group.gid,
+                        }
+                    })
+                    .collect();
+                next.extend(heads.iter().map(|holder| holder.dn.clone()));
+                holders.push((member, heads));
+            }
+            // Names hold no groups.
+            if self.config.schema == Schema::Rfc2307 {
+                break;
+            }
+            next.sort();
+            next.dedup();
+            next.retain(|dn| !holders.iter().any(|(done, _)| done == dn));
+            if next.is_empty() {
+                break;
+            }
+            open = next;
+        }
+        Ok(Found {
+            user: user.map(|(_, dn, user)| (dn, user)),
+            holders,
+        })
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<(String, String, User)>, LdapError> {
+        let filter = format!(
+            "(&(objectClass=posixAccount)(uid={}))",
+            dn::filter_value(name)
+        );
+        let search = Search {
+            base: self.config.user_base(),
+            scope: Scope::Subtree,
+            filter: &filter,
+            attributes: USER,
+            most: 2,
+            within: self.config.lookup_timeout,
+        };
+        let found = search.run(&mut self.ldap.clone()).await?;
+        let [entry] = &found[..] else {
+            return if found.is_empty() {
+                Ok(None)
+            } else {
+                Err(LdapError::Ambiguous(name.to_owned()))
+            };
+        };
+        // The server's matching ignores case; ours does not.
+        let user = entry::user(entry)
+            .ok()
+            .filter(|(_, user)| user.name == name);
+        Ok(user.map(|(dn, user)| (entry.dn.clone(), dn, user)))
+    }
+
+    async fn holders(&self, member: &str) -> Result<Vec<Entry>, LdapError> {
+        let value = dn::filter_value(member);
+        let filter = match self.config.schema {
+            Schema::Rfc2307 => format!("(&(objectClass=posixGroup)(memberUid={value}))"),
+            Schema::Rfc2307bis => format!("(|(member={value})(uniqueMember={value}))"),
+        };
+        let search = Search {
+            base: self.config.group_base(),
+            scope: Scope::Subtree,
+            filter: &filter,
+            attributes: GROUP_HEAD,
+            most: MOST_HOLDERS,
+            within: self.config.lookup_timeout,
+        };
+        search.run(&mut self.ldap.clone()).await
+    }
+
+    async fn all(
+        &self,
+        base: &str,
+        filter: &str,
+        attributes: &[&str],
+    ) -> Result<Vec<Entry>, LdapError> {
+        let search = Search {
+            base,
+            scope: Scope::Subtree,
+            filter,
+            attributes,
+            most: MOST,
+            within: WHOLE,
+        };
+        search.run(&mut self.ldap.clone()).await
+    }
+}
+
+fn take<T>(
+    entries: &[Entry],
+    unusable: &mut BTreeMap<String, String>,
+    read: impl Fn(&Entry) -> Result<(String, T), &'static str>,
+) -> BTreeMap<String, T> {
+    let mut taken = BTreeMap::new();
+    for entry in entries {
+        match read(entry) {
+            Ok((dn, found)) => {
+                taken.insert(dn, found);
+            }
+            Err(reason) => {
+                unusable.insert(entry.dn.clone(), reason.to_owned());
+            }
+        }
+    }
+    taken
+}

@@ -1,0 +1,199 @@
+//! What an entry says against a login, and what that means at a given time.
+//!
+//! Sources: `shadowExpire` (RFC 2307 and shadow(5)), the password policy's operational attributes
+//! (slapo-ppolicy(5)), `nsAccountLock` of 389-ds, and the login shell.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use directory_client::AccountState;
+use serde::{Deserialize, Serialize};
+
+/// The marks of one entry; times are seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// `shadowExpire`, in days since 1970.
+    pub expire_day: Option<i64>,
+    /// `pwdAccountLockedTime`.
+    pub lock: Option<Lock>,
+    /// `nsAccountLock: TRUE`.
+    pub disabled: bool,
+    /// `pwdStartTime`.
+    pub start: Option<i64>,
+    /// `pwdEndTime`.
+    pub end: Option<i64>,
+}
+
+/// How a password policy locked an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lock {
+    /// By an administrator, or unreadable: for good.
+    Permanent,
+    /// After failures, at this time.
+    Since(i64),
+}
+
+impl Lock {
+    /// Reads `pwdAccountLockedTime`. What cannot be read is taken for a lock.
+    pub fn parse(text: &str) -> Self {
+        match generalized_time(text) {
+            Some(time) if !text.starts_with("0000") => Self::Since(time),
+            _ => Self::Permanent,
+        }
+    }
+}
+
+impl Marks {
+    /// The state at `now`. `lockout` is how long a lock after failures counts; `None`: until the
+    /// server takes it away.
+    pub fn state(&self, shell: &str, now: SystemTime, lockout: Option<Duration>) -> AccountState {
+        let now = i64::try_from(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+            .unwrap_or(i64::MAX);
+        let locked = match (self.lock, lockout) {
+            (None, _) => false,
+            (Some(Lock::Since(time)), Some(lockout)) => {
+                now.saturating_sub(time) < i64::try_from(lockout.as_secs()).unwrap_or(i64::MAX)
+            }
+            (Some(_), _) => true,
+        };
+        // `usermod --expiredate 1` is how administrators lock an account with shadow.
+        if locked || self.disabled || matches!(self.expire_day, Some(0 | 1)) {
+            return AccountState::Locked;
+        }
+        // A negative day means "never", as in shadow(5).
+        let day = self
+            .expire_day
+            .filter(|day| *day >= 0)
+            .map(|day| day.saturating_mul(86_400));
+        if day.is_some_and(|time| now >= time) || self.end.is_some_and(|time| now >= time) {
+            return AccountState::Expired;
+        }
+        if self.start.is_some_and(|time| now < time) {
+            return AccountState::NotYet;
+        }
+        match shell.rsplit('/').next() {
+            Some("nologin" | "false") => AccountState::NoLogin,
+            _ => AccountState::Active,
+        }
+    }
+}
+
+/// Seconds since 1970 of `YYYYMMDDHHMMSS[.fraction]Z` (RFC 4517 3.3.13; servers send UTC).
+pub fn generalized_time(text: &str) -> Option<i64> {
+    let text = text.strip_suffix('Z')?;
+    let digits = text.split(['.', ',']).next()?;
+    if digits.len() != 14 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = |from: usize, to: usize| digits.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    let (hour, minute, second) = (number(8, 10)?, number(10, 12)?, number(12, 14)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days since 1970 in the Gregorian calendar, with the year beginning in March so that the leap
+    // day is its last.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let check = |text, expected| assert_eq!(generalized_time(text), expected, "{text}");
+        check("19700101000000Z", Some(0));
+        check("20000229120000Z", Some(951_825_600));
+        check("20261123080000.5Z", Some(1_795_420_800));
+        check("20261123080000", None);
+        check("2026112308Z", None);
+        check("20261323080000Z", None);
+        check("", None);
+    }
+
+    #[test]
+    fn states() {
+        use AccountState::{Active, Expired, Locked, NoLogin, NotYet};
+        let now = UNIX_EPOCH + Duration::from_secs(20_000 * 86_400);
+        let at = 20_000 * 86_400;
+        let check = |marks: Marks, shell: &str, expected| {
+            let lockout = Some(Duration::from_secs(300));
+            assert_eq!(marks.state(shell, now, lockout), expected, "{marks:?}");
+        };
+        let none = Marks::default;
+        check(none(), "/bin/bash", Active);
+        check(none(), "/usr/sbin/nologin", NoLogin);
+        check(none(), "/bin/false", NoLogin);
+        for (day, expected) in [
+            (-1, Active),
+            (0, Locked),
+            (1, Locked),
+            (19_999, Expired),
+            (20_000, Expired),
+            (20_001, Active),
+        ] {
+            check(
+                Marks {
+                    expire_day: Some(day),
+                    ..none()
+                },
+                "/bin/bash",
+                expected,
+            );
+        }
+        for (lock, expected) in [
+            (Lock::Permanent, Locked),
+            (Lock::parse("000001010000Z"), Locked),
+            (Lock::parse("rubbish"), Locked),
+            (Lock::Since(at - 299), Locked),
+            (Lock::Since(at - 300), Active),
+        ] {
+            check(
+                Marks {
+                    lock: Some(lock),
+                    ..none()
+                },
+                "/bin/bash",
+                expected,
+            );
+        }
+        check(
+            Marks {
+                disabled: true,
+                ..none()
+            },
+            "/bin/bash",
+            Locked,
+        );
+        check(
+            Marks {
+                end: Some(at),
+                ..none()
+            },
+            "/bin/bash",
+            Expired,
+        );
+        check(
+            Marks {
+                start: Some(at + 1),
+                ..none()
+            },
+            "/bin/bash",
+            NotYet,
+        );
+        let old = Marks {
+            lock: Some(Lock::Since(1)),
+            ..none()
+        };
+        assert_eq!(old.state("/bin/sh", now, None), Locked);
+    }
+}

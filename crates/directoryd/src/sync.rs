@@ -1,0 +1,372 @@
+//! Keeping the replica true: one thread that holds the connection, reads everything at intervals and
+//! single users on demand.
+//!
+//! Nobody waits for this thread longer than they said; when the server is away, it says so at once.
+
+use std::{
+    io,
+    sync::{Arc, mpsc as blocking},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use service::exit::chain;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval_at, sleep},
+};
+
+use crate::{
+    core::Core,
+    ldap::{Found, LdapError, Server, Session},
+    replica::Replica,
+};
+
+/// The name of the thread, by which the panic hook knows it.
+pub const THREAD: &str = "ldap";
+/// Most look-ups and refreshes that wait.
+const MOST_JOBS: usize = 256;
+/// Most look-ups under way at the server.
+const MOST_LOOKUPS: usize = 64;
+/// Least time between two attempts to connect.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Most time between two attempts to connect.
+const LAST_WAIT: Duration = Duration::from_secs(30);
+/// How long a server's word that nothing has changed is taken for that.
+const FULL_PASS: Duration = Duration::from_secs(3600);
+
+enum Job {
+    Account {
+        name: String,
+        done: blocking::SyncSender<bool>,
+    },
+    Refresh {
+        done: blocking::SyncSender<Result<(), String>>,
+    },
+}
+
+/// The way for other threads to ask.
+#[derive(Clone)]
+pub struct Handle(mpsc::Sender<Job>);
+
+impl Handle {
+    /// Asks the directory server about one user and waits at most `budget`. True if the state is
+    /// what the server just said.
+    pub fn account(&self, name: &str, budget: Duration) -> bool {
+        if budget.is_zero() {
+            return false;
+        }
+        let (done, answer) = blocking::sync_channel(1);
+        let job = Job::Account {
+            name: name.to_owned(),
+            done,
+        };
+        self.0.try_send(job).is_ok() && answer.recv_timeout(budget) == Ok(true)
+    }
+
+    /// Reads everything and waits at most `budget`.
+    ///
+    /// # Errors
+    /// The reason, for the asker.
+    pub fn refresh(&self, budget: Duration) -> Result<(), String> {
+        let (done, answer) = blocking::sync_channel(1);
+        self.0
+            .try_send(Job::Refresh { done })
+            .map_err(|_| "too much is asked".to_owned())?;
+        answer
+            .recv_timeout(budget)
+            .unwrap_or_else(|_| Err("not done in time".to_owned()))
+    }
+
+    /// Reads everything soon, without waiting.
+    pub fn refresh_soon(&self) {
+        let (done, _) = blocking::sync_channel(1);
+        let _ = self.0.try_send(Job::Refresh { done });
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn start(core: Arc<Core>) -> io::Result<Handle> {
+    let (sender, jobs) = mpsc::channel(MOST_JOBS);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name(THREAD)
+        .build()?;
+    thread::Builder::new()
+        .name(THREAD.into())
+        .spawn(move || runtime.block_on(run(core, jobs)))?;
+    Ok(Handle(sender))
+}
+
+async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
+    let servers: Vec<Server> = core
+        .config
+        .ldap
+        .uris
+        .iter()
+        .filter_map(|uri| Server::parse(uri).ok())
+        .collect();
+    for server in servers
+        .iter()
+        .filter(|server| server.is_plain() && !core.config.ldap.start_tls)
+    {
+        tracing::warn!(
+            event = "ldap.plain",
+            uri = server.uri,
+            hint = "the bind password travels in the clear: set start-tls, or use ldaps://",
+        );
+    }
+    let mut wait = FIRST_WAIT;
+    let mut pending = Vec::new();
+    loop {
+        let started = Instant::now();
+        match connect(&core, &servers).await {
+            Ok(session) => {
+                tracing::info!(event = "ldap.connected", uri = session.uri);
+                core.set_server(&session.uri);
+                let error = serve(&core, &session, &mut jobs, std::mem::take(&mut pending)).await;
+                core.set_server("");
+                core.set_problem(&error);
+                // One that lived is tried again soon.
+                if started.elapsed() > LAST_WAIT {
+                    wait = FIRST_WAIT;
+                }
+            }
+            Err(error) => core.set_problem(&chain(&error)),
+        }
+        pending.drain(..).for_each(refuse);
+        let pause = sleep(wait.mul_f64(jitter()));
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                job = jobs.recv() => match job {
+                    None => return,
+                    // Somebody is waiting: try at once, but not more than once a second.
+                    Some(job) if started.elapsed() >= FIRST_WAIT => {
+                        pending.push(job);
+                        break;
+                    }
+                    Some(job) => refuse(job),
+                },
+            }
+        }
+        wait = (wait * 2).min(LAST_WAIT);
+    }
+}
+
+fn refuse(job: Job) {
+    // An asker who has gone is no error.
+    match job {
+        Job::Account { done, .. } => drop(done.try_send(false)),
+        Job::Refresh { done } => {
+            drop(done.try_send(Err("the directory server is away".to_owned())))
+        }
+    }
+}
+
+async fn connect(core: &Core, servers: &[Server]) -> Result<Session, LdapError> {
+    let config = Arc::new(core.config.ldap.clone());
+    let mut last = LdapError::Deadline("no server is configured");
+    for server in servers {
+        match Session::open(config.clone(), server).await {
+            Ok(session) => return Ok(session),
+            Err(error) => {
+                tracing::debug!(
+                    event = "ldap.unreachable",
+                    uri = server.uri,
+                    error = chain(&error)
+                );
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+/// What a task brings back.
+enum Done {
+    Account {
+        name: String,
+        asked: SystemTime,
+        result: Result<Found, LdapError>,
+        done: blocking::SyncSender<bool>,
+    },
+    Pass(Result<Pass, LdapError>),
+}
+
+/// A reading of everything, or the server's word that nothing has changed.
+struct Pass {
+    mark: Option<Vec<Vec<u8>>>,
+    asked: SystemTime,
+    replica: Option<Replica>,
+}
+
+/// Works with one connection until it fails; returns why it did.
+async fn serve(
+    core: &Core,
+    session: &Session,
+    jobs: &mut mpsc::Receiver<Job>,
+    pending: Vec<Job>,
+) -> String {
+    let mut tasks = JoinSet::new();
+    let mut mark = None;
+    let mut last_full = Instant::now();
+    let mut passing = false;
+    let mut again = true; // a pass is due
+    let mut overtaken = false; // a look-up brought news while the pass was under way
+    let mut waiting: Vec<blocking::SyncSender<Result<(), String>>> = Vec::new();
+    let mut served: Vec<blocking::SyncSender<Result<(), String>>> = Vec::new();
+    let interval = core.config.ldap.refresh_interval;
+    let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pending = pending.into_iter();
+    loop {
+        if again && !passing {
+            (again, passing, overtaken) = (false, true, false);
+            served.append(&mut waiting);
+            let known = mark
+                .clone()
+                .filter(|_| served.is_empty() && last_full.elapsed() < FULL_PASS);
+            let session = session.clone();
+            tasks.spawn(async move { Done::Pass(pass(&session, known).await) });
+        }
+        let job = match pending.next() {
+            Some(job) => Some(job),
+            None => tokio::select! {
+                () = session.ended() => return "the connection to the directory server ended".to_owned(),
+                _ = ticks.tick() => {
+                    again = true;
+                    continue;
+                }
+                job = jobs.recv() => match job {
+                    Some(job) => Some(job),
+                    None => return "shutting down".to_owned(),
+                },
+                done = tasks.join_next(), if !tasks.is_empty() => match done {
+                    Some(Ok(Done::Account { name, asked, result, done })) => {
+                        match result {
+                            Ok(found) => {
+                                let (changed, new_group) = core.set_account(&name, found, asked);
+                                overtaken |= changed;
+                                again |= new_group;
+                                let _ = done.try_send(true);
+                            }
+                            Err(error) => {
+                                let _ = done.try_send(false);
+                                tracing::warn!(event = "lookup.failed", user = name, error = chain(&error));
+                                if is_fatal(&error) {
+                                    return chain(&error);
+                                }
+                                again |= matches!(error, LdapError::Ambiguous(_));
+                            }
+                        }
+                        continue;
+                    }
+                    Some(Ok(Done::Pass(result))) => {
+                        passing = false;
+                        match result {
+                            // What a look-up has shown since is newer than what was read.
+                            Ok(pass) if overtaken && pass.replica.is_some() => {
+                                again = true;
+                                waiting.append(&mut served);
+                            }
+                            Ok(pass) => {
+                                let taken = match pass.replica {
+                                    Some(replica) => {
+                                        last_full = Instant::now();
+                                        core.set_replica(replica)
+                                    }
+                                    None => {
+                                        core.confirm(pass.asked);
+                                        Ok(())
+                                    }
+                                };
+                                mark = pass.mark.filter(|_| taken.is_ok());
+                                let answer = taken.map_err(|error| chain(&error));
+                                core.set_problem(answer.as_ref().err().map_or("", String::as_str));
+                                for done in served.drain(..) {
+                                    let _ = done.try_send(answer.clone());
+                                }
+                            }
+                            Err(error) => {
+                                let problem = chain(&error);
+                                for done in served.drain(..) {
+                                    let _ = done.try_send(Err(problem.clone()));
+                                }
+                                if is_fatal(&error) {
+                                    return problem;
+                                }
+                                core.set_problem(&problem);
+                            }
+                        }
+                        continue;
+                    }
+                    Some(Err(error)) => return format!("reading the directory failed: {error}"),
+                    None => None,
+                },
+            },
+        };
+        match job {
+            Some(Job::Account { name, done }) if tasks.len() < MOST_LOOKUPS => {
+                let session = session.clone();
+                tasks.spawn(async move {
+                    let asked = SystemTime::now();
+                    let result = session.one(&name).await;
+                    Done::Account {
+                        name,
+                        asked,
+                        result,
+                        done,
+                    }
+                });
+            }
+            Some(Job::Refresh { done }) => {
+                waiting.push(done);
+                again = true;
+            }
+            Some(job) => refuse(job),
+            None => {}
+        }
+    }
+}
+
+async fn pass(session: &Session, known: Option<Vec<Vec<u8>>>) -> Result<Pass, LdapError> {
+    let asked = SystemTime::now();
+    // Read before the entries: a change in between shows at the next pass.
+    let mark = session.change_mark().await?;
+    if mark.is_some() && mark == known {
+        return Ok(Pass {
+            mark,
+            asked,
+            replica: None,
+        });
+    }
+    let replica = session.whole().await?;
+    Ok(Pass {
+        mark,
+        asked,
+        replica: Some(replica),
+    })
+}
+
+/// True if the connection is not worth keeping.
+fn is_fatal(error: &LdapError) -> bool {
+    !matches!(
+        error,
+        LdapError::Refused { .. } | LdapError::TooMany(..) | LdapError::Ambiguous(_)
+    )
+}
+
+/// A factor between 0.75 and 1.25, so that pods do not come back all at once.
+fn jitter() -> f64 {
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .subsec_nanos();
+    0.75 + f64::from(nanos % 1000) / 2000.0
+}
