@@ -223,6 +223,9 @@ fn default_signals() {
         // SAFETY: SIG_DFL is valid for every signal; the kernel refuses SIGKILL and SIGSTOP.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    // So do blocked ones: `std` leaves the mask alone, and whoever reads a signalfd has blocked some.
+    let none = nix::sys::signal::SigSet::empty();
+    let _ = none.thread_set_mask();
 }
 
 #[cfg(test)]
@@ -273,6 +276,15 @@ mod tests {
                 || l.starts_with("SHLVL=")),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn starts_with_no_signal_blocked() {
+        let blocked = nix::sys::signal::SigSet::from(nix::sys::signal::Signal::SIGTERM);
+        blocked.thread_block().unwrap();
+        let said = shell("grep SigBlk /proc/self/status", |spawn| spawn);
+        blocked.thread_unblock().unwrap();
+        assert_eq!(said, "SigBlk:\t0000000000000000\n");
     }
 
     #[test]
