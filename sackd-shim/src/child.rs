@@ -37,6 +37,7 @@ pub fn start(settings: &Settings, log: &LogArgs) -> Result<(), ShimError> {
 fn arguments(settings: &Settings, servers: &[String], log: &LogArgs) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+    option("--parent", std::process::id().to_string().into());
     option("--run-dir", settings.run_dir.clone().into());
     option(
         "--refresh-interval",

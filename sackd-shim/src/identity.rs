@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -68,14 +68,21 @@ impl Identities {
         wake.set_nonblocking(true).map_err(failed())?;
         waker.set_nonblocking(true).map_err(failed())?;
         let inbox = Arc::new(Mutex::new(inbox));
+        // What libc does once per thread must be over before the filter comes.
+        let running = Arc::new(Barrier::new(THREADS + 1));
         for _ in 0..THREADS {
-            let (inbox, outbox) = (Arc::clone(&inbox), outbox.clone());
+            let (inbox, outbox, started) =
+                (Arc::clone(&inbox), outbox.clone(), Arc::clone(&running));
             let waker = waker.try_clone().map_err(failed())?;
             std::thread::Builder::new()
                 .name("nss".to_owned())
-                .spawn(move || work(&inbox, &outbox, &waker))
+                .spawn(move || {
+                    started.wait();
+                    work(&inbox, &outbox, &waker);
+                })
                 .map_err(failed())?;
         }
+        running.wait();
         Ok(Self {
             questions,
             answers,

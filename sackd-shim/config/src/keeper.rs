@@ -1,7 +1,8 @@
 //! Keeps the work running: starts it, and starts it again when it ends. Needed because the
 //! signer that starts us can start nothing more once its filter is in place.
 
-use std::os::unix::process::ExitStatusExt;
+use std::ffi::OsString;
+use std::os::unix::process::{ExitStatusExt, parent_id};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -21,15 +22,20 @@ const GOOD_RUN: Duration = Duration::from_secs(60);
 /// [`ConfigError::Address`] for a controller that cannot be one; [`ConfigError::System`] if our
 /// own program cannot be found.
 pub fn run(options: &Options) -> Result<(), ConfigError> {
-    let _ = sys::process::parent_death_signal(Signal::SIGTERM);
+    if let Some(parent) = options.parent.first().copied() {
+        end_with(parent)?;
+    }
     for server in &options.servers {
         crate::address::Controller::parse(server)?;
     }
     let program = std::env::current_exe().map_err(ConfigError::system("find our own program"))?;
-    let arguments = ["--work".into()]
+    // Ours before those we were given: of several `--parent`, the first counts.
+    let own = std::process::id().to_string();
+    let first = ["--work", "--parent", &own].map(OsString::from);
+    let arguments: Vec<OsString> = first
         .into_iter()
-        .chain(std::env::args_os().skip(1));
-    let arguments: Vec<std::ffi::OsString> = arguments.collect();
+        .chain(std::env::args_os().skip(1))
+        .collect();
     let mut wait = Duration::from_secs(1);
     loop {
         let began = Instant::now();
@@ -54,4 +60,20 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
         std::thread::sleep(wait);
         wait = (wait * 2).min(LONGEST_WAIT);
     }
+}
+
+/// Ends this process when its parent does, and at once if the parent has ended already.
+///
+/// # Errors
+/// [`ConfigError::System`].
+pub fn end_with(parent: u32) -> Result<(), ConfigError> {
+    sys::process::parent_death_signal(Signal::SIGTERM)
+        .map_err(ConfigError::system("ask to end with our parent"))?;
+    if parent_id() == parent {
+        return Ok(());
+    }
+    Err(ConfigError::System {
+        doing: format!("find our parent, process {parent}"),
+        source: std::io::ErrorKind::NotFound.into(),
+    })
 }

@@ -40,6 +40,10 @@ pub struct Options {
     #[arg(long, hide = true)]
     pub work: bool,
 
+    /// End with the process of this number, which must be our parent; the first one counts
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Vec<u32>,
+
     #[command(flatten)]
     pub log: LogArgs,
 

@@ -5,7 +5,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use slurm_wire::ProtocolVersion;
 use slurm_wire::configuration::Configuration;
@@ -30,7 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`ConfigError::Address`] for a controller that cannot be one.
 pub fn run(options: &Options) -> Result<(), ConfigError> {
-    let _ = sys::process::parent_death_signal(Signal::SIGTERM);
+    if let Some(parent) = options.parent.first().copied() {
+        crate::keeper::end_with(parent)?;
+    }
     let controllers: Result<Vec<_>, _> = options
         .servers
         .iter()
