@@ -1,30 +1,25 @@
-//! The connection to the directory server: TLS, bind, searches and changes, each with a deadline.
-//! What entries mean does not live here.
+//! The directory server: bind, searches and changes, each with a deadline. The way there and what
+//! entries mean do not live here.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read as _};
-use std::path::Path;
-use std::sync::Arc;
+use std::io;
 use std::time::Duration;
 
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::controls::{Control, ControlParser as _, ControlType, PostRead, PostReadResp};
 use ldap3::{
     Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry,
+    StdStream,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use service::Secret;
 
 use crate::entry::Entry;
 use crate::error::{AdminError, Answer, cause};
+use crate::link::{self, Ending};
 use crate::plan::{Change, Kind, Step};
 use crate::settings::Settings;
 
-/// Largest CA file, in bytes: the system's bundle has about 220,000.
-const MAX_CA_FILE: u64 = 4 << 20;
 /// Entries asked for at a time (RFC 2696).
 const PAGE: i32 = 500;
 
@@ -32,6 +27,7 @@ const PAGE: i32 = 500;
 pub struct Directory {
     ldap: Ldap,
     timeout: Duration,
+    ending: Ending,
 }
 
 impl Directory {
@@ -42,19 +38,21 @@ impl Directory {
     /// [`AdminError::Connect`], [`AdminError::Deadline`], [`AdminError::Trust`], or
     /// [`AdminError::Refused`] where the bind was.
     pub async fn open(settings: &Settings, password: &Secret<Vec<u8>>) -> Result<Self, AdminError> {
-        let mut how = LdapConnSettings::new().set_starttls(settings.start_tls);
-        if settings.start_tls || settings.uri.starts_with("ldaps://") {
-            how = how.set_config(Arc::new(trust(settings.ca_file.as_deref())?));
-        }
-        let connecting = LdapConnAsync::with_settings(how, &settings.uri);
-        let (connection, ldap) = match tokio::time::timeout(settings.timeout, connecting).await {
-            Ok(Ok(pair)) => pair,
-            Ok(Err(error)) => {
-                return Err(AdminError::Connect {
+        let connect = async {
+            let (stream, ending) = link::open(settings).await?;
+            // The library is handed a local socket: the address and TLS are behind it.
+            let how = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
+            match LdapConnAsync::with_settings(how, "ldapi:///").await {
+                Ok((connection, ldap)) => Ok((connection, ldap, ending)),
+                Err(error) => Err(AdminError::Connect {
                     uri: settings.uri.clone(),
                     source: cause(error),
-                });
+                }),
             }
+        };
+        let (connection, ldap, ending) = match tokio::time::timeout(settings.timeout, connect).await
+        {
+            Ok(connected) => connected?,
             Err(_) => {
                 return Err(AdminError::Deadline {
                     doing: format!("connect to '{}'", settings.uri),
@@ -67,6 +65,7 @@ impl Directory {
         let mut directory = Self {
             ldap,
             timeout: settings.timeout,
+            ending,
         };
         directory.bind(&settings.bind_dn, password).await?;
         Ok(directory)
@@ -86,7 +85,7 @@ impl Directory {
         }
         let limit = self.timeout;
         let doing = format!("bind as '{dn}'");
-        within(limit, doing, self.ldap.simple_bind(dn, text))
+        within(limit, &self.ending, doing, self.ldap.simple_bind(dn, text))
             .await
             .map(drop)
     }
@@ -154,7 +153,7 @@ impl Directory {
         let limit = self.timeout * 6;
         match tokio::time::timeout(limit, searching).await {
             Err(_) => Err(AdminError::Deadline { doing, limit }),
-            Ok(Err(error)) => Err(broken(doing, error)),
+            Ok(Err(error)) => Err(broken(doing, error, &self.ending)),
             Ok(Ok((_, result))) if result.rc != 0 => Err(AdminError::Refused {
                 doing,
                 answer: Answer::from(result),
@@ -177,13 +176,13 @@ impl Directory {
                     .iter()
                     .map(|(name, values)| (name.as_bytes(), set(values)))
                     .collect();
-                within(limit, doing, ldap.add(dn, attributes)).await
+                within(limit, &self.ending, doing, ldap.add(dn, attributes)).await
             }
             Step::Modify { dn, changes } => {
                 let changes = changes.iter().map(modification).collect();
-                within(limit, doing, ldap.modify(dn, changes)).await
+                within(limit, &self.ending, doing, ldap.modify(dn, changes)).await
             }
-            Step::Delete { dn } => within(limit, doing, ldap.delete(dn)).await,
+            Step::Delete { dn } => within(limit, &self.ending, doing, ldap.delete(dn)).await,
         };
         result.map(drop)
     }
@@ -209,7 +208,7 @@ impl Directory {
         let mut control = PostRead::new(attributes.to_vec());
         control.crit = true;
         let ldap = self.ldap.with_controls(vec![control]);
-        let result = within(limit, doing, ldap.modify(dn, changes)).await?;
+        let result = within(limit, &self.ending, doing, ldap.modify(dn, changes)).await?;
         let read = result.ctrls.iter().find_map(|control| match control {
             Control(Some(ControlType::PostReadResp), raw) => raw.val.as_deref(),
             _ => None,
@@ -233,12 +232,13 @@ impl Directory {
 /// Waits for one operation; every result but success is an error.
 async fn within(
     limit: Duration,
+    ending: &Ending,
     doing: String,
     operation: impl Future<Output = Result<LdapResult, LdapError>>,
 ) -> Result<LdapResult, AdminError> {
     match tokio::time::timeout(limit, operation).await {
         Err(_) => Err(AdminError::Deadline { doing, limit }),
-        Ok(Err(error)) => Err(broken(doing, error)),
+        Ok(Err(error)) => Err(broken(doing, error, ending)),
         Ok(Ok(result)) if result.rc != 0 => Err(AdminError::Refused {
             doing,
             answer: Answer::from(result),
@@ -247,16 +247,18 @@ async fn within(
     }
 }
 
-fn broken(doing: String, error: LdapError) -> AdminError {
+/// An operation that came to no answer. The relay knows better than the library why.
+fn broken(doing: String, error: LdapError, ending: &Ending) -> AdminError {
     match error {
         LdapError::LdapResult { result } => AdminError::Refused {
             doing,
             answer: Answer::from(result),
         },
-        error => AdminError::Broken {
-            doing,
-            source: cause(error),
-        },
+        error => {
+            let known = ending.lock().ok().and_then(|ending| ending.clone());
+            let source = known.map_or_else(|| cause(error), Into::into);
+            AdminError::Broken { doing, source }
+        }
     }
 }
 
@@ -270,42 +272,4 @@ fn modification(change: &Change) -> Mod<&[u8]> {
         Kind::Add => Mod::Add(attribute, set(&change.values)),
         Kind::Delete => Mod::Delete(attribute, set(&change.values)),
     }
-}
-
-/// TLS with the certificates of `ca_file`, or the system's, and no way around them.
-fn trust(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, AdminError> {
-    let from = ca_file.map_or("the system".into(), |path| path.display().to_string());
-    let fail = |source| AdminError::Trust {
-        from: from.clone(),
-        source,
-    };
-    let mut roots = rustls::RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let mut pem = Vec::new();
-            let file = File::open(path).map_err(fail)?;
-            file.take(MAX_CA_FILE).read_to_end(&mut pem).map_err(fail)?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|e| fail(io::Error::other(e.to_string())))?;
-                roots
-                    .add(certificate)
-                    .map_err(|e| fail(io::Error::other(e.to_string())))?;
-            }
-        }
-        // One odd file among the system's must not take the others' trust away.
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(fail(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "no certificate in it",
-        )));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_root_certificates(roots).with_no_client_auth())
-        .map_err(|e| fail(io::Error::other(e.to_string())))
 }

@@ -343,7 +343,6 @@ fn is_certificate(error: &dyn std::error::Error) -> bool {
 pub fn cause(error: ldap3::LdapError) -> Cause {
     match error {
         ldap3::LdapError::Io { source } => source.into(),
-        ldap3::LdapError::Rustls { source } => source.into(),
         ldap3::LdapError::LdapResult { result } => Answer::from(result).into(),
         other => other.to_string().into(),
     }

@@ -12,6 +12,8 @@ mod group;
 mod ids;
 mod key;
 mod key_argument;
+mod link;
+mod message;
 mod name;
 mod page;
 mod password;
