@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use service::{Exit, Failure};
 use slurm_auth::{KeyError, TokenError};
 
 /// Why the signer cannot start.
@@ -61,5 +62,30 @@ impl ShimError {
     pub fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::System { doing, source }
+    }
+    /// The exit code for it, and what to do about it where that is known.
+    pub fn into_failure(self) -> Failure {
+        let (exit, hint) = match &self {
+            Self::Setting(_) => (Exit::Config, None),
+            Self::NoKey { .. } => (Exit::Config, Some("name it by 'key-file' or --key-file")),
+            Self::Key { .. } | Self::File(_) | Self::SelfTest(_) => (
+                Exit::Config,
+                Some("\"sackd-shim check\" shows every problem at once"),
+            ),
+            Self::RunDirectory { .. } => (
+                Exit::Permission,
+                Some("give the directory to SlurmUser, mode 0755"),
+            ),
+            Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                (Exit::Permission, None)
+            }
+            Self::System { .. } => (Exit::Failure, None),
+            Self::Filter(_) => (Exit::Software, None),
+        };
+        let failure = Failure::new(exit, self);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }

@@ -114,3 +114,70 @@ const ALLOWED: &[Allow] = &[
 pub fn enter() -> Result<(), ShimError> {
     Ok(install(ALLOWED)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::process::Command;
+
+    use super::*;
+    use crate::identity::{Answer, Identities, look_up};
+
+    /// The filter stays for the life of its process, so the test runs again in one of its own.
+    #[test]
+    fn confines() {
+        let program = std::env::current_exe().unwrap();
+        let arguments = [
+            "--exact",
+            "filter::tests::inside",
+            "--ignored",
+            "--test-threads=1",
+        ];
+        let output = Command::new(program).args(arguments).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+
+    #[test]
+    #[ignore = "run by filter::tests::confines, in a process of its own"]
+    fn inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("nscd");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let written = folder.path().join("file");
+        std::fs::write(&written, "text").unwrap();
+        let mut identities = Identities::start().unwrap();
+        enter().unwrap();
+        // What serving needs.
+        assert_eq!(std::fs::read_to_string(&written).unwrap(), "text");
+        assert!(UnixStream::connect(&socket).is_ok());
+        assert!(matches!(look_up(0), Answer::Found(_)));
+        assert_eq!(look_up(3_999_999_999), Answer::Absent);
+        identities.ask(0);
+        while identities.arrived().is_empty() {
+            std::thread::yield_now();
+        }
+        // What it must never do.
+        assert!(TcpListener::bind("127.0.0.1:0").is_err());
+        assert!(TcpStream::connect("127.0.0.1:1").is_err_and(denied));
+        assert!(UdpSocket::bind("127.0.0.1:0").is_err());
+        assert!(File::create(folder.path().join("new")).is_err_and(denied));
+        assert!(
+            File::options()
+                .append(true)
+                .open(&written)
+                .is_err_and(denied)
+        );
+        assert!(std::fs::remove_file(&written).is_err_and(denied));
+        assert!(Command::new("/bin/true").status().is_err());
+    }
+
+    fn denied(error: std::io::Error) -> bool {
+        error.raw_os_error() == Some(libc::EPERM)
+    }
+}

@@ -38,6 +38,10 @@ fn run(options: &options::Options) -> Result<(), Failure> {
     if options.is_check() {
         return check::run(options);
     }
+    serve(options).map_err(error::ShimError::into_failure)
+}
+
+fn serve(options: &options::Options) -> Result<(), error::ShimError> {
     let settings = config::Settings::load(options)?;
     settings.report();
     privileges::drop(&settings)?;

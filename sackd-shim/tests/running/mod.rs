@@ -1,0 +1,174 @@
+//! A real `sackd-shim` in a folder of its own, and a client that speaks raw bytes to it.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use slurm_auth::{Claims, Keyring, Verifier};
+use slurm_wire::ProtocolVersion;
+use slurm_wire::sack::{Request, parse_token_reply};
+use tempfile::TempDir;
+
+/// The key that every test starts with.
+pub const KEY: &[u8] = b"a key of the test, long enough to be safe\n";
+
+/// A running signer; ended on drop.
+pub struct Shim {
+    folder: TempDir,
+    child: Child,
+}
+
+impl Shim {
+    /// Starts one with a local slurm.conf of this text and more lines of configuration.
+    pub fn start(slurm_conf: &str, more: &str) -> Self {
+        let folder = folder(slurm_conf, more);
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = command(folder.path()).stderr(log).spawn().unwrap();
+        let shim = Self { folder, child };
+        wait_for("the socket", || UnixStream::connect(shim.socket()).is_ok());
+        shim
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("run/sack.socket")
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Puts a file in place as a rotation does: a new one, renamed.
+    pub fn replace(&self, name: &str, content: &[u8], mode: u32) {
+        put(&self.path(name), content, mode);
+    }
+
+    /// Everything the signer says to these bytes until it closes.
+    pub fn say(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.write_all(bytes).unwrap();
+        rest(stream)
+    }
+
+    pub fn token(&self, ruid: u32, payload: &[u8]) -> Option<String> {
+        let payload = payload.to_vec();
+        let request = Request::Create {
+            version: ProtocolVersion::V24_11,
+            ruid,
+            payload,
+        };
+        parse_token_reply(&self.say(&request.encode())).unwrap()
+    }
+
+    pub fn verify(&self, token: &str) -> Vec<u8> {
+        let token = token.to_owned();
+        self.say(
+            &Request::Verify {
+                version: ProtocolVersion::V26_05,
+                token,
+            }
+            .encode(),
+        )
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a signer that is expected to end by itself.
+pub fn run_to_end(slurm_conf: &str, more: &str, change: impl FnOnce(&Path)) -> Output {
+    let folder = folder(slurm_conf, more);
+    change(folder.path());
+    command(folder.path())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+}
+
+/// Bytes until the end of the stream. A reset counts as an end.
+pub fn rest(mut stream: UnixStream) -> Vec<u8> {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => bytes,
+        Err(error) => panic!("no end of stream: {error}"),
+    }
+}
+
+/// Waits until something is so; a test that waits longer than this has failed.
+pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn keys(bytes: &[u8]) -> Keyring {
+    Keyring::from_slurm_key(bytes).unwrap()
+}
+
+/// The claims of a token that the key made just now.
+pub fn claims(token: &str, key: &[u8]) -> Claims {
+    let uid = nix::unistd::geteuid().as_raw();
+    slurm_auth::verify(token, &keys(key), Verifier { uid, now: now() }).unwrap()
+}
+
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+fn folder(slurm_conf: &str, more: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(path.join("run")).unwrap();
+    put(&path.join("slurm.key"), KEY, 0o600);
+    put(&path.join("slurm.conf"), slurm_conf.as_bytes(), 0o644);
+    let at = path.display();
+    let uid = nix::unistd::geteuid();
+    let config = format!(
+        "key-file = \"{at}/slurm.key\"\nrun-dir = \"{at}/run\"\nconf = \"{at}/slurm.conf\"\n\
+         slurm-user = \"{uid}\"\n{more}\n"
+    );
+    put(&path.join("config.toml"), config.as_bytes(), 0o644);
+    folder
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sackd-shim"));
+    command
+        .env_clear()
+        .arg("--config")
+        .arg(folder.join("config.toml"));
+    command
+}
+
+fn put(path: &Path, content: &[u8], mode: u32) {
+    let fresh = path.with_extension("fresh");
+    fs::write(&fresh, content).unwrap();
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode)).unwrap();
+    fs::rename(&fresh, path).unwrap();
+}
