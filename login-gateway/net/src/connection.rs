@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::channel::{self, Inbox, Program, Traffic};
 use crate::crypto;
 use crate::monitor_link::MonitorLink;
-use crate::seqpacket::{Receiver, Sender, split};
+use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
 use crate::session_link::SessionLink;
 
 /// Channels open at one time; OpenSSH's `MaxSessions` is 10, tools that share a connection use more.
@@ -105,9 +105,9 @@ fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<TcpStream> {
     let patience = settings.keepalive_interval * settings.keepalive_count_max.max(1) as u32;
     let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     let _ = setsockopt(&socket.as_fd(), sockopt::TcpUserTimeout, &millis);
+    set_nonblocking(&socket)?;
     let stream = std::net::TcpStream::from(socket);
     let _ = stream.set_nodelay(true);
-    stream.set_nonblocking(true)?;
     TcpStream::from_std(stream)
 }
 

@@ -16,9 +16,15 @@ use tokio::io::unix::AsyncFd;
     reason = "`new` is unsound for types that lie about their descriptor; OwnedFd does not"
 )]
 pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    set_nonblocking(&fd)?;
     AsyncFd::new(fd)
+}
+
+/// By `fcntl(2)`: std would use an `ioctl(2)`, which the sandbox does not have.
+pub fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 /// The sending half.
