@@ -1,0 +1,207 @@
+//! Directory servers that cannot be trusted, and configurations that cannot work.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where it fails"
+)]
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use directory_client::Lookup;
+use support::{Lab, Settings, has_peers};
+
+#[test]
+fn a_certificate_of_another_ca_gets_no_password() {
+    if !has_peers("a_certificate_of_another_ca_gets_no_password") {
+        return;
+    }
+    let mut other = Lab::new(Settings::default());
+    other.start_slapd();
+    let ca = other.path("slapd/tls/ca.pem");
+    let mut lab = Lab::new(Settings {
+        ca: Some(ca),
+        ..Settings::default()
+    });
+    lab.start_slapd();
+    lab.start_daemon();
+    let status = lab.until(|status| !status.problem.is_empty());
+    assert!(
+        status.problem.contains("tls") && status.problem.contains("certificate"),
+        "{status:?}"
+    );
+    assert!(!status.complete);
+}
+
+#[test]
+fn a_server_without_start_tls_gets_no_password() {
+    // Answers every first request with "protocol error" and listens for what comes then.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("ldap://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 31];
+        stream.read_exact(&mut request).unwrap();
+        stream
+            .write_all(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00")
+            .unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        rest
+    });
+    // The password file comes with slapd; any CA file will do.
+    let mut lab = Lab::new(Settings {
+        uri: Some(uri),
+        ..Settings::default()
+    });
+    if !has_peers("a_server_without_start_tls_gets_no_password") {
+        return;
+    }
+    lab.start_slapd();
+    lab.start_daemon();
+    let status = lab.until(|status| !status.problem.is_empty());
+    assert!(status.problem.contains("start tls"), "{status:?}");
+    assert_eq!(server.join().unwrap(), b"");
+}
+
+#[test]
+fn a_hostile_server_costs_the_connection_and_nothing_else() {
+    if !has_peers("a_hostile_server_costs_the_connection_and_nothing_else") {
+        return;
+    }
+    let bound = b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00";
+    let mut deep = b"\x04\x00".to_vec();
+    while deep.len() < 60_000 {
+        let length = u32::try_from(deep.len()).unwrap().to_be_bytes();
+        deep = [&[0x30, 0x84], &length[..], &deep[..]].concat();
+    }
+    let replies: Vec<Vec<u8>> = vec![
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        b"\x30\x84\xff\xff\xff\xff".to_vec(),
+        deep,
+        b"\x30\x05\x02\x01\x01\x7a\x00".to_vec(),
+        b"\x30\x00".to_vec(),
+        b"\x30\x03\x02\x01\x01".to_vec(),
+        [&bound[..], b"\x30\x07\x02\x01\x02\x64\x02\x04\x00"].concat(),
+        // A page with an odd control, which the library would trip over.
+        [
+            &bound[..],
+            b"\x30\x2e\x02\x01\x02\x65\x07\x0a\x01\x00\x04\x00\x04\x00\xa0\x20\x30\x1e\x04\x16\
+            1.2.840.113556.1.4.319\x04\x04\x30\x02\x02\x00",
+        ]
+        .concat(),
+        Vec::new(),
+    ];
+    for reply in replies {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("ldap://{}", listener.local_addr().unwrap());
+        let shown = reply.iter().take(20).copied().collect::<Vec<u8>>();
+        thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(&reply);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let settings = Settings {
+            uri: Some(uri),
+            start_tls: false,
+            ..Settings::default()
+        };
+        let mut lab = Lab::new(settings);
+        fs::write(lab.path("password"), "secret").unwrap();
+        fs::set_permissions(lab.path("password"), fs::Permissions::from_mode(0o600)).unwrap();
+        lab.start_daemon();
+        let status = lab.until(|status| !status.problem.is_empty());
+        assert!(!status.complete, "{shown:02x?} {status:?}");
+        let unknown = lab
+            .client()
+            .account("bob", Duration::from_millis(100))
+            .unwrap();
+        assert_eq!(unknown, Lookup::Unavailable, "{shown:02x?}");
+        assert!(
+            lab.getent("passwd", "root").starts_with("root:"),
+            "{shown:02x?}"
+        );
+        lab.assert_alive();
+    }
+}
+
+#[test]
+fn a_directory_that_shows_nobody_any_more_is_not_believed() {
+    if !has_peers("a_directory_that_shows_nobody_any_more_is_not_believed") {
+        return;
+    }
+    let mut lab = Lab::running(Settings::default());
+    // The reader loses its right: searches succeed and find nothing.
+    let config = fs::read_to_string(lab.path("slapd/slapd.conf")).unwrap();
+    let config = config.replace(
+        "by dn.exact=\"cn=reader,dc=example,dc=org\" read",
+        "by dn.exact=\"cn=reader,dc=example,dc=org\" search",
+    );
+    lab.stop_slapd();
+    fs::write(lab.path("slapd/slapd.conf"), config).unwrap();
+    let running = Command::new("slapd")
+        .env("PATH", "/usr/sbin:/usr/bin:/bin")
+        .arg("-f")
+        .arg(lab.path("slapd/slapd.conf"))
+        .args(["-h", &format!("ldap://127.0.0.1:{}", lab.port)])
+        .status()
+        .unwrap();
+    assert!(running.success());
+    let status = lab.until(|status| status.problem.contains("no user any more"));
+    assert_eq!(status.users, 4);
+    assert!(lab.getent("passwd", "bob").starts_with("bob:"));
+    lab.adopt_slapd();
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused_with_all_its_problems() {
+    let lab = Lab::new(Settings::default());
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_directoryd"))
+            .arg("--config")
+            .arg(lab.path("directoryd.toml"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    // Neither the CA nor the password is there.
+    for arguments in [&["check"][..], &[]] {
+        let (code, text) = run(arguments);
+        assert_eq!(code, 78, "{text}");
+        assert!(
+            text.contains("ldap.ca-file") && text.contains("ldap.bind-password-file"),
+            "{text}"
+        );
+    }
+    fs::write(lab.path("password"), "secret").unwrap();
+    fs::set_permissions(lab.path("password"), fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, text) = run(&["check"]);
+    assert!(
+        code == 78 && text.contains("may be read by others"),
+        "{text}"
+    );
+    let config = fs::read_to_string(lab.path("directoryd.toml")).unwrap();
+    fs::write(lab.path("directoryd.toml"), format!("colour = 1\n{config}")).unwrap();
+    let (code, text) = run(&[]);
+    assert!(
+        code == 78 && text.contains("directoryd.toml:1:1: unknown field `colour`"),
+        "{text}"
+    );
+    assert_eq!(run(&["--nonsense"]).0, 64);
+}
