@@ -1,0 +1,172 @@
+//! The pages of the health endpoint: whether the gateway lives, whether it takes logins, and its
+//! numbers in Prometheus' text format. Names carry the prefix `login_gateway_`.
+
+use std::fmt::Write as _;
+
+use gateway_wire::accept::Health;
+
+use crate::http::{self, NoRequest};
+
+/// What accept itself has counted since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that began with a header about a client.
+    pub proxied: u64,
+    /// Connections of a balancer's own, such as health checks of the SSH port.
+    pub local: u64,
+    /// Connections without a header from a network that may send one.
+    pub bare: u64,
+    /// Connections closed for what they sent in place of a header.
+    pub malformed: u64,
+    /// Connections closed because the header did not arrive in time, or before it was whole.
+    pub unfinished: u64,
+    /// Connections closed because too many headers were awaited.
+    pub crowded_out: u64,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The answer to what has been received, or `None` if the request is not complete.
+pub fn respond(received: &[u8], health: &Health, counts: &Counts) -> Option<Vec<u8>> {
+    let request = match http::parse(received) {
+        Ok(request) => request,
+        Err(NoRequest::NeedsMore) => return None,
+        Err(NoRequest::Bad) => return Some(http::answer("400 Bad Request", TEXT, "", false)),
+        Err(NoRequest::Method) => {
+            return Some(http::answer("405 Method Not Allowed", TEXT, "", false));
+        }
+    };
+    let (status, content_type, body) = match request.path {
+        "/healthz" => ("200 OK", TEXT, "ok\n".to_owned()),
+        "/readyz" if health.ready => ("200 OK", TEXT, "ready\n".to_owned()),
+        "/readyz" => (
+            "503 Service Unavailable",
+            TEXT,
+            "no new logins\n".to_owned(),
+        ),
+        "/metrics" => ("200 OK", METRICS, metrics(health, counts)),
+        _ => ("404 Not Found", TEXT, String::new()),
+    };
+    Some(http::answer(status, content_type, &body, request.head))
+}
+
+fn metrics(health: &Health, counts: &Counts) -> String {
+    let mut text = String::new();
+    let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, u64)]| {
+        let _ = writeln!(text, "# HELP login_gateway_{name} {help}");
+        let _ = writeln!(text, "# TYPE login_gateway_{name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(text, "login_gateway_{name}{labels} {value}");
+        }
+    };
+    metric(
+        "ready",
+        "gauge",
+        "Whether new logins are taken.",
+        &[("", health.ready.into())],
+    );
+    metric(
+        "startups",
+        "gauge",
+        "Connections that have not yet authenticated.",
+        &[("", health.startups.into())],
+    );
+    metric(
+        "logins",
+        "gauge",
+        "Authenticated connections.",
+        &[("", health.logins.into())],
+    );
+    metric(
+        "connections_total",
+        "counter",
+        "Connections taken.",
+        &[("", health.connections_total)],
+    );
+    metric(
+        "logins_total",
+        "counter",
+        "Connections that authenticated.",
+        &[("", health.logins_total)],
+    );
+    metric(
+        "refused_total",
+        "counter",
+        "Connections closed because max-startups was reached.",
+        &[("", health.refused_total)],
+    );
+    metric(
+        "proxy_headers_total",
+        "counter",
+        "Connections from the networks of proxy-protocol.from, by what they began with.",
+        &[
+            ("{result=\"proxied\"}", counts.proxied),
+            ("{result=\"local\"}", counts.local),
+            ("{result=\"bare\"}", counts.bare),
+            ("{result=\"malformed\"}", counts.malformed),
+            ("{result=\"unfinished\"}", counts.unfinished),
+            ("{result=\"crowded-out\"}", counts.crowded_out),
+        ],
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(request: &str, ready: bool) -> String {
+        let health = Health {
+            ready,
+            logins: 3,
+            ..Health::default()
+        };
+        let counts = Counts {
+            local: 5,
+            ..Counts::default()
+        };
+        String::from_utf8(respond(request.as_bytes(), &health, &counts).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_page_and_each_refusal() {
+        let check = |request: &str, ready: bool, status: &str| {
+            let page = page(&format!("{request} HTTP/1.1\r\n\r\n"), ready);
+            assert!(page.starts_with(&format!("HTTP/1.1 {status} ")), "{page}");
+            assert!(page.contains("\r\nConnection: close\r\n"), "{page}");
+        };
+        check("GET /healthz", false, "200");
+        check("GET /readyz", false, "503");
+        check("GET /readyz", true, "200");
+        check("GET /metrics", true, "200");
+        check("GET /", true, "404");
+        check("GET /healthz/", true, "404");
+        check("DELETE /healthz", true, "405");
+        check("nonsense", true, "400");
+    }
+
+    #[test]
+    fn head_has_the_length_and_no_body() {
+        let get = page("GET /metrics HTTP/1.1\r\n\r\n", true);
+        let head = page("HEAD /metrics HTTP/1.1\r\n\r\n", true);
+        assert!(head.ends_with("\r\n\r\n") && get.starts_with(&head));
+    }
+
+    #[test]
+    fn metrics_are_named_and_typed() {
+        let page = page("GET /metrics HTTP/1.1\r\n\r\n", true);
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        for line in ["login_gateway_ready 1", "login_gateway_logins 3"] {
+            assert!(body.lines().any(|l| l == line), "{line}: {body}");
+        }
+        assert!(
+            body.contains("proxy_headers_total{result=\"local\"} 5"),
+            "{body}"
+        );
+        for line in body.lines().filter(|l| !l.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert!(body.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What becomes of connections to the SSH port: the real program, real sockets, the bytes that
+//! balancers, clients and others send.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use support::{SOON, header, is_closed, settings, start};
+
+const BANNER: &[u8] = b"SSH-2.0-OpenSSH_9.2p1\r\n";
+
+/// All that a client sent, as whoever gets the socket reads it.
+fn rest(mut stream: std::net::TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn without_a_balancer_no_byte_is_read() {
+    let accept = start(&settings(&[], false));
+    // A header from an address that may not send one is the client's own affair.
+    for sent in [BANNER, &header()] {
+        let mut client = accept.connect();
+        client.write_all(sent).unwrap();
+        let address = client.local_addr().unwrap();
+        let (endpoints, stream) = accept.connection();
+        assert_eq!(endpoints.source, address);
+        assert_eq!(endpoints.destination, accept.ssh);
+        drop(client);
+        assert_eq!(rest(stream), sent);
+    }
+    let elsewhere = start(&settings(&["10.0.0.0/8", "2001:db8::/32"], true));
+    let mut client = elsewhere.connect();
+    client.write_all(&header()).unwrap();
+    let (endpoints, stream) = elsewhere.connection();
+    assert_eq!(endpoints.source, client.local_addr().unwrap());
+    drop(client);
+    assert_eq!(rest(stream), header());
+}
+
+#[test]
+fn a_header_is_taken_to_its_last_byte_and_no_further() {
+    let accept = start(&settings(&["127.0.0.0/8"], true));
+    let mut client = accept.connect();
+    client.write_all(&[&header(), BANNER].concat()).unwrap();
+    let (endpoints, stream) = accept.connection();
+    assert_eq!(endpoints.source, "192.0.2.7:51234".parse().unwrap());
+    assert_eq!(endpoints.destination, "198.51.100.1:22".parse().unwrap());
+    drop(client);
+    assert_eq!(rest(stream), BANNER);
+
+    // A balancer's own connection keeps its own addresses.
+    let mut client = accept.connect();
+    client
+        .write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00")
+        .unwrap();
+    let (endpoints, stream) = accept.connection();
+    assert_eq!(endpoints.source, client.local_addr().unwrap());
+    drop(client);
+    assert_eq!(rest(stream), b"");
+}
+
+#[test]
+fn a_header_in_single_bytes() {
+    let accept = start(&settings(&["127.0.0.1/32"], false));
+    let mut client = accept.connect();
+    for byte in header() {
+        client.write_all(&[byte]).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let (endpoints, mut stream) = accept.connection();
+    assert_eq!(endpoints.source, "192.0.2.7:51234".parse().unwrap());
+    // Wherever the socket goes, it wakes its reader for one byte.
+    client.write_all(b"S").unwrap();
+    let mut one = [0];
+    stream.read_exact(&mut one).unwrap();
+    assert_eq!(&one, b"S");
+}
+
+#[test]
+fn no_header_where_one_may_be() {
+    let accept = start(&settings(&["127.0.0.1/32"], false));
+    for sent in [
+        BANNER,
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 22\r\n",
+        b"\r\n\r\nSSH",
+    ] {
+        let mut client = accept.connect();
+        client.write_all(sent).unwrap();
+        let (endpoints, stream) = accept.connection();
+        assert_eq!(endpoints.source, client.local_addr().unwrap());
+        drop(client);
+        assert_eq!(rest(stream), sent);
+    }
+    // A client that waits for the server to speak first is passed on when the time is over.
+    let client = accept.connect();
+    let (endpoints, _stream) = accept.connection();
+    assert_eq!(endpoints.source, client.local_addr().unwrap());
+}
+
+#[test]
+fn no_header_where_one_must_be() {
+    let accept = start(&settings(&["127.0.0.1/32"], true));
+    let bad: [&[u8]; 6] = [
+        BANNER,
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 22\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\x00\x0c000000000000",
+        b"\r\n\r\n\0\r\nQUIT\n\x31\x11\x00\x0c000000000000",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x040000",
+    ];
+    for sent in bad {
+        let mut client = accept.connect();
+        client.write_all(sent).unwrap();
+        assert!(is_closed(&mut client), "{sent:?}");
+    }
+    // Ended in the middle, as a port scan does.
+    for cut in [0, 1, 12, 27] {
+        let mut client = accept.connect();
+        client.write_all(&header()[..cut]).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(is_closed(&mut client), "{cut}");
+    }
+    assert!(!accept.has_spoken(Duration::ZERO));
+    let mut client = accept.connect();
+    client.write_all(&header()).unwrap();
+    accept.connection();
+}
+
+#[test]
+fn a_slow_header_holds_up_nobody_and_is_not_awaited_for_ever() {
+    let accept = start(&settings(&["127.0.0.1/32"], false));
+    let begun = Instant::now();
+    let mut slow = accept.connect();
+    slow.write_all(&header()[..5]).unwrap();
+    let mut slower = accept.connect();
+    slower.write_all(&header()[..20]).unwrap();
+    let mut client = accept.connect();
+    client.write_all(&header()).unwrap();
+    accept.connection();
+    assert!(begun.elapsed() < Duration::from_secs(3), "it waited");
+    assert!(is_closed(&mut slow) && is_closed(&mut slower));
+    assert!(begun.elapsed() >= Duration::from_millis(2900));
+    // Waiting cost no processor time: the socket wakes only when the header is whole.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", accept.child.id())).unwrap();
+    let ticks = |n: usize| stat.split(' ').nth(n).unwrap().parse::<u64>().unwrap();
+    assert!(ticks(13) + ticks(14) < 50, "{stat}");
+}
+
+#[test]
+fn of_too_many_headers_the_oldest_is_dropped() {
+    let accept = start(&settings(&["127.0.0.1/32"], true));
+    let mut clients: Vec<_> = (0..300)
+        .map(|_| {
+            let mut client = accept.connect();
+            client.write_all(&header()[..5]).unwrap();
+            client
+        })
+        .collect();
+    let begun = Instant::now();
+    assert!(is_closed(&mut clients[0]));
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "closed by its deadline only"
+    );
+    let last = clients.last_mut().unwrap();
+    last.write_all(&header()[5..]).unwrap();
+    accept.connection();
+}
+
+#[test]
+fn a_listener_that_is_behind_loses_nothing() {
+    let accept = start(&settings(&[], false));
+    // More than the socket between the two holds; nobody reads it meanwhile.
+    let clients: Vec<_> = (0..600).map(|_| accept.connect()).collect();
+    let mut sources: Vec<_> = clients
+        .iter()
+        .map(|_| accept.connection().0.source)
+        .collect();
+    let mut expected: Vec<_> = clients.iter().map(|c| c.local_addr().unwrap()).collect();
+    sources.sort();
+    expected.sort();
+    assert_eq!(sources, expected);
+}
+
+#[test]
+fn retired_it_finishes_what_it_has_begun() {
+    let mut accept = start(&settings(&["127.0.0.1/32"], true));
+    let mut client = accept.connect();
+    client.write_all(&header()[..5]).unwrap();
+    // Its turn comes after the first one's, so the first has been accepted by then.
+    let mut second = accept.connect();
+    second.write_all(&header()).unwrap();
+    accept.connection();
+    accept.retire();
+    client.write_all(&header()[5..]).unwrap();
+    let (endpoints, _) = accept.connection();
+    assert_eq!(endpoints.source, "192.0.2.7:51234".parse().unwrap());
+    assert_eq!(accept.exit_code(), Some(0));
+}
+
+#[test]
+fn without_a_listener_it_ends() {
+    let mut accept = start(&settings(&[], false));
+    accept.link = None;
+    assert!(accept.exit_code().is_some());
+    let begun = Instant::now();
+    assert!(begun.elapsed() < SOON);
+}
