@@ -73,6 +73,9 @@ fn run_directory(settings: &Settings, report: &mut Report) {
     let path = settings.run_dir.display();
     let slurm = settings.slurm_user.uid.as_raw();
     match std::fs::metadata(&settings.run_dir) {
+        Ok(meta) if meta.mode() & 0o1002 == 0o002 => report.warning(&format!(
+            "everybody may write in '{path}': other containers must mount it read-only"
+        )),
         Ok(meta) if meta.uid() == slurm => report.good(&format!("run directory '{path}'")),
         Ok(meta) if meta.uid() == 0 => report.warning(&format!(
             "run directory '{path}' belongs to root: uid {slurm} needs a way to write in it"

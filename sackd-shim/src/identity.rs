@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use slurm_auth::{Groups, UserIdentity};
 
 use crate::error::ShimError;
+use crate::nscd::{self, Nscd};
 
 /// How long an answer counts as fresh.
 const FRESH: Duration = Duration::from_secs(15);
@@ -177,8 +178,28 @@ fn work(inbox: &Mutex<Receiver<u32>>, outbox: &Sender<(u32, Answer)>, mut waker:
     }
 }
 
-/// One blocking look-up of a user and all groups, through whatever nsswitch.conf says.
+/// One blocking look-up of a user and all groups, through whatever libc asks: nscd's socket and
+/// nsswitch.conf. Without the daemon that knows the directory, "no such user" is no answer.
 pub fn look_up(uid: u32) -> Answer {
+    let before = nscd::state();
+    if before == Nscd::There {
+        nscd::make_libc_ask_again();
+    }
+    let answer = ask_libc(uid);
+    // A daemon that went away in between may have left us with half of the groups. A local user
+    // found while it is away all along is right.
+    if nscd::state() == Nscd::Away && (answer == Answer::Absent || before == Nscd::There) {
+        tracing::warn!(
+            event = "identity.unavailable",
+            uid,
+            "the directory's socket is dead"
+        );
+        return Answer::Unavailable;
+    }
+    answer
+}
+
+fn ask_libc(uid: u32) -> Answer {
     let user = match User::from_uid(Uid::from_raw(uid)) {
         Ok(Some(user)) => user,
         // getpwuid(3): some modules say "not found" this way.

@@ -12,6 +12,7 @@ mod error;
 mod filter;
 mod identity;
 mod keys;
+mod nscd;
 mod options;
 mod policy;
 mod privileges;
