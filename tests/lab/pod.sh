@@ -27,7 +27,7 @@ from_file() {
 chmod 0600 "$rendered.part"
 mv "$rendered.part" "$rendered"
 
-state=$(digest "$rendered" "$LAB_SCRIPTS/kubelet.py" "$LAB_SCRIPTS/pod.sh")-$(podman image inspect --format '{{.Id}}' "$IMAGES/login:$tag")
+state=$(digest "$rendered" "$LAB/slurm.state" "$LAB_SCRIPTS/kubelet.py" "$LAB_SCRIPTS/pod.sh")-$(podman image inspect --format '{{.Id}}' "$IMAGES/login:$tag")
 ready() { curl --silent --fail --max-time 2 "http://127.0.0.1:$HEALTH_PORT/readyz"; }
 
 if [ "$(cat "$LAB/pod.state" 2>/dev/null)" = "$state" ] && ready >/dev/null; then

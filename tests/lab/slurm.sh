@@ -29,17 +29,18 @@ place() {
     podman exec "$container" sh -c "chown $owner '$target' && chmod $mode '$target'"
 }
 
+# Both machines have their names before a daemon starts: slurmctld looks its nodes up once.
+podman run --detach --init --name $PREFIX-node1 --hostname node1 --network $NETWORK --network-alias node1 \
+    --volume $HOME_VOLUME:/home "$IMAGES/slurm:$SLURM_VERSION" sleep infinity >/dev/null
 podman run --detach --init --name $PREFIX-ctl --hostname ctl --network $NETWORK --network-alias ctl \
     "$IMAGES/slurm:$SLURM_VERSION" sleep infinity >/dev/null
+
 place $PREFIX-ctl "$LAB_SCRIPTS/slurm/slurm.conf" /etc/slurm/slurm.conf root:root 0644
 place $PREFIX-ctl "$LAB_SCRIPTS/slurm/cgroup.conf" /etc/slurm/cgroup.conf root:root 0644
 place $PREFIX-ctl "$key" /etc/slurm/slurm.key slurm:slurm 0600
-podman exec --detach --user slurm $PREFIX-ctl sh -c 'exec slurmctld -D >>/var/spool/slurmctld/slurmctld.log 2>&1'
-
-podman run --detach --init --name $PREFIX-node1 --hostname node1 --network $NETWORK --network-alias node1 \
-    --volume $HOME_VOLUME:/home "$IMAGES/slurm:$SLURM_VERSION" sleep infinity >/dev/null
 place $PREFIX-node1 "$key" /etc/slurm/slurm.key slurm:slurm 0600
-podman exec --detach $PREFIX-node1 sh -c 'exec slurmd -D --conf-server ctl:6817 >>/var/log/slurmd.log 2>&1'
+podman exec --detach --user slurm $PREFIX-ctl sh -c 'exec slurmctld -D >>/var/spool/slurmctld/slurmctld.log 2>&1' >/dev/null
+podman exec --detach $PREFIX-node1 sh -c 'exec slurmd -D --conf-server ctl:6817 >>/var/log/slurmd.log 2>&1' >/dev/null
 
 idle() { [ "$(podman exec $PREFIX-ctl sinfo --noheader --format %T)" = idle ]; }
 within 60 "Slurm $SLURM_VERSION: node1 is idle" idle || {
