@@ -13,41 +13,41 @@ use crate::{
 
 /// A user as libc shows it (`getpwnam(3)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passwd {
+pub struct Passwd<T = String> {
     /// Login name.
-    pub name: String,
+    pub name: T,
     /// Password field: never a hash, only `x` or `*`.
-    pub password: String,
+    pub password: T,
     /// User id.
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
     /// Full name and the like.
-    pub gecos: String,
+    pub gecos: T,
     /// Home directory.
-    pub home: String,
+    pub home: T,
     /// Login shell.
-    pub shell: String,
+    pub shell: T,
 }
 
 /// A group as libc shows it (`getgrnam(3)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct Group<T = String> {
     /// Name.
-    pub name: String,
+    pub name: T,
     /// Password field.
-    pub password: String,
+    pub password: T,
     /// Group id.
     pub gid: u32,
     /// Names of its members.
-    pub members: Vec<String>,
+    pub members: Vec<T>,
 }
 
 const PASSWD_HEAD: usize = 36;
 const GROUP_HEAD: usize = 24;
 const LIST_HEAD: usize = 12;
 
-impl Passwd {
+impl<T: AsRef<str>> Passwd<T> {
     /// The record. A NUL inside a text would end it early for libc, so texts are cut there.
     pub fn encode(&self) -> Vec<u8> {
         let texts = [
@@ -70,7 +70,9 @@ impl Passwd {
         }
         bytes
     }
+}
 
+impl Passwd {
     /// Reads a record back; `None` if it is not one, or says "not found".
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let lengths = [8, 12, 24, 28, 32].map(|offset| i32_at(bytes, offset));
@@ -87,7 +89,7 @@ impl Passwd {
     }
 }
 
-impl Group {
+impl<T: AsRef<str>> Group<T> {
     /// The record; see [`Passwd::encode`].
     pub fn encode(&self) -> Vec<u8> {
         let (name, password) = (until_nul(&self.name), until_nul(&self.password));
@@ -105,6 +107,15 @@ impl Group {
             push(&mut bytes, member);
         }
         bytes
+    }
+}
+
+impl Group {
+    /// Only the name of a group's record, which may have many members; see [`Passwd::decode`].
+    pub fn decode_name(bytes: &[u8]) -> Option<String> {
+        let count = usize::try_from(i32_at(bytes, 20)?).ok()?;
+        let start = GROUP_HEAD.checked_add(count.checked_mul(4)?)?;
+        Texts::of(bytes, start)?.next(i32_at(bytes, 8)?)
     }
 
     /// Reads a record back; see [`Passwd::decode`].
@@ -171,8 +182,9 @@ fn head(fields: &[i32]) -> Vec<u8> {
     bytes
 }
 
-fn until_nul(text: &String) -> &[u8] {
-    text.as_bytes()
+fn until_nul(text: &impl AsRef<str>) -> &[u8] {
+    text.as_ref()
+        .as_bytes()
         .split(|byte| *byte == 0)
         .next()
         .unwrap_or_default()
@@ -263,6 +275,7 @@ mod tests {
         for members in [&[][..], &["bob"], &["bob", "carol"]] {
             let bytes = physics(members).encode();
             assert_eq!(Group::decode(&bytes), Some(physics(members)));
+            assert_eq!(Group::decode_name(&bytes).as_deref(), Some("physics"));
             assert!((0..bytes.len()).all(|end| Group::decode(&bytes[..end]).is_none()));
         }
         let bytes = encode_groups_of_user(&[1, 2, 3]);

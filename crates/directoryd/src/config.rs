@@ -64,6 +64,9 @@ pub struct Ldap {
     /// How groups list their members.
     #[serde(default)]
     pub schema: Schema,
+    /// Which attribute lists them in rfc2307bis: `member`, or `uniqueMember`.
+    #[serde(default = "member_attribute")]
+    pub member_attribute: String,
     /// The directory's suffix.
     pub base: String,
     /// Where users are; default `base`.
@@ -94,7 +97,7 @@ pub struct Ldap {
 pub enum Schema {
     /// `memberUid`: names.
     Rfc2307,
-    /// `member`, `uniqueMember`: DNs, of users and of groups.
+    /// `member`: DNs, of users and of groups.
     #[default]
     Rfc2307bis,
 }
@@ -113,8 +116,9 @@ impl Ldap {
     /// What a persisted replica must have been read from to be of use.
     pub fn fingerprint(&self) -> String {
         format!(
-            "{:?}|{}|{}",
+            "{:?}|{}|{}|{}",
             self.schema,
+            self.member_attribute,
             self.user_base(),
             self.group_base()
         )
@@ -169,6 +173,16 @@ impl Config {
             if value < Duration::from_millis(100) {
                 problems.push(format!("ldap.{key} is shorter than 100ms"));
             }
+        }
+        if !ldap
+            .member_attribute
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            problems.push(format!(
+                "ldap.member-attribute: '{}' is not an attribute",
+                ldap.member_attribute
+            ));
         }
         if self.minimum_id == 0 {
             problems.push("minimum-id is 0: root does not come from a directory".to_owned());
@@ -246,6 +260,10 @@ fn minimum_id() -> u32 {
 
 fn yes() -> bool {
     true
+}
+
+fn member_attribute() -> String {
+    "member".to_owned()
 }
 
 fn refresh_interval() -> Duration {

@@ -4,11 +4,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     time::{Duration, SystemTime},
 };
 
 use directory_client::{Account, Lookup, Status};
+use directory_map::{
+    protocol::Query,
+    record::{self, Group},
+};
 
 use crate::{
     config::Config,
@@ -16,8 +20,9 @@ use crate::{
     ldap::{Found, LdapError},
     local::Local,
     name,
-    replica::Replica,
-    view::{Refusal, Rules, View},
+    persist::{PersistError, Store},
+    replica::{News, Replica},
+    view::{self, Refusal, Rules, View},
 };
 
 /// Most refused entries named in the log at once.
@@ -39,11 +44,17 @@ pub struct Core {
 #[derive(Debug)]
 struct Inputs {
     local: Local,
-    replica: Arc<Replica>,
+    replica: Replica,
     complete: bool,
     /// When single users were last confirmed, if later than the replica.
     checked: HashMap<String, SystemTime>,
-    reported: BTreeSet<Refusal>,
+    said: Said,
+}
+
+/// What the log has been told already.
+#[derive(Debug, Default)]
+struct Said {
+    refused: BTreeSet<Refusal>,
     unmappable: BTreeSet<String>,
 }
 
@@ -67,17 +78,20 @@ impl Core {
         save: mpsc::SyncSender<()>,
     ) -> Result<Self, GenerationError> {
         let complete = replica.is_some();
-        let mut inputs = Inputs {
+        let replica = replica.unwrap_or_else(Replica::empty);
+        let mut said = Said::default();
+        let view = View::new(&local, &replica, &rules);
+        said.about(&view);
+        let present = Present::new(view, complete)?;
+        let inputs = Inputs {
             local,
-            replica: Arc::new(replica.unwrap_or_else(Replica::empty)),
+            replica,
             complete,
             checked: HashMap::new(),
-            reported: BTreeSet::new(),
-            unmappable: BTreeSet::new(),
+            said,
         };
-        let view = inputs.view(&rules);
         Ok(Self {
-            present: Present::new(view, complete)?,
+            present,
             config,
             rules,
             inputs: Mutex::new(inputs),
@@ -107,7 +121,7 @@ impl Core {
         }
         inputs.checked.retain(|_, time| *time > replica.confirmed);
         let same = inputs.complete && inputs.replica.says_the_same(&replica);
-        inputs.replica = Arc::new(replica);
+        inputs.replica = replica;
         if !same {
             inputs.complete = true;
             self.publish(&mut inputs);
@@ -120,36 +134,40 @@ impl Core {
     /// Notes that nothing has changed in the directory up to `time`.
     pub fn confirm(&self, time: SystemTime) {
         let mut inputs = self.inputs();
-        Arc::make_mut(&mut inputs.replica).confirmed = time;
+        inputs.replica.confirmed = time;
         inputs.checked.retain(|_, checked| *checked > time);
     }
 
-    /// Takes what an online look-up of `name` at `time` said. True if it changed anything, and
-    /// whether it showed a group whose other members are not known.
-    pub fn set_account(&self, name: &str, found: Found, time: SystemTime) -> (bool, bool) {
+    /// Takes what an online look-up of `name` at `time` said.
+    pub fn set_account(&self, name: &str, found: Found, time: SystemTime) -> News {
         let mut inputs = self.inputs();
-        let before = inputs.replica.clone();
-        let replica = Arc::make_mut(&mut inputs.replica);
-        replica.put_user(name, found.user);
-        let mut new_group = false;
-        for (member, holders) in &found.holders {
-            new_group |= replica.put_holders(member, holders);
+        let replica = &mut inputs.replica;
+        let mut news = News {
+            changed: replica.put_user(name, found.user),
+            unknown: false,
+        };
+        for (members, holders) in &found.holders {
+            let more = replica.put_holders(members, holders);
+            news.changed |= more.changed;
+            news.unknown |= more.unknown;
         }
-        let changed = !replica.says_the_same(&before);
         inputs.checked.insert(name.to_owned(), time);
-        if changed {
+        if news.changed {
             self.publish(&mut inputs);
             let _ = self.save.try_send(());
         }
-        (changed, new_group)
+        news
     }
 
     /// What is known of a directory user now; `fresh` if the directory server has just been asked.
     pub fn account(&self, name: &str, fresh: bool) -> Lookup<Account> {
         let inputs = self.inputs();
         let present = self.present.get();
-        let view = &present.view;
-        let Some(user) = view.accounts.get(name) else {
+        let entry = present
+            .accounts
+            .get(name)
+            .and_then(|dn| inputs.replica.users.get(dn));
+        let Some(user) = entry else {
             return match inputs.complete || self.is_never_ours(&inputs, name) {
                 true => Lookup::NotFound,
                 false => Lookup::Unavailable,
@@ -162,13 +180,16 @@ impl Core {
                 count = user.refused_keys
             );
         }
-        let group = |gid: u32| (gid, view.group_names.get(&gid).cloned().unwrap_or_default());
-        let others = view
-            .lists
-            .get(name)
-            .into_iter()
-            .flatten()
-            .filter(|gid| **gid != user.gid);
+        // The same records that libc reads.
+        let list = present.find(Query::GroupsOfUser, name.as_bytes());
+        let list = list
+            .and_then(record::decode_groups_of_user)
+            .unwrap_or_default();
+        let group = |gid: u32| {
+            let record = present.find(Query::GroupById, gid.to_string().as_bytes());
+            (gid, record.and_then(Group::decode_name).unwrap_or_default())
+        };
+        let others = list.into_iter().filter(|gid| *gid != user.gid);
         let now = SystemTime::now();
         let confirmed = inputs
             .checked
@@ -176,7 +197,7 @@ impl Core {
             .copied()
             .unwrap_or(inputs.replica.confirmed);
         let shell = if user.shell.is_empty() {
-            "/bin/sh"
+            view::NO_SHELL
         } else {
             &user.shell
         };
@@ -187,10 +208,7 @@ impl Core {
             gecos: user.gecos.clone(),
             home: user.home.clone(),
             shell: shell.to_owned(),
-            groups: std::iter::once(user.gid)
-                .chain(others.copied())
-                .map(group)
-                .collect(),
+            groups: std::iter::once(user.gid).chain(others).map(group).collect(),
             ssh_keys: user.keys.clone(),
             state: user
                 .marks
@@ -215,8 +233,7 @@ impl Core {
         let inputs = self.inputs();
         let health = self.health();
         let present = self.present.get();
-        let (local_users, local_groups) = present.view.local;
-        let count = |all: usize, local: usize| (all - local) as u64;
+        let ((users, local_users), (groups, local_groups)) = (present.users, present.groups);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             complete: inputs.complete,
@@ -226,11 +243,11 @@ impl Core {
                     .unwrap_or_default()
             }),
             generation: present.number,
-            users: count(present.view.users.len(), local_users),
-            groups: count(present.view.groups.len(), local_groups),
+            users: (users - local_users) as u64,
+            groups: (groups - local_groups) as u64,
             local_users: local_users as u64,
             local_groups: local_groups as u64,
-            refused: present.view.refused.len() as u64,
+            refused: present.refused as u64,
             server: health.server.clone(),
             problem: health.problem.clone(),
         }
@@ -260,10 +277,13 @@ impl Core {
         }
     }
 
-    /// The replica to keep on disk; `None` before there is one.
-    pub fn to_save(&self) -> Option<Arc<Replica>> {
+    /// The bytes to keep on disk; `None` before there is a replica.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn to_save(&self, store: &Store) -> Option<Result<Vec<u8>, PersistError>> {
         let inputs = self.inputs();
-        inputs.complete.then(|| inputs.replica.clone())
+        inputs.complete.then(|| store.encode(&inputs.replica))
     }
 
     fn is_never_ours(&self, inputs: &Inputs, name: &str) -> bool {
@@ -272,14 +292,15 @@ impl Core {
 
     fn publish(&self, inputs: &mut Inputs) {
         let start = std::time::Instant::now();
-        let view = inputs.view(&self.rules);
+        let view = View::new(&inputs.local, &inputs.replica, &self.rules);
+        inputs.said.about(&view);
         match self.present.replace(view, inputs.complete) {
             Ok(new) => tracing::info!(
                 event = "generation.published",
                 generation = new.number,
-                users = new.view.users.len(),
-                groups = new.view.groups.len(),
-                refused = new.view.refused.len(),
+                users = new.users.0,
+                groups = new.groups.0,
+                refused = new.refused,
                 millis = start.elapsed().as_millis() as u64,
             ),
             Err(error) => tracing::error!(
@@ -298,11 +319,10 @@ impl Core {
     }
 }
 
-impl Inputs {
-    /// The view of the present inputs; says what is newly refused in it.
-    fn view(&mut self, rules: &Rules) -> View {
-        let view = View::new(&self.local, &self.replica, rules);
-        let new: Vec<&Refusal> = view.refused.difference(&self.reported).collect();
+impl Said {
+    /// Says what is newly refused or out of reach in a view.
+    fn about(&mut self, view: &View<'_>) {
+        let new: Vec<&Refusal> = view.refused.difference(&self.refused).collect();
         for refusal in new.iter().take(MOST_LINES) {
             tracing::error!(
                 event = "entry.refused",
@@ -313,7 +333,7 @@ impl Inputs {
         if new.len() > MOST_LINES {
             tracing::error!(event = "entry.refused", more = new.len() - MOST_LINES);
         }
-        self.reported.clone_from(&view.refused);
+        self.refused.clone_from(&view.refused);
         if let Some(first) = view
             .unmappable
             .iter()
@@ -327,12 +347,11 @@ impl Inputs {
             );
         }
         self.unmappable.clone_from(&view.unmappable);
-        view
     }
 }
 
 /// Writes the replica to disk whenever it is rung for, and the age of an unchanged one now and then.
-pub fn keep(core: &Core, store: &crate::persist::Store, bell: &mpsc::Receiver<()>) {
+pub fn keep(core: &Core, store: &Store, bell: &mpsc::Receiver<()>) {
     loop {
         match bell.recv_timeout(Duration::from_secs(600)) {
             Ok(()) | Err(mpsc::RecvTimeoutError::Timeout) => save(core, store),
@@ -344,9 +363,9 @@ pub fn keep(core: &Core, store: &crate::persist::Store, bell: &mpsc::Receiver<()
 }
 
 /// Writes the replica to disk now. A full disk costs only what a restart would serve.
-pub fn save(core: &Core, store: &crate::persist::Store) {
-    if let Some(replica) = core.to_save()
-        && let Err(error) = store.save(&replica)
+pub fn save(core: &Core, store: &Store) {
+    if let Some(bytes) = core.to_save(store)
+        && let Err(error) = bytes.and_then(|bytes| store.save(&bytes))
     {
         tracing::warn!(
             event = "replica.not_saved",

@@ -4,6 +4,7 @@
 //! Readers take an `Arc` and never wait for a writer that builds.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, PoisonError, RwLock},
@@ -48,8 +49,14 @@ struct Shelf {
 pub struct Generation {
     /// Counts up from 1.
     pub number: u64,
-    /// What the maps were built from.
-    pub view: View,
+    /// The directory's users in it, with the DNs of their entries.
+    pub accounts: HashMap<String, String>,
+    /// How many users and groups there are, and how many of them are local.
+    pub users: (usize, usize),
+    /// Groups, as `users`.
+    pub groups: (usize, usize),
+    /// How many entries of the directory were refused.
+    pub refused: usize,
     /// True if a name that is not here does not exist.
     pub complete: bool,
     passwd: Arc<Shelf>,
@@ -112,7 +119,7 @@ impl Present {
     ///
     /// # Errors
     /// [`GenerationError`].
-    pub fn new(view: View, complete: bool) -> Result<Self, GenerationError> {
+    pub fn new(view: View<'_>, complete: bool) -> Result<Self, GenerationError> {
         Ok(Self(RwLock::new(Arc::new(build(view, complete, None)?))))
     }
 
@@ -128,7 +135,11 @@ impl Present {
     ///
     /// # Errors
     /// [`GenerationError`]; the old generation then stays.
-    pub fn replace(&self, view: View, complete: bool) -> Result<Arc<Generation>, GenerationError> {
+    pub fn replace(
+        &self,
+        view: View<'_>,
+        complete: bool,
+    ) -> Result<Arc<Generation>, GenerationError> {
         let old = self.get();
         let new = Arc::new(build(view, complete, Some(&old))?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
@@ -158,19 +169,11 @@ impl Present {
 }
 
 fn build(
-    view: View,
+    view: View<'_>,
     complete: bool,
     old: Option<&Arc<Generation>>,
 ) -> Result<Generation, GenerationError> {
     let mut passwd = MapBuilder::new();
-    for user in &view.users {
-        let uid = user.uid.to_string();
-        let keys = [
-            (Query::UserByName, user.name.as_bytes()),
-            (Query::UserById, uid.as_bytes()),
-        ];
-        passwd.add(&user.encode(), &keys)?;
-    }
     let mut group = MapBuilder::new();
     for entry in &view.groups {
         let gid = entry.gid.to_string();
@@ -180,26 +183,28 @@ fn build(
         ];
         group.add(&entry.encode(), &keys)?;
     }
-    let empty = Default::default();
     for user in &view.users {
+        let (name, uid) = (user.name.as_bytes(), user.uid.to_string());
+        let keys = [(Query::UserByName, name), (Query::UserById, uid.as_bytes())];
+        passwd.add(&user.encode(), &keys)?;
         // A user in no group has a record too: otherwise libc would ask the socket each time.
-        let list: Vec<u32> = view
+        let list = view
             .lists
-            .get(&user.name)
-            .unwrap_or(&empty)
-            .iter()
-            .copied()
-            .collect();
+            .get(user.name.as_ref())
+            .map_or(&[][..], Vec::as_slice);
         group.add(
-            &record::encode_groups_of_user(&list),
-            &[(Query::GroupsOfUser, user.name.as_bytes())],
+            &record::encode_groups_of_user(list),
+            &[(Query::GroupsOfUser, name)],
         )?;
     }
     let passwd = Shelf::new("passwd", passwd.finish(0)?, old.map(|old| &old.passwd));
     let group = Shelf::new("group", group.finish(0)?, old.map(|old| &old.group));
     Ok(Generation {
         number: old.map_or(1, |old| old.number + 1),
-        view,
+        users: (view.users.len(), view.local.0),
+        groups: (view.groups.len(), view.local.1),
+        refused: view.refused.len(),
+        accounts: view.accounts,
         complete,
         passwd: passwd.map_err(GenerationError::Memory)?,
         group: group.map_err(GenerationError::Memory)?,
@@ -220,13 +225,13 @@ mod tests {
     use directory_map::record::Passwd;
     use std::{fs::File, os::unix::fs::FileExt};
 
-    fn view(names: &[&str]) -> View {
-        let user = |name: &&str| Passwd {
+    fn view(names: &[&'static str]) -> View<'static> {
+        let user = |name: &&'static str| Passwd::<std::borrow::Cow<'static, str>> {
             name: (*name).into(),
             password: "*".into(),
             uid: 2000 + name.len() as u32,
             gid: 2000,
-            gecos: String::new(),
+            gecos: "".into(),
             home: "/".into(),
             shell: "/bin/sh".into(),
         };

@@ -86,17 +86,24 @@ impl Store {
         postcard::from_bytes(rest).map(Some).map_err(|_| damaged())
     }
 
-    /// Writes the replica beside the old file and puts it in its place. On any error, a full disk
+    /// The bytes of a replica behind the sum.
+    ///
+    /// # Errors
+    /// [`PersistError::Encode`].
+    pub fn encode(&self, replica: &Replica) -> Result<Vec<u8>, PersistError> {
+        postcard::to_stdvec(&self.fingerprint)
+            .and_then(|body| postcard::to_extend(replica, body))
+            .map_err(PersistError::Encode)
+    }
+
+    /// Writes what was encoded beside the old file and puts it in its place. On any error, a full disk
     /// included, the old file stays as it was.
     ///
     /// # Errors
     /// [`PersistError::Io`].
-    pub fn save(&self, replica: &Replica) -> Result<(), PersistError> {
-        let body = postcard::to_stdvec(&self.fingerprint)
-            .and_then(|body| postcard::to_extend(replica, body))
-            .map_err(PersistError::Encode)?;
+    pub fn save(&self, body: &[u8]) -> Result<(), PersistError> {
         let fresh = self.path.with_extension("new");
-        let written = self.write(&fresh, &body);
+        let written = self.write(&fresh, body);
         if written.is_err() {
             let _ = fs::remove_file(&fresh);
         }
@@ -165,8 +172,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path(), "a".into());
         assert!(store.load().unwrap().is_none());
-        store.save(&replica()).unwrap();
-        store.save(&replica()).unwrap();
+        store.save(&store.encode(&replica()).unwrap()).unwrap();
+        store.save(&store.encode(&replica()).unwrap()).unwrap();
         assert_eq!(store.load().unwrap(), Some(replica()));
         let other = Store::new(folder.path(), "b".into());
         assert!(matches!(other.load(), Err(PersistError::Foreign(_))));
@@ -192,13 +199,13 @@ mod tests {
     fn a_full_disk_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path(), "a".into());
-        store.save(&replica()).unwrap();
+        store.save(&store.encode(&replica()).unwrap()).unwrap();
         // A folder in the way of the new file stands for every failure to write it.
         let obstacle = folder.path().join("replica.new");
         fs::create_dir(&obstacle).unwrap();
         fs::write(obstacle.join("x"), "").unwrap();
         assert!(matches!(
-            store.save(&replica()),
+            store.save(&store.encode(&replica()).unwrap()),
             Err(PersistError::Io { .. })
         ));
         assert_eq!(store.load().unwrap(), Some(replica()));

@@ -84,38 +84,70 @@ impl Replica {
         self.users == other.users && self.groups == other.groups && self.unusable == other.unusable
     }
 
-    /// Takes what an online look-up of `name` said about the user.
-    pub fn put_user(&mut self, name: &str, found: Option<(String, User)>) {
-        self.users.retain(|_, user| user.name != name);
-        if let Some((dn, user)) = found {
-            self.users.insert(dn, user);
+    /// Takes what an online look-up of `name` said about the user. True if that is news.
+    pub fn put_user(&mut self, name: &str, found: Option<(String, User)>) -> bool {
+        let old = self
+            .users
+            .iter()
+            .find(|(_, user)| user.name == name)
+            .map(|(dn, _)| dn.clone());
+        let same = match (&old, &found) {
+            (None, None) => true,
+            (Some(old), Some((dn, user))) => old == dn && self.users.get(dn) == Some(user),
+            _ => false,
+        };
+        if !same {
+            self.users.retain(|_, user| user.name != name);
+            self.users.extend(found);
         }
+        !same
     }
 
-    /// Takes what an online look-up said about the groups that list `member` directly: exactly
-    /// `holders`. True if one of them was not known, so that its other members are not either.
-    pub fn put_holders(&mut self, member: &str, holders: &[Holder]) -> bool {
+    /// Takes what an online look-up said about the groups that list one of `members`: exactly
+    /// `holders`. For more than one member it is not said which group lists whom.
+    pub fn put_holders(&mut self, members: &[String], holders: &[Holder]) -> News {
+        let mut news = News::default();
+        let holding: BTreeMap<&str, &Holder> = holders
+            .iter()
+            .map(|holder| (holder.dn.as_str(), holder))
+            .collect();
         for (dn, group) in &mut self.groups {
-            if !holders.iter().any(|holder| holder.dn == *dn) {
-                group.members.remove(member);
+            if !holding.contains_key(dn.as_str()) {
+                for member in members {
+                    news.changed |= group.members.remove(member);
+                }
             }
         }
-        let mut new = false;
-        for holder in holders {
-            let group = self.groups.entry(holder.dn.clone()).or_insert_with(|| {
-                new = true;
+        for (dn, holder) in holding {
+            let group = self.groups.entry(dn.to_owned()).or_insert_with(|| {
+                news.unknown = true;
                 Group {
                     name: String::new(),
                     gid: None,
                     members: BTreeSet::new(),
                 }
             });
-            group.name.clone_from(&holder.name);
-            group.gid = holder.gid;
-            group.members.insert(member.to_owned());
+            if group.name != holder.name || group.gid != holder.gid {
+                group.name.clone_from(&holder.name);
+                group.gid = holder.gid;
+                news.changed = true;
+            }
+            match members {
+                [member] => news.changed |= group.members.insert(member.clone()),
+                _ => news.unknown |= !members.iter().any(|member| group.members.contains(member)),
+            }
         }
-        new
+        news
     }
+}
+
+/// What an online look-up brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// Something is other than it was.
+    pub changed: bool,
+    /// There is more to know: a whole reading is due.
+    pub unknown: bool,
 }
 
 #[cfg(test)]
@@ -130,10 +162,20 @@ mod tests {
             name: name.into(),
             gid: Some(1),
         };
-        assert!(replica.put_holders("uid=a", &[head("x"), head("y")]));
-        assert!(!replica.put_holders("uid=b", &[head("y")]));
-        assert!(!replica.put_holders("uid=a", &[head("y")]));
+        let mut put = |member: &[&str], holders: &[Holder]| {
+            let members: Vec<String> = member.iter().map(|name| (*name).to_owned()).collect();
+            let news = replica.put_holders(&members, holders);
+            (news.changed, news.unknown)
+        };
+        assert_eq!(put(&["uid=a"], &[head("x"), head("y")]), (true, true));
+        assert_eq!(put(&["uid=a"], &[head("x"), head("y")]), (false, false));
+        assert_eq!(put(&["uid=b"], &[head("y")]), (true, false));
+        assert_eq!(put(&["uid=a"], &[head("y")]), (true, false));
+        // One of two groups is in y now: which, only a whole reading says.
+        assert_eq!(put(&["cn=p", "cn=q"], &[head("y")]), (false, true));
+        assert_eq!(put(&["uid=a", "cn=q"], &[head("y")]), (false, false));
+        assert_eq!(put(&["uid=a", "cn=q"], &[]), (true, false));
         assert!(replica.groups["cn=x"].members.is_empty());
-        assert_eq!(replica.groups["cn=y"].members.len(), 2);
+        assert_eq!(replica.groups["cn=y"].members, ["uid=b".to_owned()].into());
     }
 }

@@ -251,9 +251,9 @@ async fn serve(
                     Some(Ok(Done::Account { name, asked, result, done })) => {
                         match result {
                             Ok(found) => {
-                                let (changed, new_group) = core.set_account(&name, found, asked);
-                                overtaken |= changed;
-                                again |= new_group;
+                                let news = core.set_account(&name, found, asked);
+                                overtaken |= news.changed;
+                                again |= news.unknown;
                                 let _ = done.try_send(true);
                             }
                             Err(error) => {

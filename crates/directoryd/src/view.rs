@@ -4,22 +4,20 @@
 //! is never repaired. Nothing here knows of LDAP, sockets or maps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
 };
 
 use directory_map::record::{Group, Passwd};
 
-use crate::{
-    config::Schema,
-    id_map::IdMap,
-    local::Local,
-    name,
-    replica::{Replica, User},
-};
+use crate::{config::Schema, id_map::IdMap, local::Local, name, replica::Replica};
 
 /// Most groups a user can be in; more than `setgroups` takes would fail every login.
 const MAX_GROUPS: usize = 65_536;
+
+/// The shell of who has none, as passwd(5) has it.
+pub const NO_SHELL: &str = "/bin/sh";
 
 /// The rules that do not come from the data.
 #[derive(Debug, Clone)]
@@ -32,19 +30,18 @@ pub struct Rules {
     pub ids: IdMap,
 }
 
-/// Everything served at one time.
+/// Everything served at one time, borrowed from where it comes from.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct View<'a> {
     /// Users, local ones first.
-    pub users: Vec<Passwd>,
+    pub users: Vec<Passwd<Cow<'a, str>>>,
     /// Groups, local ones first.
-    pub groups: Vec<Group>,
-    /// For each user who is in any, the groups besides the primary one, by number.
-    pub lists: BTreeMap<String, BTreeSet<u32>>,
-    /// The directory's users with what libc does not know of them.
-    pub accounts: HashMap<String, User>,
-    /// Group names by number, the directory's and local ones.
-    pub group_names: HashMap<u32, String>,
+    pub groups: Vec<Group<&'a str>>,
+    /// For each user who is in any, the groups besides the primary one: local ones, then the
+    /// directory's.
+    pub lists: HashMap<&'a str, Vec<u32>>,
+    /// The directory's users, with the DNs of their entries.
+    pub accounts: HashMap<String, String>,
     /// How many of the users and groups are local.
     pub local: (usize, usize),
     /// What was refused.
@@ -101,34 +98,61 @@ impl fmt::Display for Reason {
     }
 }
 
-impl View {
+impl<'a> View<'a> {
     /// Brings local files and replica together under the rules.
-    pub fn new(local: &Local, replica: &Replica, rules: &Rules) -> Self {
+    pub fn new(local: &'a Local, replica: &'a Replica, rules: &Rules) -> Self {
         let mut view = View {
-            users: local.users.clone(),
-            groups: local.groups.clone(),
             local: (local.users.len(), local.groups.len()),
             ..View::default()
         };
         for (dn, why) in &replica.unusable {
-            let reason = Reason::Unusable(why.clone());
-            view.refused.insert(Refusal {
-                entry: dn.clone(),
-                reason,
-            });
+            view.refuse(dn, Reason::Unusable(why.clone()));
         }
+        view.take_local(local);
         let served = view.take_users(local, replica, rules);
         view.take_groups(local, replica, rules, &served);
-        for group in &view.groups {
-            view.group_names
-                .entry(group.gid)
-                .or_insert_with(|| group.name.clone());
-        }
+        view.lists
+            .values_mut()
+            .for_each(|list| list.sort_unstable());
         view
     }
 
+    fn refuse(&mut self, dn: &str, reason: Reason) {
+        self.refused.insert(Refusal {
+            entry: dn.to_owned(),
+            reason,
+        });
+    }
+
+    fn take_local(&mut self, local: &'a Local) {
+        let text = |text: &'a String| Cow::Borrowed(text.as_str());
+        self.users.extend(local.users.iter().map(|user| Passwd {
+            name: text(&user.name),
+            password: text(&user.password),
+            uid: user.uid,
+            gid: user.gid,
+            gecos: text(&user.gecos),
+            home: text(&user.home),
+            shell: text(&user.shell),
+        }));
+        for group in &local.groups {
+            self.groups.push(Group {
+                name: &group.name,
+                password: &group.password,
+                gid: group.gid,
+                members: group.members.iter().map(String::as_str).collect(),
+            });
+            for member in &group.members {
+                let list = self.lists.entry(member).or_default();
+                if !list.contains(&group.gid) {
+                    list.push(group.gid);
+                }
+            }
+        }
+    }
+
     /// Serves what may be served; returns the served users' names by what groups call them.
-    fn take_users<'a>(
+    fn take_users(
         &mut self,
         local: &Local,
         replica: &'a Replica,
@@ -152,10 +176,7 @@ impl View {
                     }
                 });
             if let Some(reason) = reason {
-                self.refused.insert(Refusal {
-                    entry: dn.clone(),
-                    reason,
-                });
+                self.refuse(dn, reason);
                 continue;
             }
             for id in [user.uid, user.gid] {
@@ -169,24 +190,20 @@ impl View {
             };
             served.insert(key, user.name.as_str());
             self.users.push(Passwd {
-                name: user.name.clone(),
+                name: (&user.name).into(),
                 // Not "x": there is no shadow entry to look for.
-                password: "*".to_owned(),
+                password: "*".into(),
                 uid: user.uid,
                 gid: user.gid,
-                gecos: user
-                    .gecos
-                    .chars()
-                    .map(|c| if c.is_control() || c == ':' { ' ' } else { c })
-                    .collect(),
-                home: user.home.clone(),
+                gecos: one_field(&user.gecos),
+                home: (&user.home).into(),
                 shell: if user.shell.is_empty() {
-                    "/bin/sh".to_owned()
+                    NO_SHELL.into()
                 } else {
-                    user.shell.clone()
+                    (&user.shell).into()
                 },
             });
-            self.accounts.insert(user.name.clone(), user.clone());
+            self.accounts.insert(user.name.clone(), dn.clone());
         }
         served
     }
@@ -194,18 +211,10 @@ impl View {
     fn take_groups(
         &mut self,
         local: &Local,
-        replica: &Replica,
+        replica: &'a Replica,
         rules: &Rules,
-        served: &HashMap<&str, &str>,
+        served: &HashMap<&'a str, &'a str>,
     ) {
-        for group in &local.groups {
-            for member in &group.members {
-                self.lists
-                    .entry(member.clone())
-                    .or_default()
-                    .insert(group.gid);
-            }
-        }
         let names: HashSet<&str> = local
             .groups
             .iter()
@@ -220,10 +229,7 @@ impl View {
             let reason = check_name(&group.name, &names, &same_name)
                 .or_else(|| check_id(gid, &ids, &same_id, rules));
             if let Some(reason) = reason {
-                self.refused.insert(Refusal {
-                    entry: dn.clone(),
-                    reason,
-                });
+                self.refuse(dn, reason);
                 continue;
             }
             if !rules.ids.contains(gid) {
@@ -233,16 +239,16 @@ impl View {
             // local matter.
             let members = members(dn, replica, served);
             for member in &members {
-                let list = self.lists.entry((*member).to_owned()).or_default();
+                let list = self.lists.entry(member).or_default();
                 if list.len() < MAX_GROUPS - 1 {
-                    list.insert(gid);
+                    list.push(gid);
                 }
             }
             self.groups.push(Group {
-                name: group.name.clone(),
-                password: "*".to_owned(),
+                name: &group.name,
+                password: "*",
                 gid,
-                members: members.into_iter().map(str::to_owned).collect(),
+                members,
             });
         }
     }
@@ -252,9 +258,9 @@ impl View {
 fn members<'a>(
     dn: &'a str,
     replica: &'a Replica,
-    served: &HashMap<&str, &'a str>,
-) -> BTreeSet<&'a str> {
-    let mut found = BTreeSet::new();
+    served: &HashMap<&'a str, &'a str>,
+) -> Vec<&'a str> {
+    let mut found = Vec::new();
     let mut seen = HashSet::from([dn]);
     let mut open = vec![dn];
     while let Some(dn) = open.pop() {
@@ -265,13 +271,25 @@ fn members<'a>(
             .flat_map(|group| &group.members)
         {
             if let Some(name) = served.get(member.as_str()) {
-                found.insert(*name);
+                found.push(*name);
             } else if replica.groups.contains_key(member) && seen.insert(member) {
                 open.push(member);
             }
         }
     }
+    found.sort_unstable();
+    found.dedup();
     found
+}
+
+/// The text as one field of a passwd line.
+fn one_field(text: &str) -> Cow<'_, str> {
+    let is_odd = |c: char| c.is_control() || c == ':';
+    if text.contains(is_odd) {
+        text.replace(is_odd, " ").into()
+    } else {
+        text.into()
+    }
 }
 
 fn repeated<T: Eq + std::hash::Hash>(values: impl Iterator<Item = T>) -> HashSet<T> {
@@ -367,7 +385,7 @@ mod tests {
     fn replica(users: &[(&str, u32)], groups: &[(&str, Option<u32>, &[&str])]) -> Replica {
         let mut replica = Replica::empty();
         for (index, (name, uid)) in users.iter().enumerate() {
-            let user = User {
+            let user = replica::User {
                 name: (*name).into(),
                 uid: *uid,
                 gid: 1500,
@@ -400,12 +418,16 @@ mod tests {
         replica
     }
 
-    fn names(view: &View) -> Vec<&str> {
-        view.users.iter().map(|user| user.name.as_str()).collect()
+    fn names(view: &View<'_>) -> Vec<String> {
+        view.users
+            .iter()
+            .map(|user| user.name.to_string())
+            .collect()
     }
 
     #[test]
     fn local_entries_win_and_doubtful_ones_are_refused() {
+        let local = local();
         let replica = replica(
             &[
                 ("bob", 1501),
@@ -428,17 +450,17 @@ mod tests {
                 ("ok", Some(1601), &[]),
             ],
         );
-        let view = View::new(&local(), &replica, &rules(Schema::Rfc2307bis));
+        let view = View::new(&local, &replica, &rules(Schema::Rfc2307bis));
         assert_eq!(names(&view), ["root", "operator", "bob", "far"]);
         assert_eq!(view.refused.len(), 11 + 2, "{:#?}", view.refused);
         let groups: Vec<_> = view
             .groups
             .iter()
-            .map(|group| (group.name.as_str(), group.gid))
+            .map(|group| (group.name, group.gid))
             .collect();
         assert_eq!(groups, [("root", 0), ("docker", 999), ("ok", 1601)]);
         // The local group lists bob: that counts.
-        assert_eq!(view.lists["bob"], [999].into());
+        assert_eq!(view.lists["bob"], [999]);
         assert_eq!(view.unmappable, ["far (id 70000)".to_owned()].into());
         assert_eq!(view.users[2].gecos, "a b ");
         assert_eq!(view.users[2].shell, "/bin/sh");
@@ -446,6 +468,7 @@ mod tests {
 
     #[test]
     fn groups_in_groups_reach_their_users_and_loops_end() {
+        let local = local();
         let replica = replica(
             &[("bob", 1501), ("carol", 1502)],
             &[
@@ -458,27 +481,28 @@ mod tests {
                 ),
             ],
         );
-        let view = View::new(&local(), &replica, &rules(Schema::Rfc2307bis));
+        let view = View::new(&local, &replica, &rules(Schema::Rfc2307bis));
         let top = view
             .groups
             .iter()
             .find(|group| group.name == "top")
             .unwrap();
         assert_eq!(top.members, ["bob", "carol"]);
-        assert_eq!(view.lists["bob"], [999, 1600, 1601].into());
-        assert_eq!(view.lists["carol"], [1600, 1601].into());
-        assert_eq!(view.lists["operator"], [999].into());
+        assert_eq!(view.lists["bob"], [999, 1600, 1601]);
+        assert_eq!(view.lists["carol"], [1600, 1601]);
+        assert_eq!(view.lists["operator"], [999]);
     }
 
     #[test]
     fn names_are_members_in_rfc2307() {
+        let local = local();
         let replica = replica(
             &[("bob", 1501)],
             &[("x", Some(1600), &["bob", "operator", "ghost"])],
         );
-        let view = View::new(&local(), &replica, &rules(Schema::Rfc2307));
+        let view = View::new(&local, &replica, &rules(Schema::Rfc2307));
         assert_eq!(view.groups[2].members, ["bob"]);
-        assert_eq!(view.lists["operator"], [999].into());
+        assert_eq!(view.lists["operator"], [999]);
     }
 
     #[test]

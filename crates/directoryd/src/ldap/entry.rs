@@ -2,8 +2,6 @@
 //!
 //! An entry that lacks what it must have is reported; nothing is guessed.
 
-use std::collections::BTreeSet;
-
 use super::search::Entry;
 use crate::{
     config::Schema,
@@ -32,14 +30,6 @@ pub const USER: &[&str] = &[
 
 /// Attributes read of a group, without its members.
 pub const GROUP_HEAD: &[&str] = &["cn", "gidNumber"];
-
-/// Attributes read of a group.
-pub fn group_attributes(schema: Schema) -> &'static [&'static str] {
-    match schema {
-        Schema::Rfc2307 => &["cn", "gidNumber", "memberUid"],
-        Schema::Rfc2307bis => &["cn", "gidNumber", "member", "uniqueMember"],
-    }
-}
 
 /// A user by normal DN, or why the entry is none.
 pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
@@ -82,22 +72,20 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
     Ok((dn, user))
 }
 
-/// A group by normal DN, or why the entry is none. One without a number only connects others.
-pub fn group(entry: &Entry, schema: Schema) -> Result<(String, Group), &'static str> {
+/// A group by normal DN, with the members in the attribute `member`, or why the entry is none. One
+/// without a number only connects others.
+pub fn group(entry: &Entry, schema: Schema, member: &str) -> Result<(String, Group), &'static str> {
     let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
     let name = own_name(entry, "cn").ok_or("it has no cn, or several and none in its dn")?;
     let gid = match entry.all("gidnumber") {
         [] => None,
         _ => Some(number(entry, "gidnumber").ok_or("its gidNumber is not a number")?),
     };
-    let text = |value: &Vec<u8>| String::from_utf8(value.clone()).ok();
-    let members: BTreeSet<String> = match schema {
-        Schema::Rfc2307 => entry.all("memberuid").iter().filter_map(text).collect(),
-        Schema::Rfc2307bis => ["member", "uniquemember"]
-            .iter()
-            .flat_map(|name| entry.all(name))
-            .filter_map(|value| dn::normal(&text(value)?))
-            .collect(),
+    let values = entry.all(&member.to_ascii_lowercase()).iter();
+    let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
+    let members = match schema {
+        Schema::Rfc2307 => texts.map(str::to_owned).collect(),
+        Schema::Rfc2307bis => texts.filter_map(dn::normal).collect(),
     };
     Ok((dn, Group { name, gid, members }))
 }

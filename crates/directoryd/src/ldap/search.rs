@@ -79,24 +79,39 @@ impl Entry {
 }
 
 impl Search<'_> {
-    /// Runs it.
+    /// Runs it and returns all entries.
     ///
     /// # Errors
     /// [`LdapError`]; never a part of the entries.
     pub async fn run(&self, ldap: &mut Ldap) -> Result<Vec<Entry>, LdapError> {
+        let mut entries = Vec::new();
+        self.each(ldap, |entry| entries.push(entry)).await?;
+        Ok(entries)
+    }
+
+    /// Runs it and gives each entry to `take` as it comes.
+    ///
+    /// # Errors
+    /// [`LdapError`]; what was taken until then is a part and of no use.
+    pub async fn each(&self, ldap: &mut Ldap, take: impl FnMut(Entry)) -> Result<(), LdapError> {
         let deadline = Instant::now() + self.within;
-        timeout_at(deadline, self.pages(ldap, deadline))
+        timeout_at(deadline, self.pages(ldap, deadline, take))
             .await
             .unwrap_or(Err(LdapError::Deadline("search")))
     }
 
-    async fn pages(&self, ldap: &mut Ldap, deadline: Instant) -> Result<Vec<Entry>, LdapError> {
+    async fn pages(
+        &self,
+        ldap: &mut Ldap,
+        deadline: Instant,
+        mut take: impl FnMut(Entry),
+    ) -> Result<(), LdapError> {
         let action = || format!("search {} under '{}'", self.filter, self.base);
         let library = |source| LdapError::Library {
             action: action(),
             source: Box::new(source),
         };
-        let mut entries = Vec::new();
+        let mut count = 0;
         let mut cookie = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -123,10 +138,11 @@ impl Search<'_> {
                 if item.is_ref() || item.is_intermediate() {
                     continue;
                 }
-                if entries.len() == self.most {
+                if count == self.most {
                     return Err(LdapError::TooMany(self.most, self.base.to_owned()));
                 }
-                entries.push(Entry::new(SearchEntry::construct(item)));
+                count += 1;
+                take(Entry::new(SearchEntry::construct(item)));
             }
             let result = stream.finish().await;
             if result.rc != 0 {
@@ -147,7 +163,7 @@ impl Search<'_> {
                 }
             }
             if cookie.is_empty() {
-                return Ok(entries);
+                return Ok(());
             }
         }
     }

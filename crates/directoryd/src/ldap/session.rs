@@ -2,7 +2,7 @@
 //!
 //! A session that failed once is given up; the caller makes a new one.
 
-use std::{collections::BTreeMap, time::Duration, time::SystemTime};
+use std::{collections::BTreeSet, time::Duration, time::SystemTime};
 
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, StdStream};
 use service::config::read_secret;
@@ -24,6 +24,8 @@ use crate::{
 const MOST: usize = 200_000;
 /// Most groups one look-up takes.
 const MOST_HOLDERS: usize = 4096;
+/// Most members asked for in one search.
+const MOST_ASKED: usize = 64;
 /// How deep groups in groups are followed in a look-up.
 const DEPTH: usize = 16;
 /// How long reading everything may take.
@@ -45,9 +47,9 @@ pub struct Session {
 pub struct Found {
     /// The user by normal DN; `None` if there is no such entry.
     pub user: Option<(String, User)>,
-    /// Who holds what, directly: the user first, then each group that was found, with the groups
-    /// that list it.
-    pub holders: Vec<(String, Vec<Holder>)>,
+    /// Who holds whom: the user first and alone, then the groups that were found, some at a time,
+    /// with the groups that list any of them.
+    pub holders: Vec<(Vec<String>, Vec<Holder>)>,
 }
 
 impl Session {
@@ -156,31 +158,54 @@ impl Session {
     /// # Errors
     /// [`LdapError`]; a part is never returned.
     pub async fn whole(&self) -> Result<Replica, LdapError> {
-        let confirmed = SystemTime::now();
-        let users = self
-            .all(self.config.user_base(), "(objectClass=posixAccount)", USER)
-            .await?;
-        let filter = match self.config.schema {
-            Schema::Rfc2307 => "(objectClass=posixGroup)",
-            // Those without a number connect others.
-            Schema::Rfc2307bis => {
-                "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
-                 (objectClass=groupOfUniqueNames))"
-            }
+        let schema = self.config.schema;
+        let mut replica = Replica {
+            confirmed: SystemTime::now(),
+            ..Replica::empty()
         };
-        let attributes = entry::group_attributes(self.config.schema);
-        let groups = self
-            .all(self.config.group_base(), filter, attributes)
-            .await?;
-        let mut unusable = BTreeMap::new();
-        Ok(Replica {
-            confirmed,
-            users: take(&users, &mut unusable, entry::user),
-            groups: take(&groups, &mut unusable, |found| {
-                entry::group(found, self.config.schema)
-            }),
+        let Replica {
+            users,
+            groups,
             unusable,
-        })
+            ..
+        } = &mut replica;
+        let mut refuse = |entry: Entry, reason: &str| {
+            unusable.insert(entry.dn, reason.to_owned());
+        };
+        let mut ldap = self.ldap.clone();
+        let search = Search {
+            base: self.config.user_base(),
+            scope: Scope::Subtree,
+            filter: "(objectClass=posixAccount)",
+            attributes: USER,
+            most: MOST,
+            within: WHOLE,
+        };
+        search
+            .each(&mut ldap, |entry| match entry::user(&entry) {
+                Ok((dn, user)) => drop(users.insert(dn, user)),
+                Err(reason) => refuse(entry, reason),
+            })
+            .await?;
+        let member = match schema {
+            Schema::Rfc2307 => "memberUid",
+            Schema::Rfc2307bis => &self.config.member_attribute,
+        };
+        let search = Search {
+            base: self.config.group_base(),
+            filter: groups_filter(schema),
+            attributes: &[GROUP_HEAD, &[member]].concat(),
+            ..search
+        };
+        search
+            .each(&mut ldap, |entry| {
+                match entry::group(&entry, schema, member) {
+                    Ok((dn, group)) => drop(groups.insert(dn, group)),
+                    Err(reason) => refuse(entry, reason),
+                }
+            })
+            .await?;
+        Ok(replica)
     }
 
     /// Reads one user and the groups above it.
@@ -188,54 +213,49 @@ impl Session {
     /// # Errors
     /// [`LdapError::Ambiguous`] if there are two; others as in [`Self::whole`].
     pub async fn one(&self, name: &str) -> Result<Found, LdapError> {
-        let user = self.user(name).await?;
-        let mut holders = Vec::new();
-        let mut open = match (&user, self.config.schema) {
-            (None, _) => Vec::new(),
-            (Some((_, dn, _)), Schema::Rfc2307bis) => vec![dn.clone()],
-            (Some((_, _, user)), Schema::Rfc2307) => vec![user.name.clone()],
+        let Some((spelled, dn, user)) = self.user(name).await? else {
+            return Ok(Found {
+                user: None,
+                holders: Vec::new(),
+            });
         };
-        // The server is asked with its own spelling, the replica keyed by ours.
-        let mut spelling = BTreeMap::new();
-        if let Some((spelled, dn, _)) = &user {
-            spelling.insert(dn.clone(), spelled.clone());
-        }
+        // What the server is asked for, in its own spelling, and what the replica calls it.
+        let mut open = match self.config.schema {
+            Schema::Rfc2307bis => vec![(spelled, dn.clone())],
+            Schema::Rfc2307 => vec![(user.name.clone(), user.name.clone())],
+        };
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut holders = Vec::new();
         for _ in 0..DEPTH {
             let mut next = Vec::new();
-            for member in std::mem::take(&mut open) {
-                let asked = spelling.get(&member).unwrap_or(&member).clone();
-                let found = self.holders(&asked).await?;
-                let heads: Vec<_> = found
-                    .iter()
-                    .filter_map(|entry| {
-                        Some((entry, entry::group(entry, self.config.schema).ok()?))
-                    })
-                    .map(|(entry, (dn, group))| {
-                        spelling.insert(dn.clone(), entry.dn.clone());
-                        Holder {
-                            dn,
-                            name: group.name,
-                            gid: group.gid,
-                        }
-                    })
-                    .collect();
-                next.extend(heads.iter().map(|holder| holder.dn.clone()));
-                holders.push((member, heads));
+            for some in open.chunks(MOST_ASKED) {
+                let found = self
+                    .holders(some.iter().map(|(spelled, _)| spelled.as_str()))
+                    .await?;
+                let mut heads = Vec::new();
+                for entry in found {
+                    let Ok((dn, group)) = entry::group(&entry, self.config.schema, "") else {
+                        continue;
+                    };
+                    if seen.insert(dn.clone()) {
+                        next.push((entry.dn, dn.clone()));
+                    }
+                    heads.push(Holder {
+                        dn,
+                        name: group.name,
+                        gid: group.gid,
+                    });
+                }
+                holders.push((some.iter().map(|(_, ours)| ours.clone()).collect(), heads));
             }
             // Names hold no groups.
-            if self.config.schema == Schema::Rfc2307 {
-                break;
-            }
-            next.sort();
-            next.dedup();
-            next.retain(|dn| !holders.iter().any(|(done, _)| done == dn));
-            if next.is_empty() {
+            if next.is_empty() || self.config.schema == Schema::Rfc2307 {
                 break;
             }
             open = next;
         }
         Ok(Found {
-            user: user.map(|(_, dn, user)| (dn, user)),
+            user: Some((dn, user)),
             holders,
         })
     }
@@ -268,12 +288,16 @@ impl Session {
         Ok(user.map(|(dn, user)| (entry.dn.clone(), dn, user)))
     }
 
-    async fn holders(&self, member: &str) -> Result<Vec<Entry>, LdapError> {
-        let value = dn::filter_value(member);
-        let filter = match self.config.schema {
-            Schema::Rfc2307 => format!("(&(objectClass=posixGroup)(memberUid={value}))"),
-            Schema::Rfc2307bis => format!("(|(member={value})(uniqueMember={value}))"),
+    /// The groups that list any of these.
+    async fn holders(&self, members: impl Iterator<Item = &str>) -> Result<Vec<Entry>, LdapError> {
+        let attribute = match self.config.schema {
+            Schema::Rfc2307 => "memberUid",
+            Schema::Rfc2307bis => &self.config.member_attribute,
         };
+        let any: String = members
+            .map(|member| format!("({attribute}={})", dn::filter_value(member)))
+            .collect();
+        let filter = format!("(&{}(|{any}))", groups_filter(self.config.schema));
         let search = Search {
             base: self.config.group_base(),
             scope: Scope::Subtree,
@@ -284,40 +308,15 @@ impl Session {
         };
         search.run(&mut self.ldap.clone()).await
     }
-
-    async fn all(
-        &self,
-        base: &str,
-        filter: &str,
-        attributes: &[&str],
-    ) -> Result<Vec<Entry>, LdapError> {
-        let search = Search {
-            base,
-            scope: Scope::Subtree,
-            filter,
-            attributes,
-            most: MOST,
-            within: WHOLE,
-        };
-        search.run(&mut self.ldap.clone()).await
-    }
 }
 
-fn take<T>(
-    entries: &[Entry],
-    unusable: &mut BTreeMap<String, String>,
-    read: impl Fn(&Entry) -> Result<(String, T), &'static str>,
-) -> BTreeMap<String, T> {
-    let mut taken = BTreeMap::new();
-    for entry in entries {
-        match read(entry) {
-            Ok((dn, found)) => {
-                taken.insert(dn, found);
-            }
-            Err(reason) => {
-                unusable.insert(entry.dn.clone(), reason.to_owned());
-            }
+/// Which entries are groups. Those without a number connect others.
+fn groups_filter(schema: Schema) -> &'static str {
+    match schema {
+        Schema::Rfc2307 => "(objectClass=posixGroup)",
+        Schema::Rfc2307bis => {
+            "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
+             (objectClass=groupOfUniqueNames))"
         }
     }
-    taken
 }
