@@ -258,7 +258,7 @@ fn groups_and_members() {
     admin.fails(
         &["group", "del", "people"],
         1,
-        "is the primary group of 'bob' and 3 more",
+        "is the primary group of 'bob' and 3 others",
     );
     admin.fails(&["user", "add", "proj"], 1, "group 'proj' exists");
     admin.ok(&["user", "add", "proj", "--primary-group", "proj"]);
@@ -640,11 +640,78 @@ fn a_failing_step_undoes_those_before() {
         slapd.ldif("(|(uid=alice)(cn=alice)(member=uid=alice,ou=people,dc=example,dc=org))"),
         ""
     );
-    // A removal stops instead, says what it did, and goes on when it is run again.
-    let removal = ["user", "del", "carol"];
-    let run = admin.fails(&removal, 77, "insufficient access");
-    assert!(run.err.contains("cn=chemistry"), "{run:?}");
+    // A removal stops instead and says where; the user is the last to go.
+    admin.fails(&["user", "del", "carol"], 77, "modify 'cn=chemistry,");
     assert!(slapd.ldif("(uid=carol)").contains("uidNumber"));
+}
+
+/// Passes one connection on to `to` and cuts it after the client has sent `messages`.
+fn cutting_proxy(to: u16, messages: usize) -> (u16, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let proxy = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = std::net::TcpStream::connect(("127.0.0.1", to)).unwrap();
+        let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        let backwards = std::thread::spawn(move || {
+            let _ = std::io::copy(&mut answers, &mut back);
+        });
+        let mut buffer = [0; 8192];
+        // The client waits for each answer, so what is read at once is one message.
+        for _ in 0..messages {
+            let Ok(count @ 1..) = client.read(&mut buffer) else {
+                break;
+            };
+            server.write_all(&buffer[..count]).unwrap();
+        }
+        let _ = client.read(&mut buffer);
+        let _ = server.shutdown(std::net::Shutdown::Both);
+        backwards.join().unwrap();
+        let _ = client.shutdown(std::net::Shutdown::Both);
+    });
+    (port, proxy)
+}
+
+#[test]
+fn a_connection_that_breaks_leaves_nothing_unsaid() {
+    let test = "a_connection_that_breaks_leaves_nothing_unsaid";
+    let Some(slapd) = Slapd::start(test, "rfc2307bis") else {
+        return;
+    };
+    let settings = slapd.settings("rfc2307bis");
+    let direct = slapd.admin(&settings);
+    let mut whole = 0;
+    for messages in 1..40 {
+        let (port, proxy) = cutting_proxy(slapd.port, messages);
+        let admin = slapd.admin(&settings.replace(&slapd.port.to_string(), &port.to_string()));
+        let run = admin.run(&["user", "add", "alice", "--group", "physics"]);
+        proxy.join().unwrap();
+        let there =
+            slapd.ldif("(|(uid=alice)(cn=alice)(member=uid=alice,ou=people,dc=example,dc=org))");
+        if run.code == Some(0) {
+            whole += 1;
+        } else {
+            assert_eq!(run.code, Some(1), "{messages}: {run:?}");
+            for dn in there.lines().filter_map(|line| line.strip_prefix("dn: ")) {
+                assert!(
+                    run.err.contains(dn),
+                    "after {messages}: '{dn}' is there: {run:?}"
+                );
+            }
+        }
+        // Whatever is left, a removal ends it; what is left of a removal, another one.
+        if there.contains("dn: uid=alice") {
+            let (port, proxy) = cutting_proxy(slapd.port, messages);
+            let cut = slapd.admin(&settings.replace(&slapd.port.to_string(), &port.to_string()));
+            cut.run(&["user", "del", "alice"]);
+            proxy.join().unwrap();
+            direct.run(&["user", "del", "alice"]);
+        }
+        let left =
+            slapd.ldif("(|(uid=alice)(cn=alice)(member=uid=alice,ou=people,dc=example,dc=org))");
+        assert_eq!(left, "", "after {messages}");
+    }
+    assert!(whole > 0, "with enough messages it succeeds");
 }
 
 #[test]
@@ -736,6 +803,62 @@ fn wrong_passwords_and_files() {
         78,
         "user-base 'ou=nowhere,dc=example,dc=org' is not there",
     );
+}
+
+/// Types `answer` when login-admin asks for the password, and returns the exit code and the terminal's
+/// text.
+fn typed(admin: &Admin, answer: &[u8]) -> (Option<i32>, String) {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    // Of util-linux: makes its standard input the controlling terminal.
+    let words = admin.command(&["--ask-password", "user", "show", "bob"]);
+    let mut command = std::process::Command::new("setsid");
+    command
+        .args(["--ctty", "--wait"])
+        .arg(words.get_program())
+        .args(words.get_args());
+    command.stdin(terminal.slave.try_clone().unwrap());
+    command
+        .stdout(terminal.slave.try_clone().unwrap())
+        .stderr(terminal.slave);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut master = std::fs::File::from(terminal.master);
+    let (mut said, mut answered) = (Vec::new(), false);
+    let mut buffer = [0; 512];
+    // The read fails when nobody has the terminal open any more.
+    while let Ok(1..) = master.read(&mut buffer[..1]) {
+        said.push(buffer[0]);
+        if !answered && said.ends_with(b"dc=org: ") {
+            master.write_all(answer).unwrap();
+            answered = true;
+        }
+    }
+    (
+        child.wait().unwrap().code(),
+        String::from_utf8(said).unwrap(),
+    )
+}
+
+#[test]
+fn a_password_typed_at_the_terminal() {
+    let Some(slapd) = Slapd::start("a_password_typed_at_the_terminal", "rfc2307bis") else {
+        return;
+    };
+    let admin = slapd.admin(&slapd.settings("rfc2307bis"));
+    let password = std::fs::read_to_string(slapd.file("secret/admin-password")).unwrap();
+    // One letter too many, taken back; the terminal shows none of it.
+    let (code, said) = typed(&admin, format!("{password}x\x7f\r").as_bytes());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("uid: 1501") && !said.contains(&password),
+        "{said}"
+    );
+    let (code, said) = typed(&admin, b"wrong\r");
+    assert_eq!(code, Some(77), "{said}");
+    let (code, said) = typed(&admin, b"\r");
+    assert!(code == Some(1) && said.contains("it is empty"), "{said}");
+    let (code, said) = typed(&admin, b"half\x03");
+    assert!(code == Some(1) && said.contains("interrupted"), "{said}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::controls::{Control, ControlParser as _, ControlType, PostRead, PostReadResp};
 use ldap3::{
     Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry,
-    StdStream,
+    SearchOptions, StdStream,
 };
 use service::Secret;
 
@@ -100,7 +100,42 @@ impl Directory {
         filter: &str,
         attributes: &[&str],
     ) -> Result<Vec<Entry>, AdminError> {
-        self.collect(base, Scope::Subtree, filter, attributes).await
+        let ask = Ask {
+            base,
+            scope: Scope::Subtree,
+            filter,
+            attributes,
+            most: None,
+        };
+        let (entries, result) = self.collect(&ask).await?;
+        ask.judge(entries, result)
+    }
+
+    /// Entries at or below `base` that match `filter`, as many as `most` or the server's own limit
+    /// allow, and whether there are more.
+    ///
+    /// # Errors
+    /// [`AdminError`] naming the search.
+    pub async fn search_some(
+        &mut self,
+        base: &str,
+        filter: &str,
+        attributes: &[&str],
+        most: i32,
+    ) -> Result<(Vec<Entry>, bool), AdminError> {
+        const SIZE_LIMIT_EXCEEDED: u32 = 4;
+        let ask = Ask {
+            base,
+            scope: Scope::Subtree,
+            filter,
+            attributes,
+            most: Some(most),
+        };
+        let (entries, result) = self.collect(&ask).await?;
+        if result.rc == SIZE_LIMIT_EXCEEDED {
+            return Ok((entries, true));
+        }
+        ask.judge(entries, result).map(|entries| (entries, false))
     }
 
     /// The entry at `dn`, or none.
@@ -112,36 +147,34 @@ impl Directory {
         dn: &str,
         attributes: &[&str],
     ) -> Result<Option<Entry>, AdminError> {
-        match self
-            .collect(dn, Scope::Base, "(objectClass=*)", attributes)
-            .await
-        {
+        let filter = "(objectClass=*)";
+        let ask = Ask {
+            base: dn,
+            scope: Scope::Base,
+            filter,
+            attributes,
+            most: None,
+        };
+        let (entries, result) = self.collect(&ask).await?;
+        match ask.judge(entries, result) {
             Ok(entries) => Ok(entries.into_iter().next()),
             Err(error) if error.code() == Some(32) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn collect(
-        &mut self,
-        base: &str,
-        scope: Scope,
-        filter: &str,
-        attributes: &[&str],
-    ) -> Result<Vec<Entry>, AdminError> {
-        let doing = match scope {
-            Scope::Base => format!("read '{base}'"),
-            _ => format!("search below '{base}'"),
-        };
+    async fn collect(&mut self, ask: &Ask<'_>) -> Result<(Vec<Entry>, LdapResult), AdminError> {
         let mut adapters: Vec<Box<dyn Adapter<_, _>>> = vec![Box::new(EntriesOnly::new())];
-        if scope == Scope::Subtree {
+        let mut ldap = self.ldap.clone();
+        if let Some(most) = ask.most {
+            ldap.with_search_options(SearchOptions::new().sizelimit(most));
+        } else if ask.scope == Scope::Subtree {
             adapters.push(Box::new(PagedResults::new(PAGE)));
         }
-        let mut ldap = self.ldap.clone();
-        let attributes: Vec<String> = attributes.iter().map(|a| (*a).to_owned()).collect();
+        let attributes: Vec<String> = ask.attributes.iter().map(|a| (*a).to_owned()).collect();
         let searching = async {
             let mut stream = ldap
-                .streaming_search_with(adapters, base, scope, filter, attributes)
+                .streaming_search_with(adapters, ask.base, ask.scope, ask.filter, attributes)
                 .await?;
             let mut entries = Vec::new();
             while let Some(entry) = stream.next().await? {
@@ -152,13 +185,12 @@ impl Directory {
         // The limit is for the whole search; pages of a large directory get their share.
         let limit = self.timeout * 6;
         match tokio::time::timeout(limit, searching).await {
-            Err(_) => Err(AdminError::Deadline { doing, limit }),
-            Ok(Err(error)) => Err(broken(doing, error, &self.ending)),
-            Ok(Ok((_, result))) if result.rc != 0 => Err(AdminError::Refused {
-                doing,
-                answer: Answer::from(result),
+            Err(_) => Err(AdminError::Deadline {
+                doing: ask.doing(),
+                limit,
             }),
-            Ok(Ok((entries, _))) => Ok(entries),
+            Ok(Err(error)) => Err(broken(ask.doing(), error, &self.ending)),
+            Ok(Ok(found)) => Ok(found),
         }
     }
 
@@ -226,6 +258,35 @@ impl Directory {
     /// Says goodbye, so that the server logs no broken connection.
     pub async fn close(mut self) {
         let _ = tokio::time::timeout(self.timeout, self.ldap.unbind()).await;
+    }
+}
+
+/// One search.
+struct Ask<'a> {
+    base: &'a str,
+    scope: Scope,
+    filter: &'a str,
+    attributes: &'a [&'a str],
+    /// Entries that are enough; without it all are fetched, by pages.
+    most: Option<i32>,
+}
+
+impl Ask<'_> {
+    fn doing(&self) -> String {
+        match self.scope {
+            Scope::Base => format!("read '{}'", self.base),
+            _ => format!("search below '{}'", self.base),
+        }
+    }
+
+    fn judge(&self, entries: Vec<Entry>, result: LdapResult) -> Result<Vec<Entry>, AdminError> {
+        match result.rc {
+            0 => Ok(entries),
+            _ => Err(AdminError::Refused {
+                doing: self.doing(),
+                answer: Answer::from(result),
+            }),
+        }
     }
 }
 

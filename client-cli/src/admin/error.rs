@@ -194,10 +194,19 @@ pub enum AdminError {
     #[error("{0}")]
     Stopped(String, Option<String>),
     /// Some steps were done and could not be undone.
-    #[error("stopped half-way: {undone}")]
+    #[error("stopped half-way, and could not take back: {left}")]
     HalfDone {
-        /// What stands in the directory now and was not to stay.
-        undone: String,
+        /// The steps whose result stands in the directory, or may.
+        left: String,
+        /// The step that failed.
+        #[source]
+        source: Box<AdminError>,
+    },
+    /// A removal got no further; it is not taken back.
+    #[error("stopped half-way, done so far: {done}")]
+    Unfinished {
+        /// The steps that were made.
+        done: String,
         /// The step that failed.
         #[source]
         source: Box<AdminError>,
@@ -287,7 +296,9 @@ impl AdminError {
             Self::Config(_) | Self::Settings { .. } | Self::Trust { .. } => Exit::Config,
             Self::Name { .. } | Self::Value { .. } => Exit::Usage,
             Self::Refused { answer, .. } if answer.is_refusal() => Exit::Permission,
-            Self::RolledBack(source) | Self::HalfDone { source, .. } => source.exit(),
+            Self::RolledBack(source)
+            | Self::HalfDone { source, .. }
+            | Self::Unfinished { source, .. } => source.exit(),
             _ => Exit::Failure,
         }
     }
@@ -296,6 +307,9 @@ impl AdminError {
         let text = match self {
             Self::Config(service::config::ConfigError::Read { .. }) => {
                 "name the file with --config; docs/login-admin.md has a small one".into()
+            }
+            Self::Password { .. } => {
+                "set 'bind-password-file', or run it at a terminal with --ask-password".into()
             }
             Self::Connect { source, .. } if source.is::<Answer>() => {
                 "the server refuses StartTLS: use an ldaps:// uri, or mend its certificate".into()
@@ -326,7 +340,12 @@ impl AdminError {
             Self::Local { .. } => "choose another name: the local one would win on this machine".into(),
             Self::Key(source) => return source.hint().map(str::to_owned),
             Self::Stopped(_, hint) => return hint.clone(),
-            Self::HalfDone { .. } => "run the same command again when the cause is mended, or remove what is named above".into(),
+            Self::HalfDone { .. } => {
+                "\"user del\" and \"group del\" remove what is there; then try again".into()
+            }
+            Self::Unfinished { .. } => {
+                "run the same command again when the cause is mended: it goes on from there".into()
+            }
             Self::RolledBack(source) => return source.hint(),
             _ => return None,
         };

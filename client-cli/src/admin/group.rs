@@ -132,21 +132,26 @@ pub fn leaving(settings: &Settings, group: &Group, users: &[Member<'_>]) -> Opti
     })
 }
 
-/// Names of the users whose primary group has this number.
+/// Names of users whose primary group has this number, and whether there are more: a server may list
+/// no more than some hundreds.
 ///
 /// # Errors
 /// That of the search.
-pub async fn primary_users(session: &mut Session<'_>, gid: u32) -> Result<Vec<String>, AdminError> {
+pub async fn primary_users(
+    session: &mut Session<'_>,
+    gid: u32,
+) -> Result<(Vec<String>, bool), AdminError> {
+    const ENOUGH: i32 = 10_000;
     let filter = format!("(&(objectClass=posixAccount)(gidNumber={gid}))");
     let base = &session.settings.user_base;
-    let found = session.directory.search(base, &filter, &["uid"]).await?;
-    let mut names: Vec<String> = found
-        .iter()
-        .filter_map(|entry| entry.text("uid"))
-        .map(str::to_owned)
-        .collect();
+    let (found, more) = session
+        .directory
+        .search_some(base, &filter, &["uid"], ENOUGH)
+        .await?;
+    let names = found.iter().filter_map(|entry| entry.text("uid"));
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.sort();
-    Ok(names)
+    Ok((names, more))
 }
 
 /// Adds a group.
@@ -191,15 +196,7 @@ pub async fn add(
         return Ok(planned);
     }
     if let Err(taken) = refuse_taken(session, given, &ours).await {
-        let left = plan::undo(&mut session.directory, &steps).await;
-        let source = Box::new(taken);
-        return Err(match left.is_empty() {
-            true => AdminError::RolledBack(source),
-            false => AdminError::HalfDone {
-                undone: left.join(", "),
-                source,
-            },
-        });
+        return Err(plan::take_back(&mut session.directory, &steps, None, taken).await);
     }
     let names: Vec<&str> = users.iter().map(|(name, _)| *name).collect();
     let json =
@@ -250,7 +247,7 @@ pub async fn show(session: &mut Session<'_>, name: &str) -> Result<Outcome, Admi
             },
         }
     }
-    let primary = primary_users(session, group.gid).await?;
+    let (primary, more) = primary_users(session, group.gid).await?;
     members.sort();
     members.dedup();
     nested.sort();
@@ -271,6 +268,12 @@ pub async fn show(session: &mut Session<'_>, name: &str) -> Result<Outcome, Admi
     json["member-groups"] = json!(nested);
     json["primary-of"] = json!(primary);
     let mut outcome = Outcome::found(text, json);
+    if more {
+        outcome.warnings.push(format!(
+            "it is the primary group of more than {}",
+            primary.len()
+        ));
+    }
     outcome.warnings.extend(
         unknown
             .iter()
@@ -329,11 +332,11 @@ pub async fn list(session: &mut Session<'_>) -> Result<Outcome, AdminError> {
 pub async fn del(session: &mut Session<'_>, name: &str) -> Result<Outcome, AdminError> {
     let settings = session.settings;
     let group = Group::get(&mut session.directory, settings, name).await?;
-    let users = primary_users(session, group.gid).await?;
+    let (users, unlisted) = primary_users(session, group.gid).await?;
     if let Some(first) = users.first() {
-        let more = users.len() - 1;
+        let (more, least) = (users.len() - 1, if unlisted { "more than " } else { "" });
         let and = if more > 0 {
-            format!(" and {more} more")
+            format!(" and {least}{more} others")
         } else {
             String::new()
         };
@@ -461,7 +464,7 @@ pub async fn member_del(
         format!("removed from '{name}': {}\n", names.join(" ")),
         json,
     );
-    for user in primary_users(session, group.gid).await? {
+    for user in primary_users(session, group.gid).await?.0 {
         if users.contains(&user) {
             outcome
                 .warnings

@@ -74,6 +74,12 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let is_check = matches!(arguments.command, Command::Check);
     // What can be judged without the server is judged before it is asked.
     let task = Task::prepare(arguments.command, &settings).map_err(failure)?;
+    if settings.is_exposed() {
+        eprintln!(
+            "login-admin: warning: the password goes to '{}' in the clear",
+            settings.uri
+        );
+    }
     let password = password::get(&settings, general.ask_password).map_err(failure)?;
     let outcome = converse(async {
         let mut session = Session::open(&settings, general, &password).await?;

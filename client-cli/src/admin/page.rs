@@ -62,7 +62,7 @@ fn commands(of: &clap::Command, above: &str, page: &mut Vec<u8>) -> io::Result<(
         }
         let arguments = |list: Vec<&clap::Arg>| -> Vec<clap::Arg> {
             list.into_iter()
-                .filter(|a| !a.is_global_set())
+                .filter(|a| !a.is_global_set() && a.get_id() != "help")
                 .cloned()
                 .collect()
         };

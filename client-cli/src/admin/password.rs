@@ -33,7 +33,6 @@ pub fn get(settings: &Settings, ask: bool) -> Result<Secret<Vec<u8>>, AdminError
 /// meanwhile, so that none leaves the terminal silent.
 fn ask_terminal(dn: &str) -> io::Result<Secret<Vec<u8>>> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    write!(terminal, "password of {dn}: ")?;
     let before = termios::tcgetattr(&terminal)?;
     let mut silent = before.clone();
     silent
@@ -42,7 +41,8 @@ fn ask_terminal(dn: &str) -> io::Result<Secret<Vec<u8>>> {
     silent.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
     silent.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
     termios::tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent)?;
-    let typed = read_line(&mut terminal);
+    // The prompt comes when nothing typed can be shown or flushed any more.
+    let typed = write!(terminal, "password of {dn}: ").and_then(|()| read_line(&mut terminal));
     let restored = termios::tcsetattr(&terminal, SetArg::TCSAFLUSH, &before);
     writeln!(terminal)?;
     restored?;

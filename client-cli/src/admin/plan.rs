@@ -169,26 +169,21 @@ pub async fn make_or_undo(directory: &mut Directory, steps: &[Step]) -> Result<(
         let Err(error) = directory.make(step).await else {
             continue;
         };
-        let mut left = undo(directory, &steps[..index]).await;
         // Without an answer it may have been made; "refused" means that it was not.
-        if error.code().is_none() {
-            left.push(format!("perhaps {step}"));
-        }
-        let source = Box::new(error);
-        return Err(if left.is_empty() {
-            AdminError::RolledBack(source)
-        } else {
-            AdminError::HalfDone {
-                undone: left.join(", "),
-                source,
-            }
-        });
+        let perhaps = error.code().is_none().then_some(step);
+        return Err(take_back(directory, &steps[..index], perhaps, error).await);
     }
     Ok(())
 }
 
-/// Takes the steps back, last first; returns those that stay made.
-pub async fn undo(directory: &mut Directory, steps: &[Step]) -> Vec<String> {
+/// Takes the steps back, last first, because of `cause`; returns the error that says what is left.
+/// `perhaps` names a step of which it is not known whether it was made.
+pub async fn take_back(
+    directory: &mut Directory,
+    steps: &[Step],
+    perhaps: Option<&Step>,
+    cause: AdminError,
+) -> AdminError {
     let mut left = Vec::new();
     for step in steps.iter().rev() {
         let undone = match step.undo() {
@@ -199,14 +194,22 @@ pub async fn undo(directory: &mut Directory, steps: &[Step]) -> Vec<String> {
             left.push(step.to_string());
         }
     }
-    left
+    left.extend(perhaps.map(|step| format!("perhaps {step}")));
+    let source = Box::new(cause);
+    match left.is_empty() {
+        true => AdminError::RolledBack(source),
+        false => AdminError::HalfDone {
+            left: left.join(", "),
+            source,
+        },
+    }
 }
 
 /// Makes the steps in order and stops at the first that fails, leaving those before it: for removals,
 /// where running the same command again goes on from there.
 ///
 /// # Errors
-/// [`AdminError::HalfDone`] naming what was done, or the first step's own error.
+/// [`AdminError::Unfinished`] naming what was done, or the first step's own error.
 pub async fn make_as_far_as_possible(
     directory: &mut Directory,
     steps: &[Step],
@@ -217,8 +220,8 @@ pub async fn make_as_far_as_possible(
             return Err(if done.is_empty() {
                 error
             } else {
-                AdminError::HalfDone {
-                    undone: format!("done so far: {}", done.join(", ")),
+                AdminError::Unfinished {
+                    done: done.join(", "),
                     source: Box::new(error),
                 }
             });

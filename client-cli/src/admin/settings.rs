@@ -1,6 +1,7 @@
 //! The configuration file as typed values, checked once. How the server is reached with them does
 //! not live here.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -171,6 +172,17 @@ impl Settings {
         self.start_tls || self.uri.starts_with("ldaps://")
     }
 
+    /// Whether the password would travel over a network in the clear.
+    pub fn is_exposed(&self) -> bool {
+        let local = |host: &str| {
+            host == "localhost"
+                || host
+                    .parse::<IpAddr>()
+                    .is_ok_and(|number| number.is_loopback())
+        };
+        !self.tls() && matches!(&self.address, Address::Tcp { host, .. } if !local(host))
+    }
+
     fn check(written: Written) -> (Self, Vec<String>) {
         let range = written.id_range.unwrap_or([2000, 59_999]);
         let settings = Self {
@@ -319,6 +331,23 @@ mod tests {
         check("ldap://h:99999", false);
         check("ldap://h:", false);
         check("ldapi://relative", false);
+    }
+
+    #[test]
+    fn a_password_in_the_clear_is_noticed() {
+        let check = |uri: &str, start_tls: bool, expected: bool| {
+            let text = SMALL.replace("ldap://h", uri) + &format!("start-tls = {start_tls}\n");
+            let written = service::config::parse(Path::new("f"), text.as_bytes()).unwrap();
+            assert_eq!(Settings::check(written).0.is_exposed(), expected, "{uri}");
+        };
+        check("ldap://ldap.example.org", false, true);
+        check("ldap://10.0.0.1:3890", false, true);
+        check("ldap://ldap.example.org", true, false);
+        check("ldaps://ldap.example.org", false, false);
+        check("ldap://127.0.0.1:3890", false, false);
+        check("ldap://[::1]", false, false);
+        check("ldap://localhost", false, false);
+        check("ldapi://%2Frun%2Fldapi", false, false);
     }
 
     #[test]

@@ -217,23 +217,18 @@ pub async fn add(session: &mut Session<'_>, new: &NewUser) -> Result<Outcome, Ad
         }
         // Two who chose the same number at the same moment both see it now, and both step back.
         let ours = group::dn(settings, name);
-        let Some(other) = somebody_else(session, uid, gid, primary.is_none(), [&dn, &ours]).await?
-        else {
-            return Ok(added(new, uid, gid, &dn));
+        let other = somebody_else(session, uid, gid, primary.is_none(), [&dn, &ours]).await;
+        let (cause, again) = match other {
+            Ok(None) => return Ok(added(new, uid, gid, &dn)),
+            Ok(Some(Holder { id, by, .. })) => {
+                let counted = new.asked.uid.is_none() && new.asked.gid.is_none();
+                (AdminError::IdTaken { id, by }, counted && tries < TRIES)
+            }
+            Err(error) => (error, false),
         };
-        let left = plan::undo(&mut session.directory, &steps).await;
-        let taken = AdminError::IdTaken {
-            id: other.id,
-            by: other.by,
-        };
-        if !left.is_empty() {
-            return Err(AdminError::HalfDone {
-                undone: left.join(", "),
-                source: Box::new(taken),
-            });
-        }
-        if new.asked.uid.is_some() || new.asked.gid.is_some() || tries == TRIES {
-            return Err(AdminError::RolledBack(Box::new(taken)));
+        let error = plan::take_back(&mut session.directory, &steps, None, cause).await;
+        if !again || !matches!(error, AdminError::RolledBack(_)) {
+            return Err(error);
         }
     }
 }
@@ -471,8 +466,9 @@ async fn own_group(session: &mut Session<'_>, user: &User) -> Result<Option<Grou
     let Some(group) = group.filter(|group| group.gid == user.gid) else {
         return Ok(None);
     };
-    let others = group::primary_users(session, group.gid).await?;
-    let alone = others.iter().all(|other| *other == user.name)
+    let (others, more) = group::primary_users(session, group.gid).await?;
+    let alone = !more
+        && others.iter().all(|other| *other == user.name)
         && group.member_uids.iter().all(|member| *member == user.name)
         && group::real_members(settings, &group).all(|dn| dn.eq_ignore_ascii_case(&user.dn));
     Ok(alone.then_some(group))
