@@ -15,6 +15,7 @@ const ALLOWED: &[Allow] = &[
     allow(libc::SYS_getsockopt, "SO_PEERCRED: who the client is"),
     allow(libc::SYS_ioctl, "FIONBIO: non-blocking connections"),
     allow(libc::SYS_read, "requests, files, signals"),
+    allow(libc::SYS_readv, "nscd's answers"),
     allow(libc::SYS_recvfrom, "requests"),
     allow(libc::SYS_write, "log lines, waking the loop"),
     allow(libc::SYS_writev, "log lines; nscd requests"),

@@ -212,8 +212,13 @@ fn ask_libc(uid: u32) -> Answer {
     let Ok(name) = CString::new(user.name.as_str()) else {
         return Answer::Absent;
     };
-    let gids = match getgrouplist(&name, user.gid) {
-        Ok(gids) => gids,
+    let groups = getgrouplist(&name, user.gid).and_then(|gids| {
+        gids.into_iter()
+            .map(named)
+            .collect::<Result<Groups, Errno>>()
+    });
+    let groups = match groups {
+        Ok(groups) => groups,
         Err(error) => {
             tracing::warn!(event = "identity.unavailable", uid, %error);
             return Answer::Unavailable;
@@ -222,19 +227,20 @@ fn ask_libc(uid: u32) -> Answer {
     Answer::Found(Arc::new(UserIdentity {
         dir: user.dir.to_string_lossy().into_owned(),
         gecos: user.gecos.to_string_lossy().into_owned(),
-        groups: gids.into_iter().map(named).collect::<Groups>(),
+        groups,
         name: user.name,
         shell: user.shell.to_string_lossy().into_owned(),
     }))
 }
 
 /// A group without a name goes by its number.
-fn named(gid: Gid) -> (String, u32) {
+fn named(gid: Gid) -> Result<(String, u32), Errno> {
     let name = match Group::from_gid(gid) {
         Ok(Some(group)) => group.name,
-        _ => gid.to_string(),
+        Ok(None) | Err(Errno::ENOENT | Errno::ESRCH) => gid.to_string(),
+        Err(error) => return Err(error),
     };
-    (name, gid.as_raw())
+    Ok((name, gid.as_raw()))
 }
 
 #[cfg(test)]

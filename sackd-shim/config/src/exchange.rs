@@ -1,7 +1,7 @@
 //! One request and one reply over TCP, all of it under one deadline.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use slurm_wire::rpc::{LENGTH_FIELD, Message, frame_length};
@@ -23,8 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// how newer ones say that they do not speak the version; [`ConfigError::System`],
 /// [`ConfigError::Wire`].
 pub fn exchange(controller: &Controller, request: &Message) -> Result<Message, ConfigError> {
+    let addresses = controller.resolve()?;
     let deadline = Instant::now() + TIMEOUT;
-    let mut stream = connect(controller, deadline)?;
+    let mut stream = connect(&controller.name, &addresses, deadline)?;
     let name = &controller.name;
     let sending = || ConfigError::system(format!("send to '{name}'"));
     stream.set_write_timeout(Some(TIMEOUT)).map_err(sending())?;
@@ -44,15 +45,19 @@ pub fn exchange(controller: &Controller, request: &Message) -> Result<Message, C
     }
 }
 
-fn connect(controller: &Controller, deadline: Instant) -> Result<TcpStream, ConfigError> {
-    let doing = format!("connect to '{}'", controller.name);
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-    for address in controller.resolve()? {
+fn connect(
+    name: &str,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<TcpStream, ConfigError> {
+    let doing = format!("connect to '{name}'");
+    let mut last = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    for address in addresses {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        match TcpStream::connect_timeout(&address, left.min(CONNECT_TIMEOUT)) {
+        match TcpStream::connect_timeout(address, left.min(CONNECT_TIMEOUT)) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
@@ -116,6 +121,8 @@ pub fn read_frame(
             {
                 return Ok(None);
             }
+            // What a read that took too long says, in words that nobody understands.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(FrameError::Io(error)),
         }
     }
