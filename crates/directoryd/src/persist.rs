@@ -8,6 +8,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use sha2::{Digest, Sha256};
@@ -49,6 +50,8 @@ pub enum PersistError {
 pub struct Store {
     path: PathBuf,
     fingerprint: String,
+    /// One writer at a time: the new file has one name.
+    writing: Mutex<()>,
 }
 
 impl Store {
@@ -57,6 +60,7 @@ impl Store {
         Self {
             path: folder.join("replica"),
             fingerprint,
+            writing: Mutex::new(()),
         }
     }
 
@@ -102,6 +106,7 @@ impl Store {
     /// # Errors
     /// [`PersistError::Io`].
     pub fn save(&self, body: &[u8]) -> Result<(), PersistError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = self.path.with_extension("new");
         let written = self.write(&fresh, body);
         if written.is_err() {

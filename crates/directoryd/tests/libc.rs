@@ -329,6 +329,59 @@ fn a_change_is_seen_within_an_interval() {
 }
 
 #[test]
+fn local_files_are_followed_and_win() {
+    if !has_peers("local_files_are_followed_and_win") {
+        return;
+    }
+    let files = tempfile::tempdir().unwrap();
+    let (passwd, group) = (files.path().join("passwd"), files.path().join("group"));
+    let root = "root:x:0:0:root:/root:/bin/bash\n";
+    std::fs::write(&passwd, root).unwrap();
+    std::fs::write(&group, "root:x:0:\n").unwrap();
+    let more = format!("passwd-file = {passwd:?}\ngroup-file = {group:?}");
+    let lab = Lab::running(Settings {
+        more,
+        ..Settings::default()
+    });
+    assert_eq!(lab.getent("passwd", "root"), root.trim_end());
+    assert_eq!(lab.getent("passwd", "local"), "");
+    assert!(lab.getent("passwd", "bob").starts_with("bob:*:1501:"));
+    // As `useradd` does it: a new file in the place of the old one.
+    let fresh = files.path().join("passwd+");
+    let local = "local:x:1900:1900::/:/bin/sh\n";
+    let bob = "bob:x:1234:1234:local Bob:/:/bin/sh\n";
+    std::fs::write(&fresh, [root, local, bob].concat()).unwrap();
+    std::fs::rename(&fresh, &passwd).unwrap();
+    std::fs::write(&group, "root:x:0:\nlab:x:999:carol\n").unwrap();
+    // What `nscd --invalidate passwd` sends; other users are not heard.
+    let answer = directory_answer(&lab, 10, b"passwd");
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(answer, 0i32.to_ne_bytes());
+    }
+    wait("the local user", || {
+        (lab.getent("passwd", "local") == local.trim_end()).then_some(())
+    });
+    assert_eq!(lab.getent("passwd", "bob"), bob.trim_end());
+    assert_eq!(lab.getent("passwd", "1501"), "");
+    assert!(lab.groups("carol").contains(&999));
+    assert_eq!(
+        lab.client().account("bob", Duration::from_secs(1)).unwrap(),
+        Lookup::NotFound
+    );
+    assert!(lab.log().contains("'bob' is a local name"), "{}", lab.log());
+    // A file that is gone for a moment costs nobody their name.
+    std::fs::rename(&passwd, &fresh).unwrap();
+    std::thread::sleep(Duration::from_millis(1300));
+    assert_eq!(lab.getent("passwd", "local"), local.trim_end());
+    std::fs::write(&passwd, root).unwrap();
+    wait("bob of the directory", || {
+        lab.getent("passwd", "bob")
+            .starts_with("bob:*:1501:")
+            .then_some(())
+    });
+}
+
+#[test]
 fn a_frozen_directory_server_stops_nobody() {
     if !has_peers("a_frozen_directory_server_stops_nobody") {
         return;

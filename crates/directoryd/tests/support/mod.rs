@@ -51,6 +51,8 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     pub uid: Option<u32>,
     pub uri: Option<String>,
+    /// More lines for the head of the configuration.
+    pub more: String,
 }
 
 impl Default for Settings {
@@ -63,6 +65,7 @@ impl Default for Settings {
             ca: None,
             uid: None,
             uri: None,
+            more: String::new(),
         }
     }
 }
@@ -143,7 +146,7 @@ impl Lab {
         };
         let text = format!(
             "nscd-socket = \"{}\"\ncontrol-socket = \"{}\"\nstate-dir = \"{}\"\n\
-             [ldap]\nuris = [\"{uri}\"]\n{tls}\nbind-dn = \"cn=reader,dc=example,dc=org\"\n\
+             {}\n[ldap]\nuris = [\"{uri}\"]\n{tls}\nbind-dn = \"cn=reader,dc=example,dc=org\"\n\
              bind-password-file = \"{}\"\nschema = \"{}\"\nbase = \"dc=example,dc=org\"\n\
              user-base = \"ou=people,dc=example,dc=org\"\n\
              group-base = \"ou=groups,dc=example,dc=org\"\nrefresh-interval = \"{}\"\n\
@@ -151,6 +154,7 @@ impl Lab {
             path("nscd/socket"),
             path("run/control.sock"),
             path("state"),
+            self.settings.more,
             path("password"),
             self.settings.schema,
             self.settings.refresh,
