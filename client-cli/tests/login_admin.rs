@@ -138,6 +138,27 @@ fn letters_beyond_ascii() {
 }
 
 #[test]
+fn values_of_the_directory_do_not_reach_the_terminal_raw() {
+    let test = "values_of_the_directory_do_not_reach_the_terminal_raw";
+    let Some(slapd) = Slapd::start(test, "rfc2307bis") else {
+        return;
+    };
+    let admin = slapd.admin(&slapd.settings("rfc2307bis"));
+    // G1szMW0KdWlkOiAw is ESC [31m, a new line, and "uid: 0".
+    slapd.modify(
+        "dn: uid=bob,ou=people,dc=example,dc=org\nchangetype: modify\nreplace: gecos\n\
+         gecos:: G1szMW0KdWlkOiAw\n",
+    );
+    for words in [&["user", "show", "bob"][..], &["user", "list"]] {
+        let out = admin.ok(words).out;
+        assert!(
+            out.contains("\\u{1b}[31m\\nuid: 0") && !out.contains('\u{1b}'),
+            "{out}"
+        );
+    }
+}
+
+#[test]
 fn keys_of_a_user() {
     let Some(slapd) = Slapd::start("keys_of_a_user", "rfc2307bis") else {
         return;
@@ -207,6 +228,20 @@ fn keys_of_a_user() {
     assert_eq!(nothing["changed"], false);
     admin.ok(&["key", "add", "carol", &work]);
     admin.ok(&["key", "del", "carol", "work"]);
+    let mut piped = admin.command(&["key", "add", "carol", "-"]);
+    let mut piped = piped
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    piped
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("# mine\n{work}\n").as_bytes())
+        .unwrap();
+    assert!(piped.wait().unwrap().success());
+    admin.ok(&["key", "del", "carol", KEY]);
     admin.fails(&["key", "add", "nobody1", KEY], 1, "no user 'nobody1'");
 }
 
@@ -301,6 +336,7 @@ fn a_group_of_names_is_never_empty() {
     let Some(slapd) = Slapd::start("a_group_of_names_is_never_empty", "rfc2307bis") else {
         return;
     };
+    let own = tempfile::NamedTempFile::new().unwrap();
     // Existing groups keep their class in the data; new ones find only groupOfNames.
     let slapd = slapd.reconfigured(|conf| {
         let at = conf
@@ -312,9 +348,8 @@ fn a_group_of_names_is_never_empty() {
         let schema = std::fs::read_to_string(path)
             .unwrap()
             .replace("groupOfMembers", "otherGroup");
-        let own = std::env::temp_dir().join(format!("names-{}.schema", std::process::id()));
-        std::fs::write(&own, schema).unwrap();
-        conf.replace(&at, &format!("include {}", own.display()))
+        std::fs::write(own.path(), schema).unwrap();
+        conf.replace(&at, &format!("include {}", own.path().display()))
     });
     let admin = slapd.admin(&slapd.settings("rfc2307bis"));
     admin.ok(&["user", "add", "alice"]);

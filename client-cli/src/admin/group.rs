@@ -9,7 +9,7 @@ use crate::error::AdminError;
 use crate::ids;
 use crate::name::NewName;
 use crate::plan::{self, Change, Kind, Step};
-use crate::session::{OnFailure, Outcome, Session};
+use crate::session::{OnFailure, Outcome, Session, shown};
 use crate::settings::{Schema, Settings};
 
 /// A user's name and DN.
@@ -253,16 +253,16 @@ pub async fn show(session: &mut Session<'_>, name: &str) -> Result<Outcome, Admi
     nested.sort();
     let mut text = format!(
         "group: {}\ngid: {}\nmembers: {}\n",
-        group.name,
+        shown(&group.name),
         group.gid,
-        members.join(" ")
+        shown(&members.join(" "))
     );
     for (what, list) in [("groups in it", &nested), ("primary group of", &primary)] {
         if !list.is_empty() {
-            text.push_str(&format!("{what}: {}\n", list.join(" ")));
+            text.push_str(&format!("{what}: {}\n", shown(&list.join(" "))));
         }
     }
-    text.push_str(&format!("dn: {}\n", group.dn));
+    text.push_str(&format!("dn: {}\n", shown(&group.dn)));
     let mut json = json!(group);
     json["members"] = json!(members);
     json["member-groups"] = json!(nested);
@@ -308,7 +308,7 @@ pub async fn list(session: &mut Session<'_>) -> Result<Outcome, AdminError> {
     let line = |group: &Group| {
         format!(
             "{:width$}  {:>5}  {} members\n",
-            group.name,
+            shown(&group.name),
             group.gid,
             count(group)
         )

@@ -211,10 +211,8 @@ fn report(
         outcome.text
     })?;
     for warning in &outcome.warnings {
-        eprintln!(
-            "login-admin: {}: {warning}",
-            if is_check { "problem" } else { "warning" }
-        );
+        let what = if is_check { "problem" } else { "warning" };
+        eprintln!("login-admin: {what}: {}", session::shown(warning));
     }
     if outcome.changed
         && let Some(socket) = &settings.directory_socket

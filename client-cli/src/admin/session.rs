@@ -78,6 +78,19 @@ impl Outcome {
     }
 }
 
+/// A value of the directory as one line of text: whoever may write the value must not write to the
+/// administrator's terminal. JSON has its own way.
+pub fn shown(value: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.into()
+        }
+    };
+    value.chars().map(plain).collect()
+}
+
 fn with_changed(mut json: Value, changed: bool) -> Value {
     if let Some(object) = json.as_object_mut() {
         object.insert("changed".into(), changed.into());
@@ -150,5 +163,18 @@ impl<'a> Session<'a> {
     /// The counter on this server.
     pub fn counter(&self) -> Counter<'a> {
         Counter::new(self.settings, &self.offers, self.compare_and_set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_on_their_line() {
+        assert_eq!(
+            shown("José \u{1b}[2J\nuid: 0\t"),
+            "José \\u{1b}[2J\\nuid: 0\\t"
+        );
     }
 }

@@ -283,6 +283,19 @@ mod tests {
     }
 
     #[test]
+    fn the_pages_example_is_good() {
+        let page = include_str!("../../../docs/login-admin.md");
+        let example = page
+            .split("```toml\n")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
+        assert_eq!(said(example), "");
+    }
+
+    #[test]
     fn defaults_fail_closed() {
         let written = service::config::parse(Path::new("f"), SMALL.as_bytes()).unwrap();
         let (settings, problems) = Settings::check(written);

@@ -12,7 +12,7 @@ use crate::key::{key_json, key_line};
 use crate::key_argument;
 use crate::name::NewName;
 use crate::plan::{self, Step};
-use crate::session::{OnFailure, Outcome, Session};
+use crate::session::{OnFailure, Outcome, Session, shown};
 use crate::settings::{Settings, is_plain};
 use crate::ssh_key::SshKey;
 use ldap3::dn_escape;
@@ -353,19 +353,19 @@ pub async fn show(session: &mut Session<'_>, name: &str) -> Result<Outcome, Admi
     let keys: Vec<SshKey> = user.keys().map(|(key, _)| key).collect();
     let mut text = format!(
         "user: {}\nuid: {}\ngid: {} ({})\ngecos: {}\nhome: {}\nshell: {}\ngroups: {}\n",
-        user.name,
+        shown(&user.name),
         user.uid,
         user.gid,
-        primary.unwrap_or("no such group"),
-        user.gecos,
-        user.home,
-        user.shell,
-        names.join(" "),
+        shown(primary.unwrap_or("no such group")),
+        shown(&user.gecos),
+        shown(&user.home),
+        shown(&user.shell),
+        shown(&names.join(" ")),
     );
     for key in &keys {
         text.push_str(&format!("key: {}\n", key_line(key)));
     }
-    text.push_str(&format!("dn: {}\n", user.dn));
+    text.push_str(&format!("dn: {}\n", shown(&user.dn)));
     let mut json = json!(user);
     json["primary-group"] = json!(primary);
     json["groups"] = json!(names);
@@ -397,10 +397,8 @@ pub async fn list(session: &mut Session<'_>) -> Result<Outcome, AdminError> {
             gecos,
             ..
         } = user;
-        format!("{name:width$}  {uid:>5}  {gid:>5}  {home}  {shell}  {gecos}")
-            .trim_end()
-            .to_owned()
-            + "\n"
+        let line = format!("{name:width$}  {uid:>5}  {gid:>5}  {home}  {shell}  {gecos}");
+        shown(line.trim_end()) + "\n"
     };
     let text = users.iter().map(line).collect();
     let mut outcome = Outcome::found(text, json!({ "users": users }));
