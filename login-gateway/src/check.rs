@@ -1,0 +1,338 @@
+//! `login-gateway check`: the effective configuration, and all that keeps it from serving. The same
+//! checks run before every start and every reload.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use gateway_wire::Settings;
+use service::{Exit, Failure};
+
+use crate::config;
+use crate::pages::print;
+use crate::programs::SIBLINGS;
+
+/// Whether one can serve in spite of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// No.
+    Error,
+    /// Yes, but somebody will miss something.
+    Warning,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is.
+    pub text: String,
+}
+
+/// Prints configuration and problems; fails if there is an error among them.
+pub fn run(path: &Path) -> Result<(), Failure> {
+    let mut lines = String::new();
+    let mut errors = 0;
+    match config::load_naming_all(path) {
+        Err(problems) => {
+            errors = problems.len();
+            for problem in problems {
+                let _ = writeln!(lines, "error: {}", service::exit::chain(&problem));
+            }
+        }
+        Ok(settings) => {
+            let effective = toml::to_string(&settings)?;
+            print(effective.as_bytes())?;
+            for problem in problems(&settings) {
+                let kind = match problem.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                };
+                errors += usize::from(problem.severity == Severity::Error);
+                let _ = writeln!(lines, "{kind}: {}", problem.text);
+            }
+        }
+    }
+    eprint!("{lines}");
+    if errors == 0 {
+        return Ok(());
+    }
+    let cause = format!("{errors} problem(s) in '{}'", path.display());
+    let failure = Failure::new(Exit::Config, cause);
+    Err(if nix::unistd::geteuid().is_root() {
+        failure
+    } else {
+        failure.hint("some files are read by root alone; run \"login-gateway check\" as root")
+    })
+}
+
+/// All problems with these settings on this machine.
+pub fn problems(settings: &Settings) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    found.addresses(settings);
+    found.numbers(settings);
+    found.programs();
+    found.host_keys(settings);
+    found.sandbox(settings);
+    found.logins(settings);
+    found.0
+}
+
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn error(&mut self, text: impl Into<String>) {
+        self.0.push(Problem {
+            severity: Severity::Error,
+            text: text.into(),
+        });
+    }
+
+    fn warning(&mut self, text: impl Into<String>) {
+        self.0.push(Problem {
+            severity: Severity::Warning,
+            text: text.into(),
+        });
+    }
+
+    fn addresses(&mut self, settings: &Settings) {
+        if settings.listen.is_empty() {
+            self.error("listen: no address");
+        }
+        let all: Vec<&SocketAddr> = settings
+            .listen
+            .iter()
+            .chain(&settings.health_listen)
+            .collect();
+        for (at, one) in all.iter().enumerate() {
+            for other in &all[at + 1..] {
+                if overlap(one, other) {
+                    self.error(format!("'{one}' and '{other}' are the same port twice"));
+                }
+            }
+        }
+        if settings.proxy_protocol.required && settings.proxy_protocol.from.is_empty() {
+            self.error("proxy-protocol: required, but from names no network");
+        }
+        for network in &settings.proxy_protocol.from {
+            if network.prefix_len() == 0 {
+                self.warning(format!(
+                    "proxy-protocol: anybody in '{network}' may claim any address"
+                ));
+            }
+        }
+    }
+
+    fn numbers(&mut self, settings: &Settings) {
+        for (name, zero) in [
+            ("login-grace-time", settings.login_grace_time.is_zero()),
+            ("keepalive-interval", settings.keepalive_interval.is_zero()),
+            ("keepalive-count-max", settings.keepalive_count_max == 0),
+            ("max-auth-tries", settings.max_auth_tries == 0),
+            ("max-startups", settings.max_startups == 0),
+        ] {
+            if zero {
+                self.error(format!("{name}: 0 lets nobody in"));
+            }
+        }
+        if settings.warm > settings.max_startups {
+            self.error("warm: more than max-startups");
+        }
+    }
+
+    fn programs(&mut self) {
+        for name in SIBLINGS {
+            match service::sibling(name) {
+                Ok(path) if is_executable(&path) => {}
+                Ok(path) => self.error(format!("program '{}' is missing", path.display())),
+                Err(error) => self.error(format!("program '{name}': {error}")),
+            }
+        }
+    }
+
+    /// Asks net itself: it alone knows the keys' format.
+    fn host_keys(&mut self, settings: &Settings) {
+        if settings.host_keys.is_empty() {
+            self.error("host-keys: no key");
+        }
+        for key in &settings.host_keys {
+            let Some(net) = service::sibling("login-gateway-net").ok() else {
+                continue;
+            };
+            match Command::new(&net).arg("check-host-key").arg(key).output() {
+                Ok(output) if output.status.success() => {}
+                Ok(output) => {
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    let first = said.lines().next().unwrap_or_default();
+                    let reason = first.trim_start_matches("login-gateway-net: ");
+                    self.error(if reason.is_empty() {
+                        format!("host key '{}' was not understood", key.display())
+                    } else {
+                        reason.to_owned()
+                    });
+                }
+                // That it is missing has been said.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn sandbox(&mut self, settings: &Settings) {
+        match &settings.user {
+            None => self.error("user: needed when root serves"),
+            Some(name) => match nix::unistd::User::from_name(name) {
+                Ok(Some(user)) if user.uid.is_root() => {
+                    self.error(format!("user: '{name}' is root"));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => self.error(format!("user: '{name}' does not exist")),
+                Err(error) => self.error(format!("user: look up '{name}': {error}")),
+            },
+        }
+        let root = &settings.empty_root;
+        let shown = root.display();
+        match fs::symlink_metadata(root) {
+            Err(error) => self.error(format!("empty-root: '{shown}': {error}")),
+            Ok(meta) if !meta.is_dir() => self.error(format!("empty-root: '{shown}' is no folder")),
+            Ok(meta) => {
+                if meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+                    let mode = meta.mode() & 0o7777;
+                    self.error(format!(
+                        "empty-root: '{shown}' may be written by others than root (owner {}, mode \
+                         {mode:04o})",
+                        meta.uid()
+                    ));
+                }
+                match fs::read_dir(root).map(|mut entries| entries.next().is_none()) {
+                    Ok(true) => {}
+                    Ok(false) => self.error(format!("empty-root: '{shown}' is not empty")),
+                    Err(error) => self.error(format!("empty-root: '{shown}': {error}")),
+                }
+            }
+        }
+    }
+
+    fn logins(&mut self, settings: &Settings) {
+        if let Some(service) = &settings.pam_service {
+            let folders = ["/etc/pam.d", "/usr/lib/pam.d"].map(Path::new);
+            if service.contains('/') || !folders.iter().any(|f| f.join(service).is_file()) {
+                self.error(format!("pam-service: no '{service}' in /etc/pam.d"));
+            }
+        }
+        for (name, program) in &settings.subsystems {
+            // A program may have arguments behind it.
+            let path = program.split_ascii_whitespace().next().unwrap_or_default();
+            if !is_executable(Path::new(path)) {
+                self.warning(format!("subsystems: {name}: no program '{path}'"));
+            }
+        }
+        if let Some(socket) = settings.directory_socket.as_ref().filter(|s| !s.exists()) {
+            self.warning(format!(
+                "directory-socket: '{}' is not there (yet)",
+                socket.display()
+            ));
+        }
+        if settings.make_home && !settings.skel.is_dir() {
+            self.warning(format!(
+                "skel: '{}' is no folder; new homes start empty",
+                settings.skel.display()
+            ));
+        }
+    }
+}
+
+/// Whether a socket on one of them keeps the other from being bound.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let any = |a: &SocketAddr| a.ip().is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || any(one) || any(other))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(change: impl FnOnce(&mut Settings)) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings {
+            host_keys: Vec::new(),
+            empty_root: folder.path().into(),
+            ..Settings::default()
+        };
+        change(&mut settings);
+        let problems = problems(&settings);
+        problems.into_iter().map(|p| p.text).collect()
+    }
+
+    #[test]
+    fn each_problem_is_said() {
+        let check = |change: &dyn Fn(&mut Settings), expected: &str| {
+            let said = said(change);
+            assert!(
+                said.iter().any(|l| l.contains(expected)),
+                "{expected}: {said:#?}"
+            );
+        };
+        check(&|s| s.listen.clear(), "listen: no address");
+        check(
+            &|s| s.user = Some("no-such-user".into()),
+            "'no-such-user' does not exist",
+        );
+        check(&|s| s.user = Some("root".into()), "'root' is root");
+        check(&|s| s.user = None, "user: needed");
+        check(&|s| s.empty_root = "/etc".into(), "'/etc' is not empty");
+        check(
+            &|s| s.empty_root = "/nonexistent".into(),
+            "'/nonexistent': No such file",
+        );
+        check(
+            &|s| s.empty_root = "/tmp".into(),
+            "'/tmp' may be written by others",
+        );
+        check(
+            &|s| s.pam_service = Some("no-such".into()),
+            "no 'no-such' in /etc/pam.d",
+        );
+        check(&|s| s.max_startups = 0, "max-startups: 0");
+        check(
+            &|s| s.proxy_protocol.required = true,
+            "from names no network",
+        );
+        check(
+            &|s| s.proxy_protocol.from = vec!["0.0.0.0/0".parse().unwrap()],
+            "anybody in '0.0.0.0/0'",
+        );
+        check(
+            &|s| s.subsystems = [("x".into(), "/no/x -e".into())].into(),
+            "x: no program '/no/x'",
+        );
+        check(&|_| (), "host-keys: no key");
+        check(
+            &|s| s.health_listen = Some("127.0.0.1:22".parse().unwrap()),
+            "'0.0.0.0:22' and '127.0.0.1:22' are the same port twice",
+        );
+    }
+
+    #[test]
+    fn which_addresses_overlap() {
+        let check =
+            |one: &str, other: &str| overlap(&one.parse().unwrap(), &other.parse().unwrap());
+        assert!(check("0.0.0.0:22", "10.0.0.1:22"));
+        assert!(check("[::1]:22", "[::]:22"));
+        assert!(check("10.0.0.1:22", "10.0.0.1:22"));
+        assert!(!check("0.0.0.0:22", "[::]:22"));
+        assert!(!check("0.0.0.0:22", "0.0.0.0:23"));
+        assert!(!check("0.0.0.0:0", "0.0.0.0:0"));
+        assert!(!check("10.0.0.1:22", "10.0.0.2:22"));
+    }
+}

@@ -1,0 +1,258 @@
+//! The monitors: those that wait for a connection and those that have one. A connection is over
+//! when its monitor has ended; its socket says only that it has authenticated.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use gateway_wire::UserName;
+use gateway_wire::accept::Endpoints;
+use gateway_wire::monitor::{Connection, FromMonitor};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sys::fds::{recv_with_fds, send_with_fds, seqpacket_pair};
+use sys::memfd::Shared;
+
+use crate::accept_child::non_blocking;
+use crate::backoff::Backoff;
+use crate::programs::Programs;
+
+/// Longest message: a user name and some bytes.
+const MAX_MESSAGE: usize = 512;
+
+/// A monitor process.
+#[derive(Debug)]
+pub struct Monitor {
+    pub socket: Option<OwnedFd>,
+    pub started: Instant,
+    /// Its connection, once it has one.
+    pub login: Option<Login>,
+    /// It was told to end before it had one.
+    dismissed: bool,
+}
+
+/// One connection.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Its name in every log line.
+    pub id: String,
+    pub source: SocketAddr,
+    /// Who it is, once authenticated.
+    pub user: Option<UserName>,
+    /// Seconds since the epoch.
+    pub opened: u64,
+}
+
+/// All of them, by process id.
+#[derive(Debug, Default)]
+pub struct Monitors {
+    all: BTreeMap<i32, Monitor>,
+    backoff: Backoff,
+}
+
+impl Monitors {
+    /// Takes in one that was there before a re-execution.
+    pub fn adopt(&mut self, pid: i32, socket: Option<OwnedFd>, login: Login) {
+        let monitor = Monitor {
+            socket,
+            started: Instant::now(),
+            login: Some(login),
+            dismissed: false,
+        };
+        self.all.insert(pid, monitor);
+    }
+
+    /// Each with its process id.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, &Monitor)> {
+        self.all.iter().map(|(pid, monitor)| (*pid, monitor))
+    }
+
+    /// Connections that have not yet authenticated.
+    pub fn startups(&self) -> usize {
+        self.logins().filter(|l| l.user.is_none()).count()
+    }
+
+    /// All connections.
+    pub fn logins(&self) -> impl Iterator<Item = &Login> {
+        self.all.values().filter_map(|m| m.login.as_ref())
+    }
+
+    /// Starts monitors until `wanted` wait for a connection.
+    pub fn keep_warm(
+        &mut self,
+        wanted: usize,
+        programs: &Programs,
+        settings: &Shared,
+        now: Instant,
+    ) {
+        let waiting = self.all.values().filter(|m| m.is_warm()).count();
+        for _ in waiting..wanted {
+            if !self.backoff.allows(now) {
+                return;
+            }
+            if let Err(error) = self.start(programs, settings) {
+                tracing::error!(event = "monitor.failed", %error);
+                self.backoff.ended(now, now);
+            }
+        }
+    }
+
+    /// When [`Monitors::keep_warm`] may try again, if it may not now.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.backoff.until()
+    }
+
+    fn start(&mut self, programs: &Programs, settings: &Shared) -> io::Result<i32> {
+        let (ours, theirs) = seqpacket_pair()?;
+        non_blocking(&ours)?;
+        let pid = programs.start_monitor(settings.reader()?, theirs)?;
+        let monitor = Monitor {
+            socket: Some(ours),
+            started: Instant::now(),
+            login: None,
+            dismissed: false,
+        };
+        self.all.insert(pid, monitor);
+        Ok(pid)
+    }
+
+    /// Gives a connection to a monitor: one that waits, or else a new one.
+    ///
+    /// # Errors
+    /// If none can be started. One that has died while it waited is passed over.
+    pub fn give(
+        &mut self,
+        id: String,
+        endpoints: Endpoints,
+        socket: &OwnedFd,
+        programs: &Programs,
+        settings: &Shared,
+    ) -> io::Result<()> {
+        let message = Connection {
+            login: id.clone(),
+            endpoints,
+        };
+        let message = gateway_wire::encode(&message).map_err(io::Error::other)?;
+        for _ in 0..=self.all.len() {
+            let warm = self.all.iter().find(|(_, m)| m.is_warm());
+            let pid = match warm.map(|(pid, _)| *pid) {
+                Some(pid) => pid,
+                None => self.start(programs, settings)?,
+            };
+            let Some(monitor) = self.all.get_mut(&pid) else {
+                continue;
+            };
+            let Some(link) = &monitor.socket else {
+                continue;
+            };
+            if let Err(error) = send_with_fds(link, &message, &[socket.as_fd()]) {
+                tracing::warn!(event = "monitor.lost", pid, %error);
+                // It is not warm without its socket, so the next round takes another.
+                monitor.socket = None;
+                continue;
+            }
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            monitor.login = Some(Login {
+                id,
+                source: endpoints.source,
+                user: None,
+                opened: now.unwrap_or_default().as_secs(),
+            });
+            return Ok(());
+        }
+        Err(io::Error::other("every monitor has ended"))
+    }
+
+    /// Takes what a monitor has to say; the number of logins that came to be.
+    pub fn hear(&mut self, pid: i32) -> u64 {
+        let Some(monitor) = self.all.get_mut(&pid) else {
+            return 0;
+        };
+        let mut authenticated = 0;
+        while let Some(message) = monitor.next() {
+            match (message, &mut monitor.login) {
+                (Ok(FromMonitor::Authenticated(user)), Some(login)) if login.user.is_none() => {
+                    login.user = Some(user);
+                    authenticated += 1;
+                }
+                _ => {
+                    tracing::error!(event = "monitor.malformed", pid);
+                    monitor.socket = None;
+                    terminate(pid);
+                }
+            }
+        }
+        authenticated
+    }
+
+    /// Notes that a child has ended; `None` if it was no monitor, else its connection.
+    pub fn ended(
+        &mut self,
+        pid: i32,
+        how: &str,
+        sound: bool,
+        now: Instant,
+    ) -> Option<Option<Login>> {
+        let monitor = self.all.remove(&pid)?;
+        if monitor.login.is_none() && !monitor.dismissed {
+            tracing::error!(event = "monitor.failed", pid, ended = how);
+            self.backoff.ended(monitor.started, now);
+        }
+        if let Some(login) = &monitor.login {
+            let (login, source, opened) = (&login.id, login.source, login.opened);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let seconds = now.unwrap_or_default().as_secs().saturating_sub(opened);
+            if sound {
+                tracing::info!(event = "connection.closed", login, %source, seconds);
+            } else {
+                tracing::warn!(event = "connection.closed", login, %source, seconds, ended = how);
+            }
+        }
+        Some(monitor.login)
+    }
+
+    /// Lets those go that wait for a connection: they end when their socket does.
+    pub fn dismiss_warm(&mut self) {
+        for monitor in self.all.values_mut().filter(|m| m.is_warm()) {
+            monitor.socket = None;
+            monitor.dismissed = true;
+        }
+    }
+
+    /// Ends every connection.
+    pub fn terminate_all(&self) {
+        for pid in self.all.keys() {
+            terminate(*pid);
+        }
+    }
+}
+
+impl Monitor {
+    /// Waits for a connection.
+    fn is_warm(&self) -> bool {
+        self.login.is_none() && self.socket.is_some()
+    }
+
+    /// The next message, `None` if there is none now or ever.
+    fn next(&mut self) -> Option<Result<FromMonitor, ()>> {
+        let socket = self.socket.as_ref()?;
+        let mut buffer = [0; MAX_MESSAGE];
+        match recv_with_fds(socket, &mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) | Ok((0, _)) => {
+                self.socket = None;
+                None
+            }
+            Ok((length, fds)) if fds.is_empty() => {
+                Some(gateway_wire::decode(&buffer[..length]).map_err(drop))
+            }
+            Ok(_) => Some(Err(())),
+        }
+    }
+}
+
+fn terminate(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+}
