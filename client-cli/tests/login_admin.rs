@@ -306,6 +306,9 @@ fn groups_and_members() {
     admin.ok(&["user", "del", "proj"]);
     admin.ok(&["group", "del", "proj"]);
     assert_eq!(slapd.ldif("(cn=proj)"), "");
+    // A group may have a member's name without being the member's own.
+    admin.ok(&["group", "add", "erin", "--member", "erin"]);
+    assert!(slapd.ldif("(cn=erin)").contains("member: uid=erin,"));
     // A member whose user was removed by other means can still leave.
     slapd.modify("dn: uid=dave,ou=people,dc=example,dc=org\nchangetype: delete\n");
     admin.ok(&["group", "member", "del", "chemistry", "dave"]);

@@ -9,12 +9,15 @@ mod directory;
 mod entry;
 mod error;
 mod group;
+mod holders;
 mod ids;
 mod key;
 mod key_argument;
 mod link;
+mod membership;
 mod message;
 mod name;
+mod new_user;
 mod page;
 mod password;
 mod plan;
@@ -93,7 +96,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// A command whose arguments were found good.
 enum Task {
-    UserAdd(Box<user::NewUser>),
+    UserAdd(Box<new_user::NewUser>),
     UserShow(String),
     UserList,
     UserDel(String),
@@ -115,7 +118,7 @@ impl Task {
     fn prepare(command: Command, settings: &Settings) -> Result<Self, AdminError> {
         Ok(match command {
             Command::User(UserCommand::Add(asked)) => {
-                Self::UserAdd(Box::new(user::NewUser::check(asked, settings)?))
+                Self::UserAdd(Box::new(new_user::NewUser::check(asked, settings)?))
             }
             Command::User(UserCommand::Show { name }) => Self::UserShow(name),
             Command::User(UserCommand::List) => Self::UserList,
@@ -157,7 +160,7 @@ impl Task {
 
     async fn carry_out(&self, session: &mut Session<'_>) -> Result<Outcome, AdminError> {
         match self {
-            Self::UserAdd(new) => user::add(session, new).await,
+            Self::UserAdd(new) => new_user::add(session, new).await,
             Self::UserShow(name) => user::show(session, name).await,
             Self::UserList => user::list(session).await,
             Self::UserDel(name) => user::del(session, name).await,
@@ -168,8 +171,8 @@ impl Task {
             Self::GroupShow(name) => group::show(session, name).await,
             Self::GroupList => group::list(session).await,
             Self::GroupDel(name) => group::del(session, name).await,
-            Self::MemberAdd(group, users) => group::member_add(session, group, users).await,
-            Self::MemberDel(group, users) => group::member_del(session, group, users).await,
+            Self::MemberAdd(group, users) => membership::add(session, group, users).await,
+            Self::MemberDel(group, users) => membership::del(session, group, users).await,
             Self::Init => check::init(session).await,
             Self::Check => check::check(session).await,
         }
