@@ -23,6 +23,8 @@ pub struct Fetcher {
     signer: Signer,
     request: ConfigRequest,
     version: Option<ProtocolVersion>,
+    /// Where the search for the version starts, among the newest first.
+    first: usize,
 }
 
 impl Fetcher {
@@ -40,6 +42,7 @@ impl Fetcher {
             signer,
             request,
             version: None,
+            first: 0,
         }
     }
 
@@ -74,10 +77,7 @@ impl Fetcher {
     /// replaced by an older one since.
     fn ask_in_any_version(&mut self, at: usize) -> Result<Configuration, ConfigError> {
         let controller = self.controllers[at].clone();
-        let others = ProtocolVersion::NEWEST_FIRST
-            .into_iter()
-            .filter(|v| Some(*v) != self.version);
-        for version in self.version.into_iter().chain(others).collect::<Vec<_>>() {
+        for version in self.versions() {
             match self.ask(&controller, version) {
                 Ok(configuration) => {
                     if self.version.replace(version) != Some(version) {
@@ -93,10 +93,34 @@ impl Fetcher {
                 Err(ConfigError::Version(_)) => {}
                 Err(ConfigError::Code { code, .. })
                     if code == ReturnCode::AUTHENTICATION || code == ReturnCode::VERSION => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.skip_after(&error, version);
+                    return Err(error);
+                }
             }
         }
         Err(ConfigError::Refused(controller.name))
+    }
+
+    fn versions(&self) -> Vec<ProtocolVersion> {
+        let mut all = ProtocolVersion::NEWEST_FIRST;
+        all.rotate_left(self.first);
+        let others = all
+            .into_iter()
+            .filter(|version| Some(*version) != self.version);
+        self.version.into_iter().chain(others).collect()
+    }
+
+    /// A controller 24.11 that refuses a version looks up the name of who asked before it says
+    /// so, and with a slow DNS that outlasts our patience: go on with the next version next time.
+    fn skip_after(&mut self, error: &ConfigError, version: ProtocolVersion) {
+        let all = ProtocolVersion::NEWEST_FIRST;
+        if let ConfigError::System { source, .. } = error
+            && source.kind() == std::io::ErrorKind::TimedOut
+            && let Some(at) = all.iter().position(|other| *other == version)
+        {
+            self.first = (at + 1) % all.len();
+        }
     }
 
     fn ask(

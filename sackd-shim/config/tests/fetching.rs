@@ -51,6 +51,19 @@ fn steps_down_until_the_version_is_spoken() {
 }
 
 #[test]
+fn a_silent_refusal_is_not_met_twice() {
+    let (listener, address) = listener();
+    let requests = controller(listener, |request| match request.version {
+        ProtocolVersion::V26_05 => Answer::Silence,
+        _ => Answer::files(&[CONF]),
+    });
+    let config = Config::start(&["--disable-reconfig"], &[address]);
+    wait_for("slurm.conf", || config.file("slurm.conf").is_some());
+    let versions: Vec<_> = requests.try_iter().map(|request| request.version).collect();
+    assert_eq!(versions, [ProtocolVersion::V26_05, ProtocolVersion::V25_11]);
+}
+
+#[test]
 fn a_standby_sends_to_the_next() {
     let (first, first_address) = listener();
     let (second, second_address) = listener();

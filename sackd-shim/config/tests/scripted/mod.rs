@@ -28,6 +28,7 @@ pub enum Answer {
     Reply(MessageType, Vec<u8>),
     Raw(&'static [u8]),
     Close,
+    Silence,
 }
 
 impl Answer {
@@ -60,6 +61,7 @@ pub fn controller(
 ) -> Receiver<Message> {
     let (seen, requests) = channel();
     std::thread::spawn(move || {
+        let mut silent = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let request = read_message(&mut stream);
@@ -87,6 +89,7 @@ pub fn controller(
                 }
                 Answer::Raw(bytes) => stream.write_all(bytes).unwrap(),
                 Answer::Close => {}
+                Answer::Silence => silent.push(stream),
             }
         }
     });
