@@ -2,9 +2,14 @@
 //! greediest user's first. Nobody who asks is turned away for somebody who does not.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use crate::config::Limits;
 use crate::connection::Connection;
+
+/// A client sends at once, but on a busy machine it may be stopped between its connection and its
+/// request: up to this age, silence is no sign of ill will.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Connections by age: the smaller number came earlier.
 pub type Connections = BTreeMap<u64, Connection>;
@@ -20,11 +25,20 @@ pub enum Verdict {
     TurnAway,
 }
 
-/// Decides about a new connection of `uid`.
+/// Decides about a new connection of `uid`. Above its own limit a user makes room for itself,
+/// first from what has been silent for a while, above half of all connections from anything
+/// silent; when all connections are in use, the user who holds most of them silently makes room.
 pub fn judge(connections: &Connections, uid: u32, limits: Limits) -> Verdict {
     let of_uid = connections.values().filter(|c| c.peer.uid == uid).count();
-    if of_uid >= limits.connections_per_user {
-        return oldest_idle(connections, uid);
+    let too_many = of_uid >= limits.connections / 2;
+    if too_many || of_uid >= limits.connections_per_user {
+        match oldest_idle(connections, uid) {
+            Verdict::Evict(number) if too_many || is_old(connections, number) => {
+                return Verdict::Evict(number);
+            }
+            _ if too_many => return Verdict::TurnAway,
+            _ => {}
+        }
     }
     if connections.len() < limits.connections {
         return Verdict::Admit;
@@ -37,6 +51,12 @@ pub fn judge(connections: &Connections, uid: u32, limits: Limits) -> Verdict {
         Some((greediest, _)) => oldest_idle(connections, greediest),
         None => Verdict::TurnAway,
     }
+}
+
+fn is_old(connections: &Connections, number: u64) -> bool {
+    connections
+        .get(&number)
+        .is_some_and(|connection| connection.opened.elapsed() >= GRACE)
 }
 
 fn oldest_idle(connections: &Connections, uid: u32) -> Verdict {
@@ -55,19 +75,21 @@ mod tests {
     use crate::connection::State;
 
     const LIMITS: Limits = Limits {
-        connections: 4,
-        connections_per_user: 2,
+        connections: 6,
+        connections_per_user: 1,
         request_timeout: Duration::from_secs(5),
     };
 
-    /// `(uid, idle)` in order of age.
-    fn connections(list: &[(u32, bool)]) -> Connections {
-        let make = |(uid, idle): &(u32, bool)| {
+    /// `(uid, what it does)` in order of age: `o`ld and silent, `n`ew and silent, `b`usy.
+    fn connections(list: &[(u32, char)]) -> Connections {
+        let make = |(uid, what): &(u32, char)| {
             let (stream, _) = UnixStream::pair().unwrap();
             let mut connection = Connection::new(stream, Duration::from_secs(5)).unwrap();
             connection.peer.uid = *uid;
-            if !idle {
-                connection.state = State::Writing(vec![1]);
+            match what {
+                'o' => connection.opened -= GRACE,
+                'b' => connection.state = State::Writing(vec![1]),
+                _ => {}
             }
             connection
         };
@@ -82,18 +104,23 @@ mod tests {
     fn verdicts() {
         for (open, uid, expected) in [
             (&[][..], 1, Verdict::Admit),
-            (&[(1, true)], 1, Verdict::Admit),
-            (&[(1, true), (1, true)], 1, Verdict::Evict(0)),
-            (&[(1, false), (1, true)], 1, Verdict::Evict(1)),
-            (&[(1, false), (1, false)], 1, Verdict::TurnAway),
-            (&[(1, true), (1, true)], 2, Verdict::Admit),
+            // Above its own limit: the old and silent go, the new and the busy stay.
+            (&[(1, 'o')], 1, Verdict::Evict(0)),
+            (&[(1, 'b'), (1, 'o')], 1, Verdict::Evict(1)),
+            (&[(1, 'n'), (1, 'n')], 1, Verdict::Admit),
+            (&[(1, 'b'), (1, 'b')], 1, Verdict::Admit),
+            (&[(1, 'o'), (1, 'o')], 2, Verdict::Admit),
+            // Above half of all.
+            (&[(1, 'b'), (1, 'n'), (1, 'n')], 1, Verdict::Evict(1)),
+            (&[(1, 'b'), (1, 'b'), (1, 'b')], 1, Verdict::TurnAway),
+            // All in use.
             (
-                &[(3, true), (1, true), (1, true), (2, false)],
+                &[(3, 'n'), (1, 'n'), (1, 'n'), (2, 'b'), (2, 'b'), (2, 'b')],
                 4,
                 Verdict::Evict(1),
             ),
             (
-                &[(1, false), (1, false), (2, false), (2, false)],
+                &[(1, 'b'), (1, 'b'), (1, 'b'), (2, 'b'), (2, 'b'), (2, 'b')],
                 4,
                 Verdict::TurnAway,
             ),

@@ -42,6 +42,8 @@ pub struct Connection {
     stream: UnixStream,
     /// Who is at the other end, from the kernel.
     pub peer: PeerCredentials,
+    /// When it was accepted.
+    pub opened: Instant,
     /// When it must be over.
     pub deadline: Instant,
     /// Where it stands.
@@ -59,6 +61,7 @@ impl Connection {
         Ok(Self {
             peer: sys::peer::credentials(&stream)?,
             stream,
+            opened: Instant::now(),
             deadline: Instant::now() + request_timeout,
             state: State::Reading,
             received: Vec::new(),
