@@ -76,7 +76,7 @@ alice squeue
 
 # What was shown must also be right.
 uid=$(as_alice id -u)
-[ "$(as_alice 'awk "{ print \$4 }" job.out')" = "$uid" ] || die "the job did not run with $person's uid $uid"
+[ "$(as_alice 'awk "{ print \$4 }" job.out | sort -u')" = "$uid" ] || die "the job did not run with $person's uid $uid"
 [ "$(as_alice srun hostname)" = node1 ] || die "srun did not run on node1"
 [ "$(as_alice 'stat -c "%U %a" .')" = "$person 700" ] || die "$person's home is not hers alone"
 ! podman exec $PREFIX-node1 getent passwd $person >/dev/null || die "node1 was not supposed to know $person"

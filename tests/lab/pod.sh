@@ -51,4 +51,6 @@ within 30 "login pod: ready" ready || {
     "$LAB_SCRIPTS/lab" logs pod 2>&1 | tail -n 40 >&2
     die "the login pod did not turn ready" "tests/lab/lab logs pod"
 }
+configured() { podman exec $pod-gateway test -s /run/slurm/conf/slurm.conf; }
+within 30 "login pod: has the cluster's configuration" configured || die "sackd has no configuration" "tests/lab/lab logs pod"
 echo "$state" >"$LAB/pod.state"
