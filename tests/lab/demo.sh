@@ -66,6 +66,9 @@ within 40 "$person can log in" as_alice true || {
     as_alice true || true
     die "$person cannot log in" "tests/lab/lab logs pod"
 }
+# A group that is as new as she is comes with the replica's next round.
+named() { [ "$(as_alice id -gn)" = $person ]; }
+within 40 "her group has its name" named || die "group of $person has no name" "tests/lab/lab logs pod"
 alice id
 alice 'pwd; ls -la ~'
 alice sinfo

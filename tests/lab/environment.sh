@@ -10,11 +10,12 @@ LAB_SCRIPTS=$REPO/tests/lab
 export LAB REPO
 
 # Every container, pod, network and volume of the lab carries this prefix; only those are ever removed.
-PREFIX=slurm-login
+# A second lab beside the first takes another prefix, other ports and another LAB.
+PREFIX=${LAB_PREFIX:-slurm-login}
 NETWORK=$PREFIX
 HOME_VOLUME=$PREFIX-home
 SUFFIX=dc=example,dc=org
-IMAGES=localhost/$PREFIX
+IMAGES=localhost/slurm-login
 
 SSH_PORT=${LAB_SSH_PORT:-2222}
 HEALTH_PORT=${LAB_HEALTH_PORT:-18080}

@@ -22,7 +22,10 @@ from_file() {
     from_file "secret generic" $PREFIX-host-keys ssh_host_ed25519_key "$host_key"
     from_file configmap $PREFIX-ca ca.pem "$LAB/directory/tls/ca.pem"
     helm template $PREFIX "$REPO/charts/login" --values "$REPO/charts/login/ci/lab.yaml" \
-        --set image.tag="$tag" --set hostPorts.ssh="$SSH_PORT" --set hostPorts.health="$HEALTH_PORT"
+        --set image.tag="$tag" --set hostPorts.ssh="$SSH_PORT" --set hostPorts.health="$HEALTH_PORT" \
+        --set cluster.keySecret.name=$PREFIX-slurm-key --set directory.bindPasswordSecret.name=$PREFIX-bind \
+        --set directory.ca.configMap=$PREFIX-ca --set directory.uris="{ldap://ldap:$LDAP_PORT}" \
+        --set hostKeys.secretName=$PREFIX-host-keys --set home.existingClaim=$HOME_VOLUME
 } >"$rendered.part"
 chmod 0600 "$rendered.part"
 mv "$rendered.part" "$rendered"
