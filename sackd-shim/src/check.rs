@@ -43,20 +43,13 @@ impl Report {
 /// # Errors
 /// Exit code 78 if there is any problem.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let settings = Settings::load(options).map_err(|error| Failure::new(Exit::Config, error))?;
     let mut report = Report { problems: 0 };
-    run_directory(&settings, &mut report);
-    slurm_conf(&settings, &mut report);
-    identity(&settings, &mut report);
-    if let Some(keys) = keys(&settings, &mut report) {
-        match mint(&settings, &keys) {
-            Ok(token) => {
-                report.good("a token was made and verified");
-                if let SlurmConfSource::Fetched(servers) = &settings.slurm_conf {
-                    controllers(servers, &token, &mut report);
-                }
+    match Settings::load(options) {
+        Ok(settings) => everything(&settings, &mut report),
+        Err(problems) => {
+            for error in &problems {
+                report.problem(&service::exit::chain(error));
             }
-            Err(error) => report.problem(&service::exit::chain(&error)),
         }
     }
     match report.problems {
@@ -65,6 +58,23 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             Exit::Config,
             format!("{n} problem(s), see above"),
         )),
+    }
+}
+
+fn everything(settings: &Settings, report: &mut Report) {
+    run_directory(settings, report);
+    slurm_conf(settings, report);
+    identity(settings, report);
+    if let Some(keys) = keys(settings, report) {
+        match mint(settings, &keys) {
+            Ok(token) => {
+                report.good("a token was made and verified");
+                if let SlurmConfSource::Fetched(servers) = &settings.slurm_conf {
+                    controllers(servers, &token, report);
+                }
+            }
+            Err(error) => report.problem(&service::exit::chain(&error)),
+        }
     }
 }
 

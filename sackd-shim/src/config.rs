@@ -16,6 +16,7 @@ use crate::options::Options;
 const DEFAULT_FILE: &str = "/etc/sackd-shim/sackd-shim.toml";
 const DEFAULT_RUN_DIR: &str = "/run/slurm";
 const DEFAULT_SLURM_CONF: &str = "/etc/slurm/slurm.conf";
+const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
 
 /// `sackd-shim.toml`.
 #[derive(Debug, Default, Deserialize)]
@@ -102,36 +103,70 @@ impl Settings {
     /// Reads the file, the variables and the options.
     ///
     /// # Errors
-    /// The first problem met.
-    pub fn load(options: &Options) -> Result<Self, ShimError> {
-        let file = match &options.config {
-            Some(path) => service::config::load(path)?,
+    /// All problems met, at least one.
+    pub fn load(options: &Options) -> Result<Self, Vec<ShimError>> {
+        let file = Self::file(options).map_err(|error| vec![error.into()])?;
+        Self::from_parts(file, options, &|name| {
+            env::var(name).ok().filter(|v| !v.is_empty())
+        })
+    }
+
+    fn file(options: &Options) -> Result<File, ConfigError> {
+        match &options.config {
+            Some(path) => service::config::load(path),
             None => match service::config::load(Path::new(DEFAULT_FILE)) {
                 Err(ConfigError::Read { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound =>
                 {
-                    File::default()
+                    Ok(File::default())
                 }
-                other => other?,
+                other => other,
             },
-        };
-        Self::from_parts(file, options, &|name| {
-            env::var(name).ok().filter(|v| !v.is_empty())
-        })
+        }
     }
 
     fn from_parts(
         file: File,
         options: &Options,
         variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, ShimError> {
-        let slurm_conf = slurm_conf(&file, options, variable)?;
-        let key = key_source(&file, options, variable, &slurm_conf)?;
+    ) -> Result<Self, Vec<ShimError>> {
+        let mut problems = Vec::new();
+        let slurm_conf = keep(&mut problems, slurm_conf(&file, options, variable));
+        let key = slurm_conf.as_ref().and_then(|slurm_conf| {
+            keep(
+                &mut problems,
+                key_source(&file, options, variable, slurm_conf),
+            )
+        });
+        let run_dir = keep(&mut problems, run_dir(&file, variable));
+        let slurm_user = keep(&mut problems, slurm_user(file.slurm_user.as_deref()));
+        let refresh = at_least(
+            "refresh-interval",
+            file.refresh_interval,
+            Duration::from_secs(10),
+        );
+        let refresh = keep(&mut problems, refresh);
+        let lifetime = at_least(
+            "token-lifetime",
+            file.token_lifetime,
+            Duration::from_secs(1),
+        );
+        let lifetime = keep(&mut problems, lifetime);
+        let limits = keep(&mut problems, file.limits.checked());
+        let (Some(slurm_conf), Some(key), Some(run_dir), Some(slurm_user)) =
+            (slurm_conf, key, run_dir, slurm_user)
+        else {
+            return Err(problems);
+        };
+        let (Some(refresh), Some(token_lifetime), Some(limits)) = (refresh, lifetime, limits)
+        else {
+            return Err(problems);
+        };
         Ok(Self {
             key,
-            run_dir: run_dir(&file, variable)?,
+            run_dir,
             slurm_conf,
-            slurm_user: slurm_user(file.slurm_user.as_deref())?,
+            slurm_user,
             cluster: file.cluster.map(|name| name.to_lowercase()),
             port: options
                 .port
@@ -140,19 +175,10 @@ impl Settings {
             register: !(options.disable_reconfig
                 || file.disable_reconfig
                 || variable("SACKD_DISABLE_RECONFIG").is_some()),
-            refresh_interval: at_least(
-                "refresh-interval",
-                file.refresh_interval,
-                Duration::from_secs(10),
-            )?
-            .unwrap_or(Duration::from_secs(300)),
-            token_lifetime: at_least(
-                "token-lifetime",
-                file.token_lifetime,
-                Duration::from_secs(1),
-            )?,
+            refresh_interval: refresh.unwrap_or(DEFAULT_REFRESH),
+            token_lifetime,
             use_client_ids: file.use_client_ids,
-            limits: file.limits.checked()?,
+            limits,
         })
     }
 
@@ -202,6 +228,11 @@ impl LimitsTable {
         }
         Ok(limits)
     }
+}
+
+/// Puts a problem aside, so that the next one is found as well.
+fn keep<T>(problems: &mut Vec<ShimError>, result: Result<T, ShimError>) -> Option<T> {
+    result.map_err(|problem| problems.push(problem)).ok()
 }
 
 fn at_least(
@@ -390,7 +421,13 @@ mod tests {
                 .find(|(n, _)| *n == name)
                 .map(|(_, value)| (*value).to_owned())
         };
-        Settings::from_parts(file, &options, &variable).map_err(|e| e.to_string())
+        Settings::from_parts(file, &options, &variable).map_err(|problems| {
+            problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        })
     }
 
     const BASE: &str = "key-file = \"/k\"\nslurm-user = \"0\"\n";

@@ -63,6 +63,12 @@ impl ShimError {
         let doing = doing.into();
         move |source| Self::System { doing, source }
     }
+    /// The one problem that a start reports; "check" prints all.
+    pub fn first_of(problems: Vec<Self>) -> Self {
+        let nothing = || Self::Setting("the configuration cannot be used".to_owned());
+        problems.into_iter().next().unwrap_or_else(nothing)
+    }
+
     /// The exit code for it, and what to do about it where that is known.
     pub fn into_failure(self) -> Failure {
         let (exit, hint) = match &self {

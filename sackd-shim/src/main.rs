@@ -43,7 +43,7 @@ fn run(options: &options::Options) -> Result<(), Failure> {
 }
 
 fn serve(options: &options::Options) -> Result<(), error::ShimError> {
-    let settings = config::Settings::load(options)?;
+    let settings = config::Settings::load(options).map_err(error::ShimError::first_of)?;
     settings.report();
     privileges::drop(&settings)?;
     let keys = keys::Keys::load(settings.key.clone())?;

@@ -131,6 +131,44 @@ fn what_keeps_it_from_starting() {
 }
 
 #[test]
+fn check_prints_every_problem() {
+    let (conf, more) = (
+        "ClusterName=lab\nAuthType=auth/slurm\n",
+        "refresh-interval = \"20s\"",
+    );
+    let output = running::check(conf, more, |_| {});
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("ok ")).count(),
+        5,
+        "{said}"
+    );
+    let output = running::check(
+        conf,
+        "refresh-interval = \"1s\"\nlimits = { connections = 1 }",
+        |_| {},
+    );
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(
+        said.lines()
+            .filter(|line| line.starts_with("problem "))
+            .count(),
+        2,
+        "{said}"
+    );
+    let output = running::check(conf, more, |folder| {
+        fs::remove_file(folder.join("slurm.conf")).unwrap();
+        fs::set_permissions(folder.join("slurm.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    });
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(said.contains("slurm.conf' is missing"), "{said}");
+    assert!(said.contains("may be read by others (mode 0644)"), "{said}");
+}
+
+#[test]
 fn the_process_is_closed() {
     let shim = Shim::start("ClusterName=lab\nAuthType=auth/slurm\n", "");
     let status = fs::read_to_string(format!("/proc/{}/status", shim.pid())).unwrap();

@@ -103,6 +103,13 @@ pub fn run_to_end(slurm_conf: &str, more: &str, change: impl FnOnce(&Path)) -> O
         .unwrap()
 }
 
+/// Runs `sackd-shim check`.
+pub fn check(slurm_conf: &str, more: &str, change: impl FnOnce(&Path)) -> Output {
+    let folder = folder(slurm_conf, more);
+    change(folder.path());
+    command(folder.path()).arg("check").output().unwrap()
+}
+
 /// Bytes until the end of the stream. A reset counts as an end.
 pub fn rest(mut stream: UnixStream) -> Vec<u8> {
     stream
