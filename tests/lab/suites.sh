@@ -33,6 +33,13 @@ counted() {
         END { print (good < 0 ? 0 : good) + 0, bad + 0 }' "$log")
     # A suite that could not even start, or died on the way, has failed once.
     [ "$code" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    # A case that could not run here says so itself, and has not passed.
+    local line
+    while IFS= read -r line; do
+        [ -n "$line" ] || continue
+        skip "$name" "$(sed -E 's/^skipped:? *//' <<<"$line")"
+        good=$((good > 0 ? good - 1 : 0))
+    done < <(grep -aE '^skipped[: ]' "$log" | sort -u || true)
     passed=$((passed + good))
     failed=$((failed + bad))
     if [ "$bad" -gt 0 ]; then
@@ -40,9 +47,6 @@ counted() {
         tail -n 100 "$log" >&2
     fi
     say "  $name: $good passed, $bad failed"
-    # A case that could not run here says so itself.
-    local line
-    while IFS= read -r line; do skip "$name" "${line#*skipped: }"; done < <(grep -a '^skipped: ' "$log" | sort -u || true)
 }
 
 skip() {
@@ -68,8 +72,8 @@ deny() {
 }
 
 unit() {
-    counted unit "unit tests" cargo test --workspace --exclude tests --locked --no-fail-fast
-    counted tidy "which room imports which" cargo test -p tests --lib --test tidy --locked --no-fail-fast
+    counted unit "unit tests" cargo test --workspace --exclude tests --locked --no-fail-fast -- --show-output
+    counted tidy "which room imports which" cargo test -p tests --lib --test tidy --locked --no-fail-fast -- --show-output
 }
 
 chart() {
@@ -90,7 +94,7 @@ e2e() {
     done
     export LAB_SSH_PORT=$SSH_PORT LAB_HEALTH_PORT=$HEALTH_PORT LAB_LDAP_PORT=$LDAP_PORT
     counted e2e "end-to-end tests on the lab" \
-        cargo test -p tests --release --locked --no-fail-fast --test e2e -- --test-threads=1
+        cargo test -p tests --release --locked --no-fail-fast --test e2e -- --test-threads=1 --show-output
 }
 
 [ $# -gt 0 ] || set -- fmt clippy deny unit chart e2e
