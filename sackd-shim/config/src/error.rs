@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use slurm_auth::TokenError;
-use slurm_wire::WireError;
 use slurm_wire::return_code::ReturnCode;
+use slurm_wire::{ProtocolVersion, WireError};
 
 /// Why a configuration was not fetched, taken or written.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +38,14 @@ pub enum ConfigError {
     /// No controller spoke any of our versions, or all refused the token.
     #[error("'{0}' refuses the token in every protocol version: is the key right, the clock?")]
     Refused(String),
-    /// The controller cannot be asked in this version; try an older one.
-    #[error("'{0}' does not speak the version of the request")]
-    Version(String),
+    /// The controller cannot be asked in this version; try another one.
+    #[error("'{server}' does not speak the version of the request")]
+    Version {
+        /// Which controller.
+        server: String,
+        /// The version it speaks, where it says so.
+        speaks: Option<ProtocolVersion>,
+    },
     /// The controller answered with a code.
     #[error("'{server}' answered: {code}")]
     Code {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use slurm_wire::rpc::{LENGTH_FIELD, Message, frame_length};
+use slurm_wire::{ProtocolVersion, WireError};
 
 use crate::address::Controller;
 use crate::error::ConfigError;
@@ -31,9 +32,20 @@ pub fn exchange(controller: &Controller, request: &Message) -> Result<Message, C
     stream.set_write_timeout(Some(TIMEOUT)).map_err(sending())?;
     stream.write_all(&request.encode()).map_err(sending())?;
     match read_frame(&mut stream, MESSAGE_LIMIT, deadline) {
-        Ok(Some(frame)) => Message::decode(&frame).map_err(ConfigError::wire(name)),
-        Ok(None) => Err(ConfigError::Version(name.clone())),
-        Err(FrameError::Http) => Err(ConfigError::Version(name.clone())),
+        Ok(Some(frame)) => match Message::decode(&frame) {
+            Err(WireError::Version(version)) => {
+                let speaks = Some(ProtocolVersion(version));
+                Err(ConfigError::Version {
+                    server: name.clone(),
+                    speaks,
+                })
+            }
+            other => other.map_err(ConfigError::wire(name)),
+        },
+        Ok(None) | Err(FrameError::Http) => Err(ConfigError::Version {
+            server: name.clone(),
+            speaks: None,
+        }),
         Err(FrameError::Io(source)) => Err(ConfigError::System {
             doing: format!("read from '{name}'"),
             source,
@@ -74,7 +86,7 @@ pub enum FrameError {
     /// The stream failed or was too slow.
     Io(std::io::Error),
     /// The length is beyond the limit.
-    Wire(slurm_wire::WireError),
+    Wire(WireError),
     /// The other side speaks HTTP.
     Http,
 }

@@ -1,6 +1,7 @@
 //! Asking the controllers for the configuration: in order, newest protocol version first, until
 //! one gives it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use slurm_wire::ProtocolVersion;
@@ -74,10 +75,11 @@ impl Fetcher {
     }
 
     /// The version that worked last time is tried first; a controller may have been upgraded or
-    /// replaced by an older one since.
+    /// replaced by an older one since. One that names its own version is asked in that one next.
     fn ask_in_any_version(&mut self, at: usize) -> Result<Configuration, ConfigError> {
         let controller = self.controllers[at].clone();
-        for version in self.versions() {
+        let mut versions = self.versions();
+        while let Some(version) = versions.pop_front() {
             match self.ask(&controller, version) {
                 Ok(configuration) => {
                     if self.version.replace(version) != Some(version) {
@@ -89,10 +91,12 @@ impl Fetcher {
                     }
                     return Ok(configuration);
                 }
-                // Controllers up to 24.11 say "authentication" of versions they do not speak.
-                Err(ConfigError::Version(_)) => {}
-                Err(ConfigError::Code { code, .. })
-                    if code == ReturnCode::AUTHENTICATION || code == ReturnCode::VERSION => {}
+                Err(ConfigError::Version { speaks, .. }) => {
+                    let named = versions.iter().position(|other| Some(*other) == speaks);
+                    if let Some(version) = named.and_then(|at| versions.remove(at)) {
+                        versions.push_front(version);
+                    }
+                }
                 Err(error) => {
                     self.skip_after(&error, version);
                     return Err(error);
@@ -102,7 +106,7 @@ impl Fetcher {
         Err(ConfigError::Refused(controller.name))
     }
 
-    fn versions(&self) -> Vec<ProtocolVersion> {
+    fn versions(&self) -> VecDeque<ProtocolVersion> {
         let mut all = ProtocolVersion::NEWEST_FIRST;
         all.rotate_left(self.first);
         let others = all
@@ -112,14 +116,20 @@ impl Fetcher {
     }
 
     /// A controller 24.11 that refuses a version looks up the name of who asked before it says
-    /// so, and with a slow DNS that outlasts our patience: go on with the next version next time.
+    /// so, and with a slow DNS that outlasts our patience. Next time the search starts with what
+    /// every controller from 24.11 to 26.05 speaks, and after that with the next version.
     fn skip_after(&mut self, error: &ConfigError, version: ProtocolVersion) {
         let all = ProtocolVersion::NEWEST_FIRST;
+        let place = |wanted| all.iter().position(|other| *other == wanted);
         if let ConfigError::System { source, .. } = error
             && source.kind() == std::io::ErrorKind::TimedOut
-            && let Some(at) = all.iter().position(|other| *other == version)
+            && let (Some(at), Some(common)) = (place(version), place(ProtocolVersion::V24_11))
         {
-            self.first = (at + 1) % all.len();
+            self.first = if at == 0 {
+                common
+            } else {
+                (at + 1) % all.len()
+            };
         }
     }
 
@@ -148,6 +158,15 @@ impl Fetcher {
                 MessageType::RETURN_CODE => {
                     let code =
                         ReturnCode::decode(&reply.body).map_err(ConfigError::wire(server()))?;
+                    // Controllers up to 24.11 say "authentication" of versions they do not speak,
+                    // in the version that they do.
+                    if code == ReturnCode::AUTHENTICATION || code == ReturnCode::VERSION {
+                        let speaks = Some(reply.version);
+                        return Err(ConfigError::Version {
+                            server: server(),
+                            speaks,
+                        });
+                    }
                     if code != ReturnCode::BACK_OFF {
                         return Err(ConfigError::Code {
                             server: server(),

@@ -57,7 +57,7 @@ fn ping(controller: &Controller, token: &str) -> Result<ProtocolVersion, ConfigE
             body: vec![],
         };
         let reply = match exchange(controller, &request) {
-            Err(ConfigError::Version(_)) => continue,
+            Err(ConfigError::Version { .. }) => continue,
             other => other?,
         };
         let code =

@@ -60,7 +60,23 @@ fn a_silent_refusal_is_not_met_twice() {
     let config = Config::start(&["--disable-reconfig"], &[address]);
     wait_for("slurm.conf", || config.file("slurm.conf").is_some());
     let versions: Vec<_> = requests.try_iter().map(|request| request.version).collect();
-    assert_eq!(versions, [ProtocolVersion::V26_05, ProtocolVersion::V25_11]);
+    assert_eq!(versions, [ProtocolVersion::V26_05, ProtocolVersion::V24_11]);
+}
+
+#[test]
+fn a_controller_that_names_its_version_is_asked_in_it() {
+    let (listener, address) = listener();
+    let requests = controller(listener, |request| match request.version {
+        ProtocolVersion::V24_11 => Answer::files(&[CONF]),
+        _ => {
+            let code = ReturnCode::AUTHENTICATION.encode();
+            Answer::ReplyIn(ProtocolVersion::V24_11, MessageType::RETURN_CODE, code)
+        }
+    });
+    let config = Config::start(&["--disable-reconfig"], &[address]);
+    wait_for("slurm.conf", || config.file("slurm.conf").is_some());
+    let versions: Vec<_> = requests.try_iter().map(|request| request.version).collect();
+    assert_eq!(versions, [ProtocolVersion::V26_05, ProtocolVersion::V24_11]);
 }
 
 #[test]

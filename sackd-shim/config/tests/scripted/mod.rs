@@ -26,6 +26,8 @@ pub const KEY: &[u8] = b"a key of the test, long enough to be safe\n";
 /// What a controller does with a request.
 pub enum Answer {
     Reply(MessageType, Vec<u8>),
+    /// The same, in a version of the controller's own.
+    ReplyIn(ProtocolVersion, MessageType, Vec<u8>),
     Raw(&'static [u8]),
     Close,
     Silence,
@@ -81,6 +83,16 @@ pub fn controller(
                     let reply = Message {
                         version,
                         flags: 4,
+                        message_type,
+                        credential: None,
+                        body,
+                    };
+                    stream.write_all(&reply.encode()).unwrap();
+                }
+                Answer::ReplyIn(version, message_type, body) => {
+                    let reply = Message {
+                        version,
+                        flags: 0,
                         message_type,
                         credential: None,
                         body,
