@@ -206,6 +206,9 @@ struct Pass {
     replica: Option<Replica>,
 }
 
+/// Somebody who waits for a refresh.
+type Waiter = blocking::SyncSender<Result<(), String>>;
+
 /// Works with one connection until it fails; returns why it did.
 async fn serve(
     core: &Core,
@@ -213,108 +216,71 @@ async fn serve(
     jobs: &mut mpsc::Receiver<Job>,
     pending: Vec<Job>,
 ) -> String {
-    let mut tasks = JoinSet::new();
-    let mut mark = None;
-    let mut last_full = Instant::now();
-    let mut passing = false;
-    let mut again = true; // a pass is due
-    let mut overtaken = false; // a look-up brought news while the pass was under way
-    let mut waiting: Vec<blocking::SyncSender<Result<(), String>>> = Vec::new();
-    let mut served: Vec<blocking::SyncSender<Result<(), String>>> = Vec::new();
+    let mut work = Work::new(core, session);
+    pending.into_iter().for_each(|job| work.take(job));
     let interval = core.config.ldap.refresh_interval;
     let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut pending = pending.into_iter();
     loop {
-        if again && !passing {
-            (again, passing, overtaken) = (false, true, false);
-            served.append(&mut waiting);
-            let known = mark
-                .clone()
-                .filter(|_| served.is_empty() && last_full.elapsed() < FULL_PASS);
-            let session = session.clone();
-            tasks.spawn(async move { Done::Pass(pass(&session, known).await) });
-        }
-        let job = match pending.next() {
-            Some(job) => Some(job),
-            None => tokio::select! {
-                () = session.ended() => return "the connection to the directory server ended".to_owned(),
-                _ = ticks.tick() => {
-                    again = true;
-                    continue;
-                }
-                job = jobs.recv() => match job {
-                    Some(job) => Some(job),
-                    None => return "shutting down".to_owned(),
-                },
-                done = tasks.join_next(), if !tasks.is_empty() => match done {
-                    Some(Ok(Done::Account { name, asked, result, done })) => {
-                        match result {
-                            Ok(found) => {
-                                let news = core.set_account(&name, found, asked);
-                                overtaken |= news.changed;
-                                again |= news.unknown;
-                                let _ = done.try_send(true);
-                            }
-                            Err(error) => {
-                                let _ = done.try_send(false);
-                                tracing::warn!(event = "lookup.failed", user = name, error = chain(&error));
-                                if is_fatal(&error) {
-                                    return chain(&error);
-                                }
-                                again |= matches!(error, LdapError::Ambiguous(_));
-                            }
-                        }
-                        continue;
-                    }
-                    Some(Ok(Done::Pass(result))) => {
-                        passing = false;
-                        match result {
-                            // What a look-up has shown since is newer than what was read.
-                            Ok(pass) if overtaken && pass.replica.is_some() => {
-                                again = true;
-                                waiting.append(&mut served);
-                            }
-                            Ok(pass) => {
-                                let taken = match pass.replica {
-                                    Some(replica) => {
-                                        last_full = Instant::now();
-                                        core.set_replica(replica)
-                                    }
-                                    None => {
-                                        core.confirm(pass.asked);
-                                        Ok(())
-                                    }
-                                };
-                                mark = pass.mark.filter(|_| taken.is_ok());
-                                let answer = taken.map_err(|error| chain(&error));
-                                core.set_problem(answer.as_ref().err().map_or("", String::as_str));
-                                for done in served.drain(..) {
-                                    let _ = done.try_send(answer.clone());
-                                }
-                            }
-                            Err(error) => {
-                                let problem = chain(&error);
-                                for done in served.drain(..) {
-                                    let _ = done.try_send(Err(problem.clone()));
-                                }
-                                if is_fatal(&error) {
-                                    return problem;
-                                }
-                                core.set_problem(&problem);
-                            }
-                        }
-                        continue;
-                    }
-                    Some(Err(error)) => return format!("reading the directory failed: {error}"),
-                    None => None,
-                },
+        work.start_pass_if_due();
+        let ended = tokio::select! {
+            () = session.ended() => Err("the connection to the directory server ended".to_owned()),
+            _ = ticks.tick() => {
+                work.due = true;
+                Ok(())
+            }
+            job = jobs.recv() => job.map(|job| work.take(job)).ok_or_else(|| "shutting down".to_owned()),
+            Some(done) = work.tasks.join_next() => match done {
+                Ok(done) => work.finish(done),
+                Err(error) => Err(format!("reading the directory failed: {error}")),
             },
         };
+        if let Err(reason) = ended {
+            return reason;
+        }
+    }
+}
+
+/// What is under way on one connection.
+struct Work<'a> {
+    core: &'a Core,
+    session: &'a Session,
+    tasks: JoinSet<Done>,
+    /// A pass should be made.
+    due: bool,
+    /// A pass is being made.
+    passing: bool,
+    /// A look-up has brought news since that pass began, so what it reads may be older.
+    overtaken: bool,
+    /// The server's change mark at the last pass.
+    mark: Option<Vec<Vec<u8>>>,
+    last_full: Instant,
+    /// Who waits for the next pass, and who for this one.
+    next: Vec<Waiter>,
+    this: Vec<Waiter>,
+}
+
+impl<'a> Work<'a> {
+    fn new(core: &'a Core, session: &'a Session) -> Self {
+        Self {
+            core,
+            session,
+            tasks: JoinSet::new(),
+            due: true,
+            passing: false,
+            overtaken: false,
+            mark: None,
+            last_full: Instant::now(),
+            next: Vec::new(),
+            this: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, job: Job) {
         match job {
-            Some(Job::Account { name, done }) if tasks.len() < MOST_LOOKUPS => {
-                let session = session.clone();
-                tasks.spawn(async move {
+            Job::Account { name, done } if self.tasks.len() < MOST_LOOKUPS => {
+                let session = self.session.clone();
+                self.tasks.spawn(async move {
                     let asked = SystemTime::now();
                     let result = session.one(&name).await;
                     Done::Account {
@@ -325,13 +291,96 @@ async fn serve(
                     }
                 });
             }
-            Some(Job::Refresh { done }) => {
-                waiting.push(done);
-                again = true;
+            Job::Account { .. } => refuse(job),
+            // Not the pass under way: it may have read what has changed since.
+            Job::Refresh { done } => {
+                self.next.push(done);
+                self.due = true;
             }
-            Some(job) => refuse(job),
-            None => {}
         }
+    }
+
+    fn start_pass_if_due(&mut self) {
+        if !self.due || self.passing {
+            return;
+        }
+        (self.due, self.passing, self.overtaken) = (false, true, false);
+        self.this.append(&mut self.next);
+        let trusted = self.this.is_empty() && self.last_full.elapsed() < FULL_PASS;
+        let known = self.mark.clone().filter(|_| trusted);
+        let session = self.session.clone();
+        self.tasks
+            .spawn(async move { Done::Pass(pass(&session, known).await) });
+    }
+
+    /// Takes what a task brings back; an error ends the connection.
+    fn finish(&mut self, done: Done) -> Result<(), String> {
+        match done {
+            Done::Account {
+                name,
+                asked,
+                result,
+                done,
+            } => {
+                match result {
+                    Ok(found) => {
+                        let news = self.core.set_account(&name, found, asked);
+                        let _ = done.try_send(true);
+                        if news.changed || news.unknown {
+                            // Answers can overtake one another: read everything once more, so that the
+                            // last word is one that was asked for last.
+                            self.overtaken = true;
+                            self.mark = None;
+                            self.due = true;
+                        }
+                        Ok(())
+                    }
+                    Err(error) => {
+                        let _ = done.try_send(false);
+                        tracing::warn!(event = "lookup.failed", user = name, error = chain(&error));
+                        self.due |= matches!(error, LdapError::Ambiguous(_));
+                        if is_fatal(&error) {
+                            Err(chain(&error))
+                        } else {
+                            Ok(())
+                        }
+                    }
+                }
+            }
+            Done::Pass(result) => {
+                self.passing = false;
+                let result = match result {
+                    Ok(_) if self.overtaken => {
+                        self.next.append(&mut self.this);
+                        self.due = true;
+                        return Ok(());
+                    }
+                    Ok(pass) => self.take_pass(pass),
+                    Err(error) => Err(error),
+                };
+                let fatal = result.as_ref().err().is_some_and(is_fatal);
+                let answer = result.map_err(|error| chain(&error));
+                for waiter in self.this.drain(..) {
+                    let _ = waiter.try_send(answer.clone());
+                }
+                let problem = answer.err().unwrap_or_default();
+                self.core.set_problem(&problem);
+                if fatal { Err(problem) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn take_pass(&mut self, pass: Pass) -> Result<(), LdapError> {
+        self.mark = None;
+        match pass.replica {
+            Some(replica) => {
+                self.core.set_replica(replica)?;
+                self.last_full = Instant::now();
+            }
+            None => self.core.confirm(pass.asked),
+        }
+        self.mark = pass.mark;
+        Ok(())
     }
 }
 
@@ -358,7 +407,10 @@ async fn pass(session: &Session, known: Option<Vec<Vec<u8>>>) -> Result<Pass, Ld
 fn is_fatal(error: &LdapError) -> bool {
     !matches!(
         error,
-        LdapError::Refused { .. } | LdapError::TooMany(..) | LdapError::Ambiguous(_)
+        LdapError::Refused { .. }
+            | LdapError::TooMany(..)
+            | LdapError::Ambiguous(_)
+            | LdapError::Vanished(_)
     )
 }
 
