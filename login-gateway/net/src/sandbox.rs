@@ -138,6 +138,9 @@ pub fn enter(settings: &Settings) -> Result<(), SandboxError> {
         sys::identity::drop_to(user.uid.as_raw(), user.gid.as_raw(), &groups)
             .map_err(step(&format!("become user '{name}'")))?;
     }
+    // Without its monitor this process would serve a login that nobody accounts for.
+    sys::process::parent_death_signal(nix::sys::signal::Signal::SIGTERM)
+        .map_err(step("set the parent-death signal"))?;
     sys::process::no_dump().map_err(step("switch core dumps off"))?;
     sys::process::no_new_privs().map_err(step("set no-new-privileges"))?;
     for (limit, value) in [(Resource::RLIMIT_NPROC, 0), (Resource::RLIMIT_FSIZE, 0)] {
