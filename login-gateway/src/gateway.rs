@@ -336,7 +336,8 @@ impl Gateway {
         let at_once = matches!(self.reload, Reload::End);
         self.stopping = self.stopping.signalled(at_once, Instant::now());
         let connections = self.monitors.logins().count();
-        tracing::info!(event = "gateway.stopping", stage = ?self.stopping, connections);
+        let stage = self.stopping.name();
+        tracing::info!(event = "gateway.stopping", stage, connections);
         service::ready::stopping();
         // Clients are refused by the kernel from here on; health checks go on, by an accept that
         // has no other socket.

@@ -26,6 +26,15 @@ impl Stopping {
         }
     }
 
+    /// For the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "serving",
+            Self::Draining => "draining",
+            Self::Ending(_) => "ending",
+        }
+    }
+
     /// When the end comes in any case.
     pub fn by(self) -> Option<Instant> {
         match self {
