@@ -75,7 +75,10 @@ pub struct Ldap {
     /// Where groups are; default `base`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_base: Option<String>,
-    /// How often the directory is asked for changes.
+    /// How often a server that has a mark of its last change (`contextCSN`) is asked for it.
+    #[serde(default = "change_interval", with = "duration")]
+    pub change_interval: Duration,
+    /// How often everything is read from a server without such a mark.
     #[serde(default = "refresh_interval", with = "duration")]
     pub refresh_interval: Duration,
     /// How long one look-up may take before the server counts as dead.
@@ -167,6 +170,7 @@ impl Config {
             ));
         }
         for (key, value) in [
+            ("change-interval", ldap.change_interval),
             ("refresh-interval", ldap.refresh_interval),
             ("lookup-timeout", ldap.lookup_timeout),
         ] {
@@ -268,6 +272,10 @@ fn member_attribute() -> String {
 
 fn refresh_interval() -> Duration {
     Duration::from_secs(15)
+}
+
+fn change_interval() -> Duration {
+    Duration::from_secs(1)
 }
 
 fn lookup_timeout() -> Duration {

@@ -33,6 +33,8 @@ const MOST_LOOKUPS: usize = 64;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Most time between two attempts to connect.
 const LAST_WAIT: Duration = Duration::from_secs(30);
+/// Reading everything is to take no more than one part in so many of the time.
+const SHARE: u32 = 20;
 /// How long a server's word that nothing has changed is taken for that.
 const FULL_PASS: Duration = Duration::from_secs(3600);
 
@@ -203,6 +205,7 @@ enum Done {
 struct Pass {
     mark: Option<Vec<Vec<u8>>>,
     asked: SystemTime,
+    started: Instant,
     replica: Option<Replica>,
 }
 
@@ -218,7 +221,11 @@ async fn serve(
 ) -> String {
     let mut work = Work::new(core, session);
     pending.into_iter().for_each(|job| work.take(job));
-    let interval = core.config.ldap.refresh_interval;
+    let interval = core
+        .config
+        .ldap
+        .refresh_interval
+        .min(core.config.ldap.change_interval);
     let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -226,7 +233,7 @@ async fn serve(
         let ended = tokio::select! {
             () = session.ended() => Err("the connection to the directory server ended".to_owned()),
             _ = ticks.tick() => {
-                work.due = true;
+                work.tick();
                 Ok(())
             }
             job = jobs.recv() => job.map(|job| work.take(job)).ok_or_else(|| "shutting down".to_owned()),
@@ -254,7 +261,9 @@ struct Work<'a> {
     overtaken: bool,
     /// The server's change mark at the last pass.
     mark: Option<Vec<Vec<u8>>>,
+    /// When everything was read last, and how long that took.
     last_full: Instant,
+    cost: Duration,
     /// Who waits for the next pass, and who for this one.
     next: Vec<Waiter>,
     this: Vec<Waiter>,
@@ -271,6 +280,7 @@ impl<'a> Work<'a> {
             overtaken: false,
             mark: None,
             last_full: Instant::now(),
+            cost: Duration::ZERO,
             next: Vec::new(),
             this: Vec::new(),
         }
@@ -298,6 +308,17 @@ impl<'a> Work<'a> {
                 self.due = true;
             }
         }
+    }
+
+    /// A mark is cheap to ask for; but a directory that changes all the time (each login may write
+    /// to it) must not be read all the time.
+    fn tick(&mut self) {
+        let interval = self.core.config.ldap.refresh_interval;
+        let pause = match self.mark {
+            Some(_) => interval.min(self.cost * SHARE),
+            None => interval,
+        };
+        self.due |= self.last_full.elapsed() >= pause;
     }
 
     fn start_pass_if_due(&mut self) {
@@ -374,8 +395,9 @@ impl<'a> Work<'a> {
         self.mark = None;
         match pass.replica {
             Some(replica) => {
-                self.core.set_replica(replica)?;
+                self.cost = pass.started.elapsed();
                 self.last_full = Instant::now();
+                self.core.set_replica(replica)?;
             }
             None => self.core.confirm(pass.asked),
         }
@@ -385,13 +407,14 @@ impl<'a> Work<'a> {
 }
 
 async fn pass(session: &Session, known: Option<Vec<Vec<u8>>>) -> Result<Pass, LdapError> {
-    let asked = SystemTime::now();
+    let (asked, started) = (SystemTime::now(), Instant::now());
     // Read before the entries: a change in between shows at the next pass.
     let mark = session.change_mark().await?;
     if mark.is_some() && mark == known {
         return Ok(Pass {
             mark,
             asked,
+            started,
             replica: None,
         });
     }
@@ -399,6 +422,7 @@ async fn pass(session: &Session, known: Option<Vec<Vec<u8>>>) -> Result<Pass, Ld
     Ok(Pass {
         mark,
         asked,
+        started,
         replica: Some(replica),
     })
 }

@@ -231,6 +231,7 @@ fn a_look_up_online_is_seen_by_libc_at_once() {
     // Polling is too slow to have a part in this.
     let lab = Lab::running(Settings {
         refresh: "1h",
+        more_ldap: "change-interval = \"1h\"",
         ..Settings::default()
     });
     let client = lab.client();
@@ -310,7 +311,12 @@ fn a_change_is_seen_within_an_interval() {
     if !has_peers("a_change_is_seen_within_an_interval") {
         return;
     }
-    let lab = Lab::running(Settings::default());
+    // The long interval is for servers without a mark of their last change.
+    let lab = Lab::running(Settings {
+        refresh: "1h",
+        more_ldap: "change-interval = \"200ms\"",
+        ..Settings::default()
+    });
     lab.modify("dn: uid=carol,ou=people,dc=example,dc=org\nchangetype: modify\nreplace: loginShell\nloginShell: /bin/zsh\n");
     wait("the new shell", || {
         lab.getent("passwd", "carol")

@@ -51,6 +51,8 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     pub uid: Option<u32>,
     pub uri: Option<String>,
+    /// More lines for its `[ldap]` table.
+    pub more_ldap: &'static str,
     /// More lines for the head of the configuration.
     pub more: String,
 }
@@ -65,6 +67,7 @@ impl Default for Settings {
             ca: None,
             uid: None,
             uri: None,
+            more_ldap: "",
             more: String::new(),
         }
     }
@@ -150,7 +153,7 @@ impl Lab {
              bind-password-file = \"{}\"\nschema = \"{}\"\nbase = \"dc=example,dc=org\"\n\
              user-base = \"ou=people,dc=example,dc=org\"\n\
              group-base = \"ou=groups,dc=example,dc=org\"\nrefresh-interval = \"{}\"\n\
-             lookup-timeout = \"1s\"\n",
+             lookup-timeout = \"1s\"\n{}\n",
             path("nscd/socket"),
             path("run/control.sock"),
             path("state"),
@@ -158,6 +161,7 @@ impl Lab {
             path("password"),
             self.settings.schema,
             self.settings.refresh,
+            self.settings.more_ldap,
         );
         fs::write(self.path("directoryd.toml"), text).unwrap();
         fs::set_permissions(
