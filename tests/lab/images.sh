@@ -46,6 +46,8 @@ login_image() {
     build "$IMAGES/login:$tag" "$SUITE-$(digest "${sources[@]}" "${programs[@]/#/$LAB/programs/}")" \
         --build-arg "BASE=docker.io/library/debian:$SUITE-slim" --build-arg BIN=prebuilt \
         --file "$REPO/images/login/Containerfile" --ignorefile "$REPO/images/login/containerignore" "$REPO"
+    # The image that this one replaces has lost its name.
+    podman image prune --force --filter label=org.opencontainers.image.title=slurm-login >/dev/null
 }
 
 [ $# -gt 0 ] || set -- slurm directory login
