@@ -1,6 +1,6 @@
 //! A whole gateway on loopback: the real programs, the real `ssh`, a user who exists only in a mount
 //! namespace of the gateway's own. Nothing of the host is changed.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -75,36 +75,47 @@ fn run(program: &str, args: &[&str]) {
     assert!(Command::new(program).args(args).status().unwrap().success());
 }
 
+/// Mounts the user of [`world`] over the host's, in a namespace of its own.
+pub const MOUNT: &str = "mount --bind passwd /etc/passwd && mount --bind group /etc/group && \
+                         mount --bind pam.d /etc/pam.d && ";
+
+/// A folder with all that a gateway needs: a user and their home, host key, PAM service.
+pub fn world() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let at = |name: &str| path.join(name).display().to_string();
+    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["empty", "home", "home/.ssh", "pam.d"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    for key in ["host", "home/.ssh/id_ed25519"] {
+        run(
+            "ssh-keygen",
+            &["-q", "-t", "ed25519", "-N", "", "-f", &at(key)],
+        );
+    }
+    fs::copy(
+        at("home/.ssh/id_ed25519.pub"),
+        at("home/.ssh/authorized_keys"),
+    )
+    .unwrap();
+    run("chown", &["-R", "1501:1501", &at("home")]);
+    let pam = ["auth", "account", "session"]
+        .map(|group| format!("{group} required pam_permit.so\n"))
+        .concat();
+    fs::write(at("pam.d/login-gateway"), pam).unwrap();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let user = format!("{USER}:x:1501:1501::{}:/bin/sh\n", at("home"));
+    fs::write(at("passwd"), passwd + &user).unwrap();
+    let group = fs::read_to_string("/etc/group").unwrap();
+    fs::write(at("group"), group + &format!("{USER}:x:1501:\n")).unwrap();
+    folder
+}
+
 impl Gateway {
     /// Starts one; `more` goes into its configuration.
     pub fn start(more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        let at = |name: &str| path.join(name).display().to_string();
-        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-        for key in ["id", "host"] {
-            run(
-                "ssh-keygen",
-                &["-q", "-t", "ed25519", "-N", "", "-f", &at(key)],
-            );
-        }
-        for name in ["empty", "home", "home/.ssh", "pam.d"] {
-            fs::create_dir(at(name)).unwrap();
-        }
-        fs::copy(at("id.pub"), at("home/.ssh/authorized_keys")).unwrap();
-        for name in ["home", "home/.ssh", "home/.ssh/authorized_keys"] {
-            std::os::unix::fs::chown(at(name), Some(1501), Some(1501)).unwrap();
-        }
-        let pam = ["auth", "account", "session"]
-            .map(|group| format!("{group} required pam_permit.so\n"))
-            .concat();
-        fs::write(at("pam.d/login-gateway"), pam).unwrap();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap();
-        let user = format!("{USER}:x:1501:1501::{}:/bin/sh\n", at("home"));
-        fs::write(at("passwd"), passwd + &user).unwrap();
-        let group = fs::read_to_string("/etc/group").unwrap();
-        fs::write(at("group"), group + &format!("{USER}:x:1501:\n")).unwrap();
-
+        let folder = world();
         let mut gateway = Self {
             // Replaced below; a child is needed to make one.
             child: Command::new("true").spawn().unwrap(),
@@ -114,10 +125,9 @@ impl Gateway {
         };
         gateway.child.wait().unwrap();
         gateway.configure(more);
-        let script = "mount --bind passwd /etc/passwd && mount --bind group /etc/group && \
-                      mount --bind pam.d /etc/pam.d && exec \"$0\" --config \"$PWD/gateway.toml\"";
+        let script = format!("{MOUNT} exec \"$0\" --config \"$PWD/gateway.toml\"");
         gateway.child = Command::new("unshare")
-            .args(["-m", "sh", "-c", script])
+            .args(["-m", "sh", "-c", &script])
             .arg(programs().join("login-gateway"))
             .current_dir(gateway.folder.path())
             .env_remove("LOG_FORMAT")
@@ -196,7 +206,7 @@ impl Gateway {
     pub fn ssh(&self, command: &str) -> Command {
         let mut ssh = Command::new("ssh");
         ssh.args(["-p", &self.port.to_string(), "-F", "none", "-i"])
-            .arg(self.folder.path().join("id"))
+            .arg(self.folder.path().join("home/.ssh/id_ed25519"))
             .args(["-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null"])
             .args(["-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"])
             .args(["-o", "ConnectTimeout=20", "-o", "SendEnv=COLOUR"])
