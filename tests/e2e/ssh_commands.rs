@@ -272,8 +272,8 @@ fn files_by_sftp_and_scp_with_the_stock_clients() {
     }
 }
 
-/// More channels in a row than may be open at once: each must have been closed (T20); and one that
-/// does not read must not hold up the others before its backlog is full (T2, T4).
+/// More channels in a row than may be open at once: each must have been closed (T20); and one whose
+/// program does not read what a client floods it with must not hold up the others (T2, T4).
 #[test]
 fn many_channels_over_one_connection() {
     let lab = lab();
@@ -308,6 +308,7 @@ fn many_channels_over_one_connection() {
     }
     stalled.kill().unwrap();
     stalled.wait().unwrap();
+    flood.join().unwrap();
     run(lab.ssh_with(&alice, &["-o", &path, "-O", "exit"]).arg("")).ok();
     master.wait().unwrap();
     lab.until("sleep is gone or an orphan of nobody's terminal", || {

@@ -1,8 +1,7 @@
 //! One session channel: bytes between russh and the descriptors of the user's program.
 //!
-//! The reader takes messages from russh and never waits for the program (T1, T4); a semaphore
-//! counts the bytes in between. Only when a program leaves [`BACKLOG`] bytes unread does the reader
-//! wait, and with it, by russh's design (T2), the whole connection.
+//! The reader takes messages from russh and never waits for the program (T1, T4): what the program
+//! has not read yet lies in the inbox. How much may lie there is `flow`'s matter.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,13 +14,11 @@ use gateway_wire::session::{ExitStatus, ToSession};
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use crate::inbox::Inbox;
 use crate::seqpacket::register;
 use crate::session_link::{Running, SessionLink};
-
-/// Bytes that a channel holds for a program that does not read.
-pub const BACKLOG: usize = 16 << 20;
 
 /// Most bytes taken from a program at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -42,56 +39,33 @@ pub struct Traffic {
     pub sent: AtomicU64,
 }
 
-/// What the client sends on a channel, in order.
-enum Input {
-    Data(Bytes),
-    Eof,
-}
-
-/// The side of a channel that collects the client's bytes, from its opening on.
-pub struct Inbox {
-    messages: mpsc::UnboundedReceiver<Input>,
-    room: Arc<Semaphore>,
-    /// Resolves when the client has closed the channel or the connection is gone.
-    closed: oneshot::Receiver<()>,
-}
-
-/// Starts to read a channel.
-pub fn open(mut from_client: ChannelReadHalf, traffic: Arc<Traffic>) -> Inbox {
-    let (sender, messages) = mpsc::unbounded_channel();
-    let room = Arc::new(Semaphore::new(BACKLOG));
+/// Starts to read a channel into an inbox. The second value resolves when the client has closed the
+/// channel or the connection is gone.
+pub fn open(
+    mut from_client: ChannelReadHalf,
+    traffic: Arc<Traffic>,
+) -> (Arc<Inbox>, oneshot::Receiver<()>) {
+    let inbox = Arc::new(Inbox::default());
     let (close, closed) = oneshot::channel();
-    let taken = room.clone();
+    let into = inbox.clone();
     tokio::spawn(async move {
         while let Some(message) = from_client.wait().await {
-            let input = match message {
+            match message {
                 ChannelMsg::Data { data } => {
                     traffic
                         .received
                         .fetch_add(data.len() as u64, Ordering::Relaxed);
-                    if sender.is_closed() {
-                        continue;
-                    }
-                    // Closed when nobody reads any more; then the bytes are for nobody.
-                    let Ok(permits) = taken.acquire_many(data.len() as u32).await else {
-                        continue;
-                    };
-                    permits.forget();
-                    Input::Data(data)
+                    into.push(data);
                 }
-                ChannelMsg::Eof => Input::Eof,
+                ChannelMsg::Eof => into.end(),
                 ChannelMsg::Close => break,
-                _ => continue,
-            };
-            let _ = sender.send(input);
+                _ => {}
+            }
         }
+        into.refuse();
         let _ = close.send(());
     });
-    Inbox {
-        messages,
-        room,
-        closed,
-    }
+    (inbox, closed)
 }
 
 /// A program's channel, ready to run.
@@ -103,7 +77,9 @@ pub struct Program {
     /// Towards the client.
     pub client: ChannelWriteHalf<Msg>,
     /// From the client.
-    pub inbox: Inbox,
+    pub inbox: Arc<Inbox>,
+    /// Resolves at the end of the channel.
+    pub closed: oneshot::Receiver<()>,
     /// The connection, for messages that the channel's half cannot send.
     pub handle: Handle,
     /// The user's session.
@@ -121,15 +97,11 @@ impl Program {
             id,
             client,
             inbox,
+            mut closed,
             handle,
             session,
             traffic,
         } = self;
-        let Inbox {
-            messages,
-            room,
-            mut closed,
-        } = inbox;
         match session.run(number, start).await {
             Ok(running) => {
                 let client = Arc::new(client);
@@ -140,7 +112,7 @@ impl Program {
                     traffic,
                 };
                 tokio::select! {
-                    () = pipes.carry(running, messages, &room) => {}
+                    () = pipes.carry(running, &inbox) => {}
                     _ = &mut closed => {}
                 }
                 let _ = client.close().await;
@@ -153,7 +125,7 @@ impl Program {
                 let _ = client.close().await;
             }
         }
-        room.close();
+        inbox.refuse();
         session.tell(ToSession::Closed { channel: number });
     }
 }
@@ -166,12 +138,7 @@ struct Pipes {
 }
 
 impl Pipes {
-    async fn carry(
-        self,
-        running: Running,
-        messages: mpsc::UnboundedReceiver<Input>,
-        room: &Arc<Semaphore>,
-    ) {
+    async fn carry(self, running: Running, inbox: &Arc<Inbox>) {
         let Running { fds, exit } = running;
         let registered: io::Result<Vec<_>> = fds.into_iter().map(register).collect();
         let mut fds = match registered {
@@ -183,12 +150,12 @@ impl Pipes {
         };
         if fds.len() == 1 {
             let terminal = Arc::new(fds.remove(0));
-            let keys = tokio::spawn(feed(terminal.clone(), messages, room.clone(), false));
+            let keys = tokio::spawn(feed(terminal.clone(), inbox.clone(), false));
             self.terminal(&terminal, exit).await;
             keys.abort();
         } else if fds.len() == 3 {
             let (error, output, input) = (fds.remove(2), fds.remove(1), fds.remove(0));
-            let feeder = tokio::spawn(feed(Arc::new(input), messages, room.clone(), true));
+            let feeder = tokio::spawn(feed(Arc::new(input), inbox.clone(), true));
             let outputs = async {
                 tokio::join!(self.pump(&output, None), self.pump(&error, Some(STDERR)));
                 // A program may close its output early and go on: EOF now, the status later.
@@ -261,27 +228,16 @@ impl Pipes {
 }
 
 /// Client to program. For pipes the client's EOF closes the program's input; a terminal stays open.
-async fn feed(
-    to: Arc<AsyncFd<OwnedFd>>,
-    mut messages: mpsc::UnboundedReceiver<Input>,
-    room: Arc<Semaphore>,
-    close_at_eof: bool,
-) {
-    while let Some(input) = messages.recv().await {
-        match input {
-            Input::Data(data) => {
-                let written = write_all(&to, &data).await;
-                room.add_permits(data.len());
-                if written.is_err() {
-                    // The program reads no more: whatever still comes is dropped by the reader.
-                    messages.close();
-                    room.close();
-                    return;
-                }
-            }
-            Input::Eof if close_at_eof => return,
-            Input::Eof => {}
+async fn feed(to: Arc<AsyncFd<OwnedFd>>, inbox: Arc<Inbox>, close_at_eof: bool) {
+    while let Some(data) = inbox.pop().await {
+        if write_all(&to, &data).await.is_err() {
+            // The program reads no more: whatever still comes is for nobody.
+            inbox.refuse();
+            return;
         }
+    }
+    if !close_at_eof {
+        std::future::pending().await
     }
 }
 

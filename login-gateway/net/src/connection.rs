@@ -18,10 +18,11 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
 use tokio::io::BufStream;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use crate::channel::{self, Inbox, Program, Traffic};
-use crate::crypto;
+use crate::channel::{self, Program, Traffic};
+use crate::crypto::{self, WINDOW};
+use crate::inbox::Inbox;
 use crate::monitor_link::MonitorLink;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
 use crate::session_link::SessionLink;
@@ -31,6 +32,18 @@ const MAX_CHANNELS: usize = 64;
 /// Variables that one channel may set, and bytes of each.
 const MAX_ENV: usize = 64;
 const MAX_ENV_BYTES: usize = 8 * 1024;
+
+/// Unread bytes of one channel above which no more window is given.
+///
+/// russh gives the window back when bytes arrive, not when a program has read them, and would
+/// otherwise have to stop reading from the client: then no window of the client's would arrive
+/// either, and a program that writes as it reads would wait for ever (T1, T2).
+const BACKLOG: usize = 1 << 20;
+/// Window of every channel while one is behind, in bytes: the least that russh grants, and not
+/// nothing, since russh only ever looks again when bytes have arrived.
+const THROTTLED: u32 = 2;
+/// Time between two such windows.
+const PACE: Duration = Duration::from_millis(5);
 
 /// Waits for the one connection and serves it to its end.
 pub async fn serve(monitor: OwnedFd, settings: Settings, config: Arc<Config>) -> io::Result<()> {
@@ -63,7 +76,7 @@ async fn run(
     settings: &Settings,
     config: Arc<Config>,
     monitor: Arc<MonitorLink>,
-    session: tokio::sync::oneshot::Receiver<OwnedFd>,
+    session: oneshot::Receiver<OwnedFd>,
     traffic: &Arc<Traffic>,
 ) -> Result<(), String> {
     let words = |error: russh::Error| error.to_string();
@@ -124,7 +137,8 @@ struct Connection {
 /// A session channel as the client prepares it.
 struct Open {
     number: u32,
-    idle: Option<(ChannelWriteHalf<Msg>, Inbox)>,
+    idle: Option<(ChannelWriteHalf<Msg>, oneshot::Receiver<()>)>,
+    inbox: Arc<Inbox>,
     pty: Option<Pty>,
     env: Vec<(String, String)>,
 }
@@ -152,14 +166,15 @@ impl Connection {
         let Some(open) = self.channels.get_mut(&channel) else {
             return session.channel_failure(channel);
         };
-        let Some((client, inbox)) = open.idle.take() else {
+        let Some((client, closed)) = open.idle.take() else {
             return session.channel_failure(channel);
         };
         let program = Program {
             number: open.number,
             id: channel,
             client,
-            inbox,
+            inbox: open.inbox.clone(),
+            closed,
             handle: session.handle(),
             session: self.session.clone(),
             traffic: self.traffic.clone(),
@@ -172,6 +187,13 @@ impl Connection {
         };
         tokio::spawn(program.run(start));
         session.channel_success(channel)
+    }
+
+    /// Whether some program has left so much unread that clients should stop sending.
+    fn behind(&self) -> bool {
+        self.channels
+            .values()
+            .any(|open| open.inbox.len() > BACKLOG)
     }
 
     fn may_set(&self, name: &str) -> bool {
@@ -224,19 +246,38 @@ impl Handler for Connection {
         self.next += 1;
         let id = channel.id();
         let (from_client, client) = channel.split();
-        let inbox = channel::open(from_client, self.traffic.clone());
-        let idle = Some((client, inbox));
+        let (inbox, closed) = channel::open(from_client, self.traffic.clone());
+        let idle = Some((client, closed));
         self.channels.insert(
             id,
             Open {
                 number: self.next,
                 idle,
+                inbox,
                 pty: None,
                 env: Vec::new(),
             },
         );
         reply.accept().await;
         Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        _channel: ChannelId,
+        data: &[u8],
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        // The client sends the few bytes of a throttled window at once, and russh would grant the
+        // next few at once: this is the pace of that exchange.
+        if data.len() <= THROTTLED as usize && self.behind() {
+            tokio::time::sleep(PACE).await;
+        }
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        if self.behind() { THROTTLED } else { WINDOW }
     }
 
     async fn channel_close(

@@ -11,6 +11,7 @@ mod channel;
 mod connection;
 mod crypto;
 mod host_key;
+mod inbox;
 mod monitor_link;
 mod sandbox;
 mod seqpacket;
