@@ -26,8 +26,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::core::Core;
 
-/// Most connections at a time, and most of one user, so that one cannot lock out the others.
-const MOST: usize = 1024;
+/// Most connections at a time, half of the descriptors that are usual; and most of one user, so that one
+/// cannot lock out the others.
+const MOST: usize = 512;
 const MOST_PER_USER: usize = 128;
 /// How long a request and its answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -263,6 +263,13 @@ impl Lab {
         self.daemon.as_ref().unwrap().id()
     }
 
+    /// Ends the daemon as a crash would.
+    pub fn kill_daemon(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
     /// Fails if the daemon has ended.
     pub fn assert_alive(&mut self) {
         let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
