@@ -41,6 +41,12 @@ pub fn run(options: &Dev, arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Config, cause).hint("make one: ssh-keygen -t ed25519"));
     }
     build_siblings()?;
+    if user.uid.is_root() {
+        tracing::warn!(
+            event = "dev.root",
+            "the sandbox keeps root's id; try this as a user"
+        );
+    }
     let programs = Programs::find(&arguments.log)?;
     let state = state_folder(&user.dir)?;
     let host_key = state.join("host_ed25519_key");

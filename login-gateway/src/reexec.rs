@@ -4,10 +4,11 @@
 //! The file is JSON: the next program may be a newer one, which knows more keys or fewer.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gateway_wire::{Settings, UserName};
@@ -206,13 +207,29 @@ pub fn reexec(
     let file = file.reader().map_err(start)?;
     kept.push(file.as_fd());
     close_on_exec(&kept, FdFlag::empty());
-    let value = format!("{}:{}", std::process::id(), file.as_raw_fd());
-    let error = std::process::Command::new(path)
-        .args(std::env::args_os().skip(1))
-        .env(VARIABLE, value)
-        .exec();
+    let carried = format!("{}:{}", std::process::id(), file.as_raw_fd());
+    let error = execute(path, &carried);
     close_on_exec(&kept, FdFlag::FD_CLOEXEC);
     Err(start(error))
+}
+
+/// By `execve(2)` itself: `execvp(3)`, which std calls, would hand a half-written program to the
+/// shell as a script.
+fn execute(path: &Path, carried: &str) -> io::Error {
+    let text = |bytes: &[u8]| CString::new(bytes);
+    let run = || {
+        let program = text(path.as_os_str().as_bytes())?;
+        let arguments = std::env::args_os().map(|a| text(a.as_bytes()));
+        let others = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
+        let variables =
+            others.map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let own = text(format!("{VARIABLE}={carried}").as_bytes());
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        let variables = variables.chain([own]).collect::<Result<Vec<_>, _>>()?;
+        Ok(nix::unistd::execve(&program, &arguments, &variables)?)
+    };
+    let Err(error): io::Result<Infallible> = run();
+    error
 }
 
 fn close_on_exec(fds: &[BorrowedFd<'_>], flag: FdFlag) {

@@ -5,10 +5,11 @@
 mod support;
 
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Gateway, possible, until};
+use support::{Gateway, possible, programs, until};
 
 #[test]
 fn numbers_follow_a_login() {
@@ -80,6 +81,61 @@ fn a_reload_is_noticed_by_nobody() {
     assert_eq!(gateway.metric("logins_total "), 3);
     login.leave();
     until("all have left", || gateway.metric("logins ") == 0);
+}
+
+#[test]
+fn reloads_in_a_hurry() {
+    if !possible("reloads_in_a_hurry") {
+        return;
+    }
+    // A signal that comes while the program is being replaced must neither end it nor be lost.
+    let gateway = Gateway::start("warm = 1");
+    let mut login = gateway.stays();
+    for pause in 0..40 {
+        gateway.signal(Signal::SIGHUP);
+        std::thread::sleep(std::time::Duration::from_micros(pause * 331));
+    }
+    gateway.says("true");
+    login.lives();
+    until("one accept is left", || {
+        gateway.children("login-gateway-accept").len() == 1
+    });
+    assert_eq!(gateway.metric("logins_total "), 2);
+}
+
+#[test]
+fn an_upgraded_program_is_picked_up() {
+    if !possible("an_upgraded_program_is_picked_up") {
+        return;
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for part in ["-accept", "-monitor", "-net", "-session", ""] {
+        let name = format!("login-gateway{part}");
+        std::fs::copy(programs().join(&name), folder.path().join(&name)).unwrap();
+    }
+    let program = folder.path().join("login-gateway");
+    let gateway = Gateway::start_program(&program, "");
+    let mut login = gateway.stays();
+    let upgraded = folder.path().join("upgraded");
+    std::fs::copy(&program, &upgraded).unwrap();
+    std::fs::rename(&upgraded, &program).unwrap();
+    let runs = || std::fs::read_link(format!("/proc/{}/exe", gateway.child.id())).unwrap();
+    assert_ne!(runs(), program);
+    gateway.signal(Signal::SIGHUP);
+    gateway.logged("gateway.ready", 2);
+    assert_eq!(runs(), program);
+    login.lives();
+
+    // One that cannot be started, since it is half written or nobody may, changes nothing.
+    for (at, mode) in [0o755, 0o644].into_iter().enumerate() {
+        std::fs::write(&upgraded, "").unwrap();
+        std::fs::set_permissions(&upgraded, PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::rename(&upgraded, &program).unwrap();
+        gateway.signal(Signal::SIGHUP);
+        gateway.logged("reload.failed", at + 1);
+        login.lives();
+    }
+    assert_eq!(gateway.says("echo as before"), "as before\n");
 }
 
 #[test]

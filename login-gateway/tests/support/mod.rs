@@ -115,6 +115,11 @@ pub fn world() -> tempfile::TempDir {
 impl Gateway {
     /// Starts one; `more` goes into its configuration.
     pub fn start(more: &str) -> Self {
+        Self::start_program(&programs().join("login-gateway"), more)
+    }
+
+    /// Starts this program, with its siblings beside it.
+    pub fn start_program(program: &Path, more: &str) -> Self {
         let folder = world();
         let mut gateway = Self {
             // Replaced below; a child is needed to make one.
@@ -128,7 +133,7 @@ impl Gateway {
         let script = format!("{MOUNT} exec \"$0\" --config \"$PWD/gateway.toml\"");
         gateway.child = Command::new("unshare")
             .args(["-m", "sh", "-c", &script])
-            .arg(programs().join("login-gateway"))
+            .arg(program)
             .current_dir(gateway.folder.path())
             .env_remove("LOG_FORMAT")
             .stderr(fs::File::create(gateway.folder.path().join("log")).unwrap())
