@@ -281,4 +281,34 @@ mod tests {
             HeaderError::TooLong(4097),
         );
     }
+
+    #[test]
+    fn arbitrary_bytes_never_lead_past_their_end() {
+        // A fixed sequence (xorshift64), so that a failure can be seen again.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..100_000 {
+            let mut bytes = v6([1; 8]);
+            bytes.truncate(next() as usize % (bytes.len() + 1));
+            for _ in 0..next() % 4 {
+                // Behind the signature, or most cases would end there.
+                let at = SIGNATURE.len() + next() as usize % 8;
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = next() as u8;
+                }
+            }
+            match parse(&bytes) {
+                Ok(Progress::NeedsMore(total)) => {
+                    assert!(total > bytes.len() && total <= MAX_HEADER, "{bytes:?}");
+                }
+                Ok(Progress::Whole { length, .. }) => assert!(length <= bytes.len(), "{bytes:?}"),
+                Err(_) => {}
+            }
+        }
+    }
 }
