@@ -14,43 +14,43 @@ use service::log::LogArgs;
 pub struct Options {
     /// Configuration file; without one, sackd's own options and variables suffice
     /// [default: /etc/sackd-shim/sackd-shim.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 
     /// Local slurm.conf to read instead of fetching one
-    #[arg(short = 'f', value_name = "FILE")]
+    #[arg(short = 'f', value_name = "FILE", global = true)]
     pub slurm_conf: Option<PathBuf>,
 
     /// Controllers to fetch the configuration from; SLURM_CONF_SERVER goes before it
-    #[arg(long, value_name = "HOST[:PORT],...")]
+    #[arg(long, value_name = "HOST[:PORT],...", global = true)]
     pub conf_server: Option<String>,
 
     /// The cluster's slurm.key; SLURM_SACK_KEY goes before it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub key_file: Option<PathBuf>,
 
     /// The cluster's slurm.jwks; SLURM_SACK_JWKS goes before it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub jwks_file: Option<PathBuf>,
 
     /// TCP port for pushed configurations [default: SlurmdPort]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", global = true)]
     pub port: Option<u16>,
 
     /// Fetch the configuration without registering for pushes
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub disable_reconfig: bool,
 
     /// Taken for sackd's sake: the program always stays in the foreground
-    #[arg(short = 'D')]
+    #[arg(short = 'D', global = true)]
     pub foreground: bool,
 
     /// Taken for sackd's sake: readiness is told to systemd whenever it listens
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub systemd: bool,
 
     /// More on stderr; repeat for more still
-    #[arg(short = 'v', action = clap::ArgAction::Count)]
+    #[arg(short = 'v', action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
 
     #[command(flatten)]

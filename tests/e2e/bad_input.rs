@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tests::{lab, repo, run};
@@ -18,6 +18,11 @@ const NOISE: [&[u8]; 5] = [
     &[0; 12],
     b"\x2a\x00\x00\x00\x00\x08\x00\x00\x00\x01",
 ];
+
+/// Opens as many connections as it may, says so, and holds them until its input ends.
+const CROWD: &str = "use IO::Socket::UNIX; my @all; \
+    for (1..300) { my $s = IO::Socket::UNIX->new($ARGV[0]) or last; push @all, $s } \
+    $| = 1; print \".\"; 1 while <STDIN>;";
 
 /// A socket of the pod, through the file system of the gateway's first process.
 fn socket(path: &str) -> PathBuf {
@@ -36,18 +41,27 @@ fn socket(path: &str) -> PathBuf {
 #[test]
 fn garbage_on_the_local_sockets() {
     let lab = lab();
-    let alice = lab.person("alice");
+    let (alice, bob) = (lab.person("alice"), lab.person("bob"));
     for path in [
         "/run/slurm/sack.socket",
         "/run/nscd/socket",
         "/run/directoryd/control.sock",
     ] {
+        // A crowd of somebody else's that says nothing, and stays while the others are served.
+        let mut crowd = lab.ssh_with(&bob, &[]);
+        crowd
+            .arg(format!("perl -e '{CROWD}' {path}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut crowd = crowd.spawn().unwrap();
+        let mut count = [0; 1];
+        crowd
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut count)
+            .unwrap();
         let path = socket(path);
-        // A crowd that says nothing, and stays while the others are served.
-        let idle: Vec<_> = (0..200)
-            .filter_map(|_| UnixStream::connect(&path).ok())
-            .collect();
-        assert!(!idle.is_empty());
         for noise in NOISE {
             let mut stream = UnixStream::connect(&path).unwrap();
             stream
@@ -65,7 +79,8 @@ fn garbage_on_the_local_sockets() {
                 .ok(),
             "alice\nok"
         );
-        drop(idle);
+        drop(crowd.stdin.take());
+        assert!(crowd.wait().unwrap().success());
     }
 }
 

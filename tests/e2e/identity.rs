@@ -137,8 +137,15 @@ fn only_directoryd_can_read_the_bind_password() {
         let found = lab.exec(container, &["sh", "-c", script]);
         assert!(!found.out.contains(password.trim()), "{container}");
     }
-    assert_eq!(
-        lab.ssh(&alice, "test -w /run/directoryd/control.sock").code,
-        1
+    // The control socket answers root and the gateway, not her.
+    let asked = lab.ssh_feed(
+        &alice,
+        "perl - /run/directoryd/control.sock",
+        b"use IO::Socket::UNIX; $s = IO::Socket::UNIX->new(shift) or die \"connect: $!\"; \
+          $s->send(\"\\0\\0\\0\\1\\1\"); print length(<$s> // '');",
+    );
+    assert!(
+        asked.out == "0" || asked.err.contains("connect: Permission denied"),
+        "{asked:#?}"
     );
 }

@@ -176,20 +176,6 @@ fn early_ends_lose_nothing_and_hang_nobody() {
         "done"
     );
     assert_eq!(lab.ssh_feed(&alice, "head -c 5; exit 3", &big).code, 3);
-    // A client that does not read to the end.
-    let mut command = lab.ssh_with(&alice, &[]);
-    command
-        .arg("yes")
-        .stdout(Stdio::piped())
-        .stdin(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let mut first = [0; 4];
-    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"y\ny\n");
-    assert!(!child.wait().unwrap().success());
-    lab.until("'yes' is gone", || {
-        lab.exec("gateway", &["pgrep", "-x", "yes"]).code != 0
-    });
 }
 
 /// A gibibyte there and back through `cat`, both ways at once: nothing may be lost, swapped or
@@ -297,12 +283,8 @@ fn many_channels_over_one_connection() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    stalled
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(&vec![0; 4 << 20])
-        .unwrap();
+    let mut flood = stalled.stdin.take().unwrap();
+    let flood = std::thread::spawn(move || while flood.write_all(&[0; 1 << 16]).is_ok() {});
     for n in 0..100 {
         assert_eq!(over(&format!("cat; exit {}", n % 7), b"in").code, n % 7);
     }
