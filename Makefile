@@ -1,6 +1,6 @@
 # The commands of this repository. Each is a line here and a script in tests/lab; `make help` lists them.
 SHELL := /bin/bash
-LAB := tests/lab
+SCRIPTS := tests/lab
 SLURM ?= 24.11
 ONCE ?=
 
@@ -12,23 +12,23 @@ help: ## this list
 
 demo: ## build, start the lab, create alice, log in, run a job (ONCE=1: and take it all down)
 	@export LAB_STARTED=$$(date +%s); \
-	if [ -z "$(ONCE)" ]; then $(LAB)/lab up --slurm $(SLURM) && SLURM_VERSION=$(SLURM) $(LAB)/demo.sh; \
-	else code=0; { $(LAB)/lab up --slurm $(SLURM) && SLURM_VERSION=$(SLURM) $(LAB)/demo.sh; } || code=$$?; $(LAB)/lab down; exit $$code; fi
+	if [ -z "$(ONCE)" ]; then $(SCRIPTS)/lab up --slurm $(SLURM) && SLURM_VERSION=$(SLURM) $(SCRIPTS)/demo.sh; \
+	else code=0; { $(SCRIPTS)/lab up --slurm $(SLURM) && SLURM_VERSION=$(SLURM) $(SCRIPTS)/demo.sh; } || code=$$?; $(SCRIPTS)/lab down; exit $$code; fi
 
 demo-down: lab-down ## remove what `make demo` started
 
 test: ## everything: format, clippy, cargo deny, unit, chart and end-to-end tests
-	@LAB_STARTED=$$(date +%s) $(LAB)/apt.sh
-	@LAB_STARTED=$$(date +%s) $(LAB)/suites.sh
+	@LAB_STARTED=$$(date +%s) $(SCRIPTS)/apt.sh
+	@LAB_STARTED=$$(date +%s) $(SCRIPTS)/suites.sh
 
 lab-up: ## start the lab (SLURM=24.11 or 26.05)
-	@$(LAB)/lab up --slurm $(SLURM)
+	@$(SCRIPTS)/lab up --slurm $(SLURM)
 
 lab-down: ## remove the lab
-	@$(LAB)/lab down
+	@$(SCRIPTS)/lab down
 
 image: ## build the login image from the programs of this workspace
-	@$(LAB)/apt.sh && $(LAB)/base-images.sh && $(LAB)/images.sh login
+	@$(SCRIPTS)/apt.sh && $(SCRIPTS)/base-images.sh && $(SCRIPTS)/images.sh login
 
 fmt: ## format the sources
 	cargo fmt --all
@@ -37,17 +37,17 @@ clippy: ## lints, warnings are errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 deny: ## bans, licences, sources and, where the database can be had, advisories
-	@$(LAB)/suites.sh deny
+	@$(SCRIPTS)/suites.sh deny
 
 unit: ## unit tests
-	@$(LAB)/suites.sh unit
+	@$(SCRIPTS)/suites.sh unit
 
 chart-test: ## helm lint, kubernetes-validate and the chart's own tests
-	@$(LAB)/apt.sh && $(LAB)/suites.sh chart
+	@$(SCRIPTS)/apt.sh && $(SCRIPTS)/suites.sh chart
 
 e2e: ## end-to-end tests on the lab
-	@$(LAB)/suites.sh e2e
+	@$(SCRIPTS)/suites.sh e2e
 
 bench: ## timings beside the peers, raw runs kept
-	@$(LAB)/lab up --slurm $(SLURM)
+	@$(SCRIPTS)/lab up --slurm $(SLURM)
 	@bench/run
