@@ -9,7 +9,7 @@ LAB=$(realpath --canonicalize-missing "${LAB:-$REPO/.lab}")
 LAB_SCRIPTS=$REPO/tests/lab
 export LAB REPO
 # State is thrown away by `lab down`; sources are not.
-case $LAB/ in "$LAB_SCRIPTS"/* | /) echo "lab: LAB is '$LAB': not a place for state" >&2 && exit 64 ;; esac
+case $LAB/ in "$LAB_SCRIPTS"/* | "$REPO/" | //) echo "lab: LAB is '$LAB': not a place for state" >&2 && exit 64 ;; esac
 
 # Every container, pod, network and volume of the lab carries this prefix; only those are ever removed.
 # A second lab beside the first takes another prefix, other ports and another LAB.
