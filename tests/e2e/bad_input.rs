@@ -74,6 +74,7 @@ fn garbage_on_the_local_sockets() {
             let hung = read.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock);
             assert!(!hung, "{path:?} {:?}", &noise[..noise.len().min(12)]);
         }
+        println!("{}", path.display());
         assert_eq!(
             lab.ssh(&alice, "id -un && sinfo -h -o %P >/dev/null && echo ok")
                 .ok(),
@@ -153,7 +154,11 @@ fn configuration_faults_are_named_with_file_and_line() {
             "colour = 1\n".to_owned(),
             ":1:1: unknown field `colour`",
         ),
-        ("sackd-shim", format!("key-file = \"{secret}\"\n"), "others"),
+        (
+            "sackd-shim",
+            format!("slurm-user = \"nobody\"\nkey-file = \"{secret}\"\n"),
+            "others",
+        ),
         (
             "directoryd",
             "colour = 1\n".to_owned(),

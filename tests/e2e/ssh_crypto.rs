@@ -62,7 +62,7 @@ fn the_banner_names_no_library() {
 fn several_wrong_keys_before_the_right_one() {
     let lab = lab();
     let alice = lab.person("alice");
-    let wrong: Vec<String> = (0..5)
+    let wrong: Vec<String> = (1..5)
         .map(|n| format!("IdentityFile={}", lab.new_key(&format!("w{n}")).display()))
         .collect();
     let mut options = Vec::new();

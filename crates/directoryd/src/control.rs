@@ -18,10 +18,14 @@ use directory_client::{
     codec::{Answer, MAX_REQUEST, Request, body_length},
 };
 
+use sys::peer::PeerCredentials;
+
 use crate::{core::Core, sync};
 
-/// Most connections at a time.
+/// Most connections at a time of those who may ask.
 const MOST: usize = 128;
+/// And of all others, who are only told that they may not: they must not use up the former.
+const MOST_DENIED: usize = 16;
 /// How long a request may take to arrive, and an answer to leave.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most a look-up may be given.
@@ -31,7 +35,7 @@ const REFRESH: Duration = Duration::from_secs(60);
 
 /// Accepts for ever.
 pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
-    let count = Arc::new(AtomicUsize::new(0));
+    let (allowed, denied) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -41,7 +45,16 @@ pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
                 continue;
             }
         };
-        if count.fetch_add(1, Ordering::Relaxed) >= MOST {
+        let Ok(peer) = sys::peer::credentials(&stream) else {
+            continue;
+        };
+        let may = may_ask(core, peer.uid);
+        let (count, most) = if may {
+            (&allowed, MOST)
+        } else {
+            (&denied, MOST_DENIED)
+        };
+        if count.fetch_add(1, Ordering::Relaxed) >= most {
             count.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
@@ -49,7 +62,7 @@ pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
         let started = thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                serve(stream, &core, &sync);
+                serve(stream, peer, may, &core, &sync);
                 left.fetch_sub(1, Ordering::Relaxed);
             });
         if let Err(error) = started {
@@ -59,24 +72,27 @@ pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
     }
 }
 
-fn serve(mut stream: UnixStream, core: &Core, sync: &sync::Handle) {
-    let Ok(peer) = sys::peer::credentials(&stream) else {
-        return;
-    };
+fn may_ask(core: &Core, uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw() || core.control_uids().contains(&uid)
+}
+
+fn serve(
+    mut stream: UnixStream,
+    peer: PeerCredentials,
+    may: bool,
+    core: &Core,
+    sync: &sync::Handle,
+) {
     let Some(request) = read(&mut stream) else {
         tracing::debug!(event = "control.garbage", uid = peer.uid, pid = peer.pid);
         return;
     };
-    let ours = nix::unistd::geteuid().as_raw();
-    let allowed = peer.uid == 0 || peer.uid == ours || core.control_uids().contains(&peer.uid);
-    let answer = if allowed {
+    let answer = if may {
         answer(request, core, sync)
     } else {
+        tracing::debug!(event = "control.denied", uid = peer.uid, pid = peer.pid);
         Answer::Denied
     };
-    if !allowed {
-        tracing::debug!(event = "control.denied", uid = peer.uid, pid = peer.pid);
-    }
     let _ = stream.set_write_timeout(Some(PATIENCE));
     let _ = stream.write_all(&answer.encode());
 }

@@ -16,7 +16,7 @@ use russh::server::{
     run_stream,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
-use tokio::io::BufStream;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
@@ -91,8 +91,9 @@ async fn run(
         next: 0,
         traffic: traffic.clone(),
     };
-    // russh writes one packet at a time and reads each in two calls; the buffer halves that.
-    let stream = BufStream::with_capacity(64 * 1024, 64 * 1024, stream);
+    // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
+    // banner without a flush, so there is no buffer on that side.
+    let stream = BufReader::with_capacity(64 * 1024, stream);
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {

@@ -82,7 +82,8 @@ pub fn server_config(settings: &Settings, keys: Vec<PrivateKey>) -> Config {
             // zlib before authentication is attack surface, and links are not slow (T15).
             compression: Cow::Borrowed(&[compression::NONE]),
         },
-        max_auth_attempts: settings.max_auth_tries,
+        // The question which methods there are (`none`) counts as an attempt in russh.
+        max_auth_attempts: settings.max_auth_tries + 1,
         // An idle shell is not an error (T8); a dead client is found by keepalives.
         inactivity_timeout: None,
         keepalive_interval: Some(settings.keepalive_interval),
