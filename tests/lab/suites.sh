@@ -93,6 +93,8 @@ e2e() {
         SLURM_VERSION=$version check "demo-$version" "demo on Slurm $version: a person logs in and runs a job" "$LAB_SCRIPTS/demo.sh"
     done
     export LAB_SSH_PORT=$SSH_PORT LAB_HEALTH_PORT=$HEALTH_PORT LAB_LDAP_PORT=$LDAP_PORT
+    counted configurations "each set-up of the chart, checked by the programs it is for" \
+        "$LAB/venv/bin/python" "$LAB_SCRIPTS/configurations.py" "$IMAGES/login:dev"
     counted e2e "end-to-end tests on the lab" \
         cargo test -p tests --release --locked --no-fail-fast --test e2e -- --test-threads=1 --show-output
 }
