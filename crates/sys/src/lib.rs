@@ -11,6 +11,7 @@ pub mod memfd;
 pub mod peer;
 pub mod process;
 pub mod pty;
+pub mod sandbox;
 pub mod seccomp;
 pub mod signals;
 pub mod spawn;

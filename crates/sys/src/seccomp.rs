@@ -37,6 +37,49 @@ pub const fn allow_if(call: i64, argument: u8, mask: u64, value: u64, why: &'sta
     }
 }
 
+/// What any program of Rust's std needs to go on and to end: memory that is not executable, locks,
+/// time, random bytes, an abort.
+pub const RUNTIME: &[Allow] = &[
+    allow_if(
+        libc::SYS_mmap,
+        2,
+        libc::PROT_EXEC as u64,
+        0,
+        "memory, not executable",
+    ),
+    allow_if(
+        libc::SYS_mprotect,
+        2,
+        libc::PROT_EXEC as u64,
+        0,
+        "memory, not executable",
+    ),
+    allow(libc::SYS_munmap, "memory"),
+    allow(libc::SYS_mremap, "memory"),
+    allow(libc::SYS_madvise, "memory"),
+    allow(libc::SYS_brk, "memory"),
+    allow(libc::SYS_futex, "std's locks"),
+    allow(libc::SYS_clock_gettime, "time, where the vDSO has no clock"),
+    allow(libc::SYS_getrandom, "std's hash seeds, keys"),
+    allow_if(
+        libc::SYS_fcntl,
+        1,
+        !0,
+        libc::F_GETFD as u64,
+        "std checks descriptors it closes",
+    ),
+    allow(libc::SYS_sigaltstack, "the end of a thread"),
+    allow(libc::SYS_rt_sigreturn, "signal handlers"),
+    allow(libc::SYS_rt_sigprocmask, "abort"),
+    allow(libc::SYS_rt_sigaction, "abort"),
+    allow(libc::SYS_getpid, "abort"),
+    allow(libc::SYS_gettid, "abort"),
+    allow_if(libc::SYS_tgkill, 2, !0, libc::SIGABRT as u64, "abort"),
+    allow(libc::SYS_restart_syscall, "after a stop"),
+    allow(libc::SYS_exit, "end"),
+    allow(libc::SYS_exit_group, "end"),
+];
+
 /// Why a filter was not installed.
 #[derive(Debug, thiserror::Error)]
 #[error("install the system-call filter")]

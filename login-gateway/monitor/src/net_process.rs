@@ -16,6 +16,8 @@ pub struct NetProcess {
     pub log: Relay,
     socket: OwnedFd,
     child: Child,
+    /// Made once: only the pages that a message has touched take memory.
+    buffer: Vec<u8>,
 }
 
 impl NetProcess {
@@ -30,7 +32,12 @@ impl NetProcess {
             .fd(2, stderr)
             .fd(3, theirs)
             .start()?;
-        Ok(Self { log, socket, child })
+        Ok(Self {
+            log,
+            socket,
+            child,
+            buffer: vec![0; MAX_MESSAGE],
+        })
     }
 
     /// Gives it the connection.
@@ -46,11 +53,10 @@ impl NetProcess {
     }
 
     /// Its next message; `None` at its end. Descriptors from it are not taken.
-    pub fn receive(&self) -> io::Result<Option<FromNet>> {
-        let mut buffer = vec![0; MAX_MESSAGE];
-        match sys::fds::recv_with_fds(&self.socket, &mut buffer)? {
+    pub fn receive(&mut self) -> io::Result<Option<FromNet>> {
+        match sys::fds::recv_with_fds(&self.socket, &mut self.buffer)? {
             (0, _) => Ok(None),
-            (n, fds) if fds.is_empty() => gateway_wire::decode(&buffer[..n])
+            (n, fds) if fds.is_empty() => gateway_wire::decode(&self.buffer[..n])
                 .map(Some)
                 .map_err(io::Error::other),
             _ => Err(io::Error::other("descriptor from net")),
