@@ -30,6 +30,10 @@ const STDERR: u32 = 1;
 /// when a background process keeps the terminal open.
 const LAST_OUTPUT: Duration = Duration::from_millis(100);
 
+/// Between the end of a program's outputs and the news of its own end there is a signal and a
+/// message; a program that takes longer than this has only closed its outputs.
+const STATUS_TIME: Duration = Duration::from_millis(100);
+
 /// Bytes of all channels of the connection, for the record.
 #[derive(Default)]
 pub struct Traffic {
@@ -156,18 +160,40 @@ impl Pipes {
         } else if fds.len() == 3 {
             let (error, output, input) = (fds.remove(2), fds.remove(1), fds.remove(0));
             let feeder = tokio::spawn(feed(Arc::new(input), inbox.clone(), true));
-            let outputs = async {
-                tokio::join!(self.pump(&output, None), self.pump(&error, Some(STDERR)));
-                // A program may close its output early and go on: EOF now, the status later.
-                let _ = self.client.eof().await;
-            };
-            let ended = async {
-                let status = exit.await.ok();
-                feeder.abort();
-                status
-            };
-            let ((), status) = tokio::join!(outputs, ended);
+            self.pipes(&output, &error, exit).await;
+            feeder.abort();
+        }
+    }
+
+    /// Carries both outputs to their end and reports the program's. The status goes before EOF where
+    /// it can: dropbear's client leaves at EOF and takes what it knows by then. A program that only
+    /// closes its outputs and goes on gets its EOF all the same.
+    async fn pipes(
+        &self,
+        output: &AsyncFd<OwnedFd>,
+        error: &AsyncFd<OwnedFd>,
+        mut exit: oneshot::Receiver<ExitStatus>,
+    ) {
+        let mut outputs = std::pin::pin!(async {
+            tokio::join!(self.pump(output, None), self.pump(error, Some(STDERR)));
+        });
+        let mut status = None;
+        loop {
+            tokio::select! {
+                ended = &mut exit, if status.is_none() => status = Some(ended.ok()),
+                () = &mut outputs => break,
+            }
+        }
+        if status.is_none() {
+            let ended = tokio::time::timeout(STATUS_TIME, &mut exit).await;
+            status = ended.ok().map(Result::ok);
+        }
+        if let Some(status) = status {
             self.report(status).await;
+            let _ = self.client.eof().await;
+        } else {
+            let _ = self.client.eof().await;
+            self.report(exit.await.ok()).await;
         }
     }
 
@@ -185,8 +211,8 @@ impl Pipes {
         if !silent {
             let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
         }
-        let _ = self.client.eof().await;
         self.report(status).await;
+        let _ = self.client.eof().await;
     }
 
     /// Program to client until the program's end of it is closed.
