@@ -14,4 +14,5 @@ pub mod pty;
 pub mod sandbox;
 pub mod seccomp;
 pub mod signals;
+pub mod socket;
 pub mod spawn;

@@ -24,6 +24,7 @@ use crate::channel::{self, Program, Traffic};
 use crate::crypto::{self, WINDOW};
 use crate::inbox::Inbox;
 use crate::monitor_link::MonitorLink;
+use crate::prompt_stream::PromptStream;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
 use crate::session_link::SessionLink;
 
@@ -93,7 +94,7 @@ async fn run(
     };
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
-    let stream = BufReader::with_capacity(64 * 1024, stream);
+    let stream = BufReader::with_capacity(64 * 1024, PromptStream::new(stream));
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {

@@ -13,6 +13,7 @@ mod crypto;
 mod host_key;
 mod inbox;
 mod monitor_link;
+mod prompt_stream;
 mod sandbox;
 mod seqpacket;
 mod session_link;
