@@ -73,6 +73,10 @@ deny() {
 
 unit() {
     counted unit "unit tests" cargo test --workspace --exclude tests --locked --no-fail-fast -- --show-output
+    # A build that is never shipped: code inside the closed sandboxes tries what a captured process would.
+    counted sandbox "what a captured net and a captured accept can do" \
+        cargo test -p login-gateway-net -p login-gateway-accept --locked --no-fail-fast --test sandbox \
+        --features login-gateway-net/captured,login-gateway-accept/captured -- --show-output
     counted tidy "which room imports which" cargo test -p tests --lib --test tidy --locked --no-fail-fast -- --show-output
 }
 
