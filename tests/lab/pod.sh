@@ -55,5 +55,8 @@ within 30 "login pod: ready" ready || {
     die "the login pod did not turn ready" "tests/lab/lab logs pod"
 }
 configured() { podman exec $pod-gateway test -s /run/slurm/conf/slurm.conf; }
-within 30 "login pod: has the cluster's configuration" configured || die "sackd has no configuration" "tests/lab/lab logs pod"
+within 60 "login pod: has the cluster's configuration" configured || {
+    podman logs --tail 20 $pod-sackd >&2
+    die "sackd has no configuration" "tests/lab/lab logs pod slurm"
+}
 echo "$state" >"$LAB/pod.state"

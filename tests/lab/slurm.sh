@@ -35,6 +35,13 @@ podman run --detach --init --name $PREFIX-node1 --hostname node1 --network $NETW
 podman run --detach --init --name $PREFIX-ctl --hostname ctl --network $NETWORK --network-alias ctl \
     "$IMAGES/slurm:$SLURM_VERSION" sleep infinity >/dev/null
 
+# The two know each other from /etc/hosts and ask no name server (the image says so): slurmctld looks up the name
+# behind each address that connects, and serves nobody while podman's name server keeps it waiting.
+for name in ctl node1; do
+    address=$(podman inspect --format "{{(index .NetworkSettings.Networks \"$NETWORK\").IPAddress}}" $PREFIX-$name)
+    for container in ctl node1; do podman exec $PREFIX-$container sh -c "echo '$address $name' >>/etc/hosts"; done
+done
+
 place $PREFIX-ctl "$LAB_SCRIPTS/slurm/slurm.conf" /etc/slurm/slurm.conf root:root 0644
 place $PREFIX-ctl "$LAB_SCRIPTS/slurm/cgroup.conf" /etc/slurm/cgroup.conf root:root 0644
 place $PREFIX-ctl "$key" /etc/slurm/slurm.key slurm:slurm 0600
