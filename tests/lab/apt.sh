@@ -34,5 +34,9 @@ if [ ! -e "$policy" ]; then
     chmod 0755 "$policy"
     trap 'rm -f "$policy"' EXIT
 fi
-logged apt-update "package lists" apt-get update
-logged apt-install "Debian packages: ${missing[*]}" apt-get install -y --no-install-recommends "${missing[@]}"
+install() {
+    logged apt-update "package lists" apt-get update
+    "$@" apt-install "Debian packages: ${missing[*]}" apt-get install -y --no-install-recommends "${missing[@]}"
+}
+# A mirror may hiccup once.
+install attempt || install logged
