@@ -123,13 +123,18 @@ impl Slapd {
         }
     }
 
-    /// Sends slapd a signal.
+    /// Sends slapd a signal. After `STOP` every one of its threads has stopped: the signal reaches
+    /// them one by one, and one that still runs would answer.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .args([&format!("-{name}"), &self.pid])
             .status()
             .unwrap();
         assert!(sent.success());
+        let threads = std::path::PathBuf::from(format!("/proc/{}/task", self.pid.trim()));
+        while name == "STOP" && !all_stopped(&threads) {
+            std::thread::yield_now();
+        }
     }
 
     /// The usual configuration of login-admin for this server.
@@ -274,4 +279,12 @@ fn is_installed(program: &str) -> bool {
     path_with_sbin()
         .split(':')
         .any(|folder| Path::new(folder).join(program).is_file())
+}
+
+fn all_stopped(threads: &std::path::Path) -> bool {
+    std::fs::read_dir(threads).unwrap().all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
 }
