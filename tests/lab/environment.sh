@@ -36,15 +36,14 @@ chmod 0700 "$LAB/secrets"
 export PATH="$LAB/bin:$PATH"
 
 # podman of Debian 12 needs runc on a hybrid cgroup host, and limits that a caller without
-# CAP_SYS_RESOURCE may give. It reads this file alone, so the host's configuration is untouched.
+# CAP_SYS_RESOURCE may give. It reads this file alone, so the host's configuration is untouched. Networks are
+# described where podman has them by default: a lab whose clone was deleted can still be taken down.
 export CONTAINERS_CONF="$LAB/containers.conf"
-mkdir -p "$LAB/networks"
 cat >"$CONTAINERS_CONF.$$" <<CONF
 [containers]
 default_ulimits = ["nofile=4096:4096","nproc=4096:4096"]
 [network]
 network_backend = "netavark"
-network_config_dir = "$LAB/networks"
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
