@@ -2,11 +2,12 @@
 //! message out of order ends the connection.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use gateway_wire::monitor::{Connection, FromMonitor, FromNet, Serve, ToNet};
+use gateway_wire::monitor::{Connection, FromMonitor, FromNet, Method, Serve, ToNet};
+use gateway_wire::policy::Who;
 use gateway_wire::{MAX_MESSAGE, Settings, UserName};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -90,21 +91,15 @@ impl Monitor {
         let endpoints = connection.endpoints;
         self.net.serve(&Serve { endpoints }, socket.as_fd())?;
         let deadline = Instant::now() + self.settings.login_grace_time + GRACE_MARGIN;
-        let mut authentication = Authentication::new(&self.settings)?;
+        let mut authentication = Authentication::new(&self.settings, endpoints.source.ip())?;
         let user = loop {
             match self.wait(None, Some(deadline), true)? {
                 Event::Net(FromNet::KeyOffered { user, key }) => {
                     let good = authentication
                         .offered(&self.settings, &user, &key)?
                         .is_some();
-                    self.net.answer(
-                        if good {
-                            ToNet::Accepted
-                        } else {
-                            ToNet::Refused
-                        },
-                        &[],
-                    )?;
+                    self.net
+                        .answer(if good { ToNet::Accepted } else { refusal() }, &[])?;
                 }
                 Event::Net(FromNet::KeyVerified { user, key }) => {
                     let verified = authentication.verified(&self.settings, &user, &key)?;
@@ -130,7 +125,7 @@ impl Monitor {
                             );
                             break admitted;
                         }
-                        None => self.net.answer(ToNet::Refused, &[])?,
+                        None => self.net.answer(refusal(), &[])?,
                     }
                 }
                 Event::Net(FromNet::Ended { reason, .. }) => {
@@ -160,9 +155,15 @@ impl Monitor {
         // A listener that has gone needs no report.
         let _ = sys::fds::send_with_fds(&self.listener, &report, &[]);
         let _ = sys::process::set_title(&format!("login-gateway-monitor: {name} [priv]"));
+        let policy = self.settings.policy(&Who {
+            user: name.as_str(),
+            groups: &[],
+            source: connection.endpoints.source.ip(),
+        });
         let opened = user_session::open(
             &self.settings,
             user,
+            &policy,
             connection.endpoints,
             &connection.login,
         );
@@ -173,7 +174,8 @@ impl Monitor {
                 return Ok(());
             }
         };
-        self.net.answer(ToNet::Session, &[for_net.as_fd()])?;
+        self.net
+            .answer(ToNet::Session(Box::new(policy)), &[for_net.as_fd()])?;
         drop(for_net);
         tracing::info!(target: "audit", event = "session.opened", user = %name);
         let (reason, bytes) = self.until_logout(&mut session);
@@ -285,6 +287,8 @@ impl Monitor {
 struct Authentication {
     /// Under which the files of a user that does not exist are looked for.
     nobody: Identity,
+    /// The client.
+    source: IpAddr,
     /// Questions left; net counts attempts, this holds a net that does not.
     questions: usize,
     /// The last key found good, so that the signed request need not look again.
@@ -292,7 +296,7 @@ struct Authentication {
 }
 
 impl Authentication {
-    fn new(settings: &Settings) -> io::Result<Self> {
+    fn new(settings: &Settings, source: IpAddr) -> io::Result<Self> {
         let mut nobody = Identity {
             uid: 65534,
             gid: 65534,
@@ -309,6 +313,7 @@ impl Authentication {
         }
         Ok(Self {
             nobody,
+            source,
             questions: 4 * settings.max_auth_tries,
             good: None,
         })
@@ -327,7 +332,7 @@ impl Authentication {
             .ok_or_else(|| io::Error::other("net asked more often than any client may try"))?;
         self.good = None;
         let account: Result<Account, NoAccount> = account::find(settings, user);
-        let found = key::find(settings, &account, &self.nobody, key)?;
+        let found = key::find(settings, &account, &self.nobody, user, self.source, key)?;
         match (account, found) {
             (Ok(account), Some(source)) => {
                 self.good = Some((user.clone(), key.to_vec(), account, source));
@@ -355,6 +360,13 @@ impl Authentication {
             .good
             .take()
             .map(|(_, _, account, source)| (account, source)))
+    }
+}
+
+fn refusal() -> ToNet {
+    ToNet::Refused {
+        methods: vec![Method::PublicKey],
+        partial: false,
     }
 }
 

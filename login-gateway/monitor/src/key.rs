@@ -1,14 +1,15 @@
 //! Whether a key is good for an account: in the directory, or in the user's own files, which a
 //! child reads as that user.
 
-use std::io;
+use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use gateway_wire::Settings;
-use gateway_wire::session::{KEY_FOUND, KeyQuestion};
+use gateway_wire::session::{KeyAnswer, KeyQuestion};
+use gateway_wire::{MAX_MESSAGE, Settings, UserName};
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 use sys::identity::Identity;
@@ -35,6 +36,8 @@ pub fn find(
     settings: &Settings,
     account: &Result<Account, NoAccount>,
     nobody: &Identity,
+    user: &UserName,
+    source: IpAddr,
     key: &[u8],
 ) -> io::Result<Option<KeySource>> {
     let (identity, home, keys) = match account {
@@ -59,17 +62,27 @@ pub fn find(
         home,
         files,
         key: key.to_vec(),
+        principals: None,
+        principals_files: Vec::new(),
+        user: user.clone(),
+        source,
     };
-    let found = ask_as(settings, identity, &question)?;
+    let found = ask_as(settings, identity, &question)?.is_some_and(|a| a.found.is_some());
     Ok((found && account.is_ok()).then_some(KeySource::Files))
 }
 
-fn ask_as(settings: &Settings, identity: &Identity, question: &KeyQuestion) -> io::Result<bool> {
+fn ask_as(
+    settings: &Settings,
+    identity: &Identity,
+    question: &KeyQuestion,
+) -> io::Result<Option<KeyAnswer>> {
     let bytes = gateway_wire::encode(question).map_err(io::Error::other)?;
     let question = Shared::new("key-question", &bytes)?.reader()?;
+    let (mut answer, theirs) = io::pipe()?;
     let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
         .args(["find-key"])
         .fd(0, question)
+        .fd(1, theirs.into())
         .inherit_stderr();
     if settings.user.is_some() {
         spawn = spawn.identity(identity.clone());
@@ -79,14 +92,23 @@ fn ask_as(settings: &Settings, identity: &Identity, question: &KeyQuestion) -> i
     let signals = nix::sys::signal::SigSet::from(Signal::SIGCHLD);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status.code() == Some(KEY_FOUND));
+            if !status.success() {
+                return Ok(None);
+            }
+            // The child has ended and its answer is shorter than a pipe.
+            let mut bytes = Vec::new();
+            answer
+                .by_ref()
+                .take(MAX_MESSAGE as u64)
+                .read_to_end(&mut bytes)?;
+            return Ok(gateway_wire::decode(&bytes).ok());
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             tracing::warn!(event = "authorized_keys.timeout");
             // A child that hangs in the kernel ends when the file server answers.
             child.kill()?;
-            return Ok(false);
+            return Ok(None);
         }
         sys::signals::wait_for(&signals, left)?;
     }

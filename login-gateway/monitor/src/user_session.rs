@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Child;
 
-use gateway_wire::Settings;
 use gateway_wire::accept::Endpoints;
+use gateway_wire::policy::Restrictions;
 use gateway_wire::session::Setup;
+use gateway_wire::{Policy, Settings};
 use nix::unistd::{Gid, getgroups, setgroups};
 use pam::{Credentials, Item, PamError, Transaction, Transcript};
 use sys::memfd::Shared;
@@ -76,6 +77,7 @@ pub struct UserSession {
 pub fn open(
     settings: &Settings,
     user: AuthenticatedUser,
+    policy: &Policy,
     endpoints: Endpoints,
     login: &str,
 ) -> io::Result<(UserSession, OwnedFd)> {
@@ -116,9 +118,11 @@ pub fn open(
         endpoints,
         login: login.to_owned(),
         pam_env,
-        path: settings.path.clone(),
         skel,
-        subsystems: settings.subsystems.clone(),
+        policy: policy.clone(),
+        restrictions: Restrictions::default(),
+        notices: Vec::new(),
+        factors: Vec::new(),
     };
     let bytes = gateway_wire::encode(&setup).map_err(io::Error::other)?;
     let setup = Shared::new("session-setup", &bytes)?.reader()?;

@@ -3,24 +3,33 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use gateway_wire::Policy;
 use gateway_wire::monitor::{FromNet, ToNet};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::seqpacket::{Receiver, Sender};
 
+/// The user's session, when it has started.
+pub struct Started {
+    /// Its socket.
+    pub socket: OwnedFd,
+    /// What the login may do.
+    pub policy: Policy,
+}
+
 /// Asks the monitor. One question at a time.
 pub struct MonitorLink {
     sender: Sender<FromNet>,
-    answers: Mutex<mpsc::Receiver<bool>>,
+    answers: Mutex<mpsc::Receiver<ToNet>>,
 }
 
 impl MonitorLink {
-    /// Starts to listen. The second value becomes the session's socket; it is dropped if the
-    /// monitor goes away.
+    /// Starts to listen. The second value becomes the session; it is dropped if the monitor goes
+    /// away.
     pub fn start(
         sender: Sender<FromNet>,
         receiver: Receiver<ToNet>,
-    ) -> (Self, oneshot::Receiver<OwnedFd>) {
+    ) -> (Self, oneshot::Receiver<Started>) {
         let (answer, answers) = mpsc::channel(1);
         let (session, started) = oneshot::channel();
         tokio::spawn(async move {
@@ -37,13 +46,11 @@ impl MonitorLink {
         )
     }
 
-    /// Sends a question and waits for yes or no. A monitor that is gone has said no.
-    pub async fn ask(&self, question: FromNet) -> bool {
+    /// Sends a question and waits for the answer; `None` if the monitor is gone.
+    pub async fn ask(&self, question: FromNet) -> Option<ToNet> {
         let mut answers = self.answers.lock().await;
-        match self.sender.send(&question).await {
-            Ok(()) => answers.recv().await.unwrap_or(false),
-            Err(_) => false,
-        }
+        self.sender.send(&question).await.ok()?;
+        answers.recv().await
     }
 
     /// Sends what needs no answer.
@@ -54,19 +61,19 @@ impl MonitorLink {
 
 async fn listen(
     mut receiver: Receiver<ToNet>,
-    answer: mpsc::Sender<bool>,
-    session: oneshot::Sender<OwnedFd>,
+    answer: mpsc::Sender<ToNet>,
+    session: oneshot::Sender<Started>,
 ) -> io::Result<()> {
     let mut session = Some(session);
     while let Some((message, fds)) = receiver.receive().await? {
         match message {
-            ToNet::Accepted => drop(answer.try_send(true)),
-            ToNet::Refused => drop(answer.try_send(false)),
-            ToNet::Session => {
-                if let (Some(session), Some(fd)) = (session.take(), fds.into_iter().next()) {
-                    let _ = session.send(fd);
+            ToNet::Session(policy) => {
+                if let (Some(session), Some(socket)) = (session.take(), fds.into_iter().next()) {
+                    let policy = *policy;
+                    let _ = session.send(Started { socket, policy });
                 }
             }
+            answered => drop(answer.try_send(answered)),
         }
     }
     Ok(())

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use gateway_wire::Policy;
 use gateway_wire::session::{ExitStatus, FromSession, ToSession};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::monitor_link::Started;
 use crate::seqpacket::{Receiver, Sender, split};
 
 /// A program that has started: its descriptors, and later how it ended.
@@ -18,11 +20,9 @@ pub struct Running {
     pub exit: oneshot::Receiver<ExitStatus>,
 }
 
-type Started = oneshot::Sender<Result<Running, String>>;
-
 #[derive(Default)]
 struct Waiting {
-    starting: HashMap<u32, Started>,
+    starting: HashMap<u32, oneshot::Sender<Result<Running, String>>>,
     running: HashMap<u32, oneshot::Sender<ExitStatus>>,
     ended: bool,
 }
@@ -32,20 +32,23 @@ struct Waiting {
 pub struct SessionLink {
     queue: mpsc::UnboundedSender<ToSession>,
     waiting: Arc<Mutex<Waiting>>,
+    policy: Arc<OnceLock<Policy>>,
 }
 
 impl SessionLink {
-    /// Starts the link; `socket` comes when the monitor has opened the session.
-    pub fn start(socket: oneshot::Receiver<OwnedFd>) -> Self {
+    /// Starts the link; `session` comes when the monitor has opened it.
+    pub fn start(session: oneshot::Receiver<Started>) -> Self {
         let (queue, messages) = mpsc::unbounded_channel();
         let link = Self {
             queue,
             waiting: Arc::default(),
+            policy: Arc::default(),
         };
-        let waiting = link.waiting.clone();
+        let (waiting, policy) = (link.waiting.clone(), link.policy.clone());
         tokio::spawn(async move {
-            if let Ok(socket) = socket.await
-                && let Err(error) = serve(socket, messages, &waiting).await
+            if let Ok(started) = session.await
+                && policy.set(started.policy).is_ok()
+                && let Err(error) = serve(started.socket, messages, &waiting).await
             {
                 eprintln!("error: message from the session: {error}");
             }
@@ -75,6 +78,11 @@ impl SessionLink {
         }
         self.tell(start);
         started.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// What the login may do; `None` while the session is on its way.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.get()
     }
 
     /// Sends what needs no answer.
@@ -111,7 +119,7 @@ async fn serve(
 fn dispatch(message: FromSession, fds: Vec<OwnedFd>, waiting: &Mutex<Waiting>) {
     let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
     match message {
-        FromSession::Started { channel } => {
+        FromSession::Started { channel, .. } => {
             if let Some(started) = waiting.starting.remove(&channel) {
                 let (sender, exit) = oneshot::channel();
                 waiting.running.insert(channel, sender);
@@ -128,5 +136,8 @@ fn dispatch(message: FromSession, fds: Vec<OwnedFd>, waiting: &Mutex<Waiting>) {
                 let _ = exit.send(status);
             }
         }
+        FromSession::Connected { .. }
+        | FromSession::Listening { .. }
+        | FromSession::Accepted { .. } => {}
     }
 }

@@ -209,6 +209,10 @@ mod tests {
             home: home.path().into(),
             files: vec![".ssh/absent".into(), ".ssh/authorized_keys".into()],
             key: STANDARD.decode(KEY).unwrap(),
+            principals: None,
+            principals_files: Vec::new(),
+            user: "alice".to_owned().try_into().unwrap(),
+            source: [192, 0, 2, 1].into(),
         };
         let modes = [
             (0o700, 0o600, true),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use gateway_wire::policy::listed;
 use gateway_wire::session::Setup;
 
 /// All variables. Later ones win: what PAM sets, then what the client may set, then what names the
@@ -15,11 +16,13 @@ pub fn of(
 ) -> Vec<(OsString, OsString)> {
     let (source, destination) = (setup.endpoints.source, setup.endpoints.destination);
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
-    let mut vars: Vec<(OsString, OsString)> = vec![("PATH".into(), setup.path.clone().into())];
+    let mut vars: Vec<(OsString, OsString)> =
+        vec![("PATH".into(), setup.policy.path.clone().into())];
     vars.extend(setup.pam_env.iter().cloned());
     vars.extend(
         from_client
             .iter()
+            .filter(|(name, _)| listed(&setup.policy.accept_env, name))
             .map(|(name, value)| (name.into(), value.into())),
     );
     let mut set = |name: &str, value: OsString| vars.push((name.into(), value));

@@ -10,11 +10,13 @@ mod programs;
 mod skel;
 mod terminal_modes;
 
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use gateway_wire::MAX_MESSAGE;
-use gateway_wire::session::{KEY_FOUND, KeyQuestion, Setup};
+use gateway_wire::policy::Restrictions;
+use gateway_wire::session::{KeyAnswer, KeyQuestion, Setup};
 use nix::sys::signal::Signal;
 use service::{Exit, Failure};
 use sys::signals::Signals;
@@ -52,8 +54,11 @@ fn serve() -> Result<(), Failure> {
 fn find_key() -> Result<(), Failure> {
     let question = sys::fds::read_shared(&std::io::stdin(), MAX_MESSAGE)?;
     let question: KeyQuestion = gateway_wire::decode(&question)?;
-    if authorized_keys::contain(&question) {
-        std::process::exit(KEY_FOUND);
-    }
+    let found = authorized_keys::contain(&question).then(Restrictions::default);
+    let answer = KeyAnswer {
+        found,
+        principal: false,
+    };
+    std::io::stdout().write_all(&gateway_wire::encode(&answer)?)?;
     Ok(())
 }

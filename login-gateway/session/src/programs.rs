@@ -79,12 +79,14 @@ impl Programs<'_> {
                 program,
                 pty,
                 env,
+                x11: _,
             } => match start(self.setup, &program, pty.as_ref(), &env) {
                 Ok(Started { pid, terminal, fds }) => {
                     let pid = Some(pid);
                     self.running.insert(channel, Running { pid, terminal });
                     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                    self.send(&FromSession::Started { channel }, &fds)
+                    let terminal = None;
+                    self.send(&FromSession::Started { channel, terminal }, &fds)
                 }
                 Err(reason) => {
                     let reason = service::exit::chain(&reason);
@@ -92,6 +94,10 @@ impl Programs<'_> {
                     self.send(&FromSession::Refused { channel, reason }, &[])
                 }
             },
+            ToSession::Connect { channel, .. } | ToSession::Listen { channel, .. } => {
+                let reason = "forwarding is not permitted".to_owned();
+                self.send(&FromSession::Refused { channel, reason }, &[])
+            }
             ToSession::Resize { channel, size } => {
                 if let Some(Running {
                     terminal: Some(terminal),
@@ -245,6 +251,7 @@ fn arguments(setup: &Setup, program: &Program) -> Result<(OsString, Vec<OsString
         }
         Program::Exec(command) => OsString::from_vec(command.clone()),
         Program::Subsystem(name) => setup
+            .policy
             .subsystems
             .get(name)
             .map(OsString::from)

@@ -1,5 +1,5 @@
 //! Messages between the gateway's processes, one enum per direction, and the settings that all of
-//! them share. Encode and decode only: no I/O, no policy.
+//! them share. Encode and decode, and what the settings say for one login: no I/O.
 //!
 //! Each message is one record of a `SOCK_SEQPACKET` socket, in postcard form. A message that does
 //! not decode, or has bytes left over, ends the connection it came on.
@@ -7,11 +7,12 @@
 
 pub mod accept;
 pub mod monitor;
+pub mod policy;
 pub mod session;
 pub mod settings;
 pub mod user_name;
 
-pub use settings::Settings;
+pub use settings::{Policy, Settings};
 pub use user_name::UserName;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -70,6 +71,7 @@ mod tests {
                 modes: vec![(1, 3)],
             }),
             env: vec![("LANG".into(), "C".into())],
+            x11: None,
         }
     }
 
@@ -98,6 +100,7 @@ mod tests {
             program: Program::Exec(vec![0; MAX_MESSAGE]),
             pty: None,
             env: Vec::new(),
+            x11: None,
         };
         assert_eq!(encode(&big), Err(WireError::TooLarge));
     }

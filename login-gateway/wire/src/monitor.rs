@@ -1,10 +1,14 @@
 //! Listener and monitor, monitor and net. The monitor trusts nothing that net says beyond what
 //! SECURITY.md lists.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::UserName;
 use crate::accept::Endpoints;
+use crate::settings::Policy;
 
 /// From the listener to a waiting monitor; the connection's socket is the one descriptor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,26 +33,59 @@ pub struct Serve {
     pub endpoints: Endpoints,
 }
 
-/// From net to the monitor. The two about keys are answered by one [`ToNet`] each.
+/// From net to the monitor. Each request of authentication is answered by one [`ToNet`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromNet {
     /// The sandbox is in place; send the connection.
     Sandboxed,
+    /// Which methods may this user try? The request `none`, RFC 4252 section 5.2.
+    Methods {
+        /// The account.
+        user: UserName,
+    },
     /// May this key log in as this user? Asked before a signature exists, and the client learns
-    /// the answer.
+    /// the answer. For a certificate russh shows its inner key alone.
     KeyOffered {
         /// The account.
         user: UserName,
         /// The key in SSH wire form, RFC 4253 section 6.6.
         key: Vec<u8>,
     },
-    /// The client has signed with this key; russh has checked the signature. If the answer is yes,
-    /// [`ToNet::Session`] follows.
+    /// The client has signed with this key; russh has checked the signature.
     KeyVerified {
         /// The account.
         user: UserName,
         /// The key in SSH wire form.
         key: Vec<u8>,
+    },
+    /// The client has signed with the key of this certificate; russh has checked that signature,
+    /// the certificate's own and its time.
+    CertificateVerified {
+        /// The account.
+        user: UserName,
+        /// The certificate in SSH wire form, PROTOCOL.certkeys.
+        certificate: Vec<u8>,
+    },
+    /// A password, RFC 4252 section 8.
+    Password {
+        /// The account.
+        user: UserName,
+        /// What was typed.
+        password: Typed,
+    },
+    /// Keyboard-interactive is to begin, RFC 4256 section 3.1.
+    Interactive {
+        /// The account.
+        user: UserName,
+    },
+    /// The answers to [`ToNet::Prompts`].
+    Responses(Vec<Typed>),
+    /// A terminal of the login was opened or closed, for utmp and wtmp.
+    Terminal {
+        /// N of `/dev/pts/N`.
+        number: u32,
+        /// Whether it was opened.
+        open: bool,
     },
     /// The connection has ended; for the record.
     Ended {
@@ -62,12 +99,82 @@ pub enum FromNet {
 }
 
 /// From the monitor to net.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToNet {
-    /// The key, or the login, is good.
+    /// The offered key, or the login, is good.
     Accepted,
     /// It is not; no reason is given.
-    Refused,
+    Refused {
+        /// Methods that may go on.
+        methods: Vec<Method>,
+        /// Whether this factor was good and another must follow, RFC 4252 section 5.1.
+        partial: bool,
+    },
+    /// Ask the user, RFC 4256 section 3.2; answered by [`FromNet::Responses`].
+    Prompts {
+        /// Title.
+        name: String,
+        /// What to tell the user before the prompts.
+        instructions: String,
+        /// The questions; there may be none.
+        prompts: Vec<Prompt>,
+    },
     /// The user's session has started; its socket is the one descriptor.
-    Session,
+    Session(Box<Policy>),
+}
+
+/// A way to authenticate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Method {
+    /// Keys and certificates.
+    PublicKey,
+    /// A password in one message.
+    Password,
+    /// A dialogue.
+    KeyboardInteractive,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::PublicKey, Self::Password, Self::KeyboardInteractive];
+
+    /// Its name in SSH.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PublicKey => "publickey",
+            Self::Password => "password",
+            Self::KeyboardInteractive => "keyboard-interactive",
+        }
+    }
+}
+
+/// One question of a dialogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Its words.
+    pub text: String,
+    /// Whether the answer may be seen.
+    pub echo: bool,
+}
+
+/// What a user typed and nobody else may see: wiped when dropped, never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Typed(Zeroizing<Vec<u8>>);
+
+impl Typed {
+    /// Takes the bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
 }

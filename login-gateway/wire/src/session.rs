@@ -1,14 +1,16 @@
 //! Net and session, monitor and session. The session runs as the user: it does what it is asked,
 //! since the user could do all of it without being asked.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::UserName;
 use crate::accept::Endpoints;
+use crate::policy::Restrictions;
+use crate::settings::Policy;
 
 /// From the monitor to a session: what the session is to know, in its descriptor 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,12 +27,17 @@ pub struct Setup {
     pub login: String,
     /// What PAM wants in the environment.
     pub pam_env: Vec<(OsString, OsString)>,
-    /// Search path of the user's programs.
-    pub path: String,
     /// Set if the home has just been made: copy this into it.
     pub skel: Option<PathBuf>,
-    /// Programs by subsystem name.
-    pub subsystems: BTreeMap<String, String>,
+    /// What the login may do; the session keeps to it.
+    pub policy: Policy,
+    /// What the login's key says; its scalars are part of the policy already, its lists of
+    /// addresses hold beside the policy's.
+    pub restrictions: Restrictions,
+    /// Lines for the first terminal: when the user was here last, what PAM says.
+    pub notices: Vec<String>,
+    /// How the user authenticated, a line per factor, for `SSH_USER_AUTH`.
+    pub factors: Vec<String>,
 }
 
 /// From net to session.
@@ -45,8 +52,25 @@ pub enum ToSession {
         program: Program,
         /// The terminal, if one was asked for.
         pty: Option<Pty>,
-        /// Variables from the client; net has applied the allow-list.
+        /// Variables from the client.
         env: Vec<(String, String)>,
+        /// A display to forward, if one was asked for.
+        x11: Option<X11>,
+    },
+    /// Connect somewhere; answered by [`FromSession::Connected`] or [`FromSession::Refused`].
+    Connect {
+        /// Number of the channel.
+        channel: u32,
+        /// Where to.
+        target: Target,
+    },
+    /// Listen; answered by [`FromSession::Listening`] or [`FromSession::Refused`]. Each connection
+    /// is told by [`FromSession::Accepted`].
+    Listen {
+        /// Number of the listener, from the same count as channels.
+        channel: u32,
+        /// Where.
+        on: ListenOn,
     },
     /// The client's window has changed.
     Resize {
@@ -62,11 +86,57 @@ pub enum ToSession {
         /// The name.
         name: String,
     },
-    /// The channel is gone: hang up its terminal, forget it when its program has ended.
+    /// The channel or listener is gone: hang up its terminal, close its sockets, forget it when its
+    /// program has ended.
     Closed {
         /// The channel.
         channel: u32,
     },
+}
+
+/// What a forwarded channel connects to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Target {
+    /// A TCP port, RFC 4254 section 7.2.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket, `direct-streamlocal@openssh.com`.
+    Unix(String),
+}
+
+/// What the session listens on for the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ListenOn {
+    /// A TCP port, RFC 4254 section 7.1; port 0 takes a free one.
+    Tcp {
+        /// Address as the client gave it; empty, `*` and `localhost` are special.
+        address: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket, `streamlocal-forward@openssh.com`.
+    Unix(String),
+    /// A socket for the client's agent; later programs find it in `SSH_AUTH_SOCK`.
+    Agent,
+}
+
+/// A forwarded display, RFC 4254 section 6.3.1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct X11 {
+    /// Number of the listener whose connections are the display's.
+    pub listener: u32,
+    /// Whether the first connection is the last.
+    pub single: bool,
+    /// Authentication protocol, `MIT-MAGIC-COOKIE-1`.
+    pub protocol: String,
+    /// The cookie in hexadecimal; the client puts the real one in its place.
+    pub cookie: String,
+    /// Screen number.
+    pub screen: u32,
 }
 
 /// What runs on a channel, RFC 4254 section 6.5.
@@ -112,6 +182,29 @@ pub enum FromSession {
     Started {
         /// The channel.
         channel: u32,
+        /// N of the terminal `/dev/pts/N`.
+        terminal: Option<u32>,
+    },
+    /// The connection is there; its descriptor comes along.
+    Connected {
+        /// The channel.
+        channel: u32,
+    },
+    /// The listener is there.
+    Listening {
+        /// The listener.
+        channel: u32,
+        /// Its TCP port, 0 for others.
+        port: u16,
+    },
+    /// Somebody connected to a listener; the connection is the one descriptor.
+    Accepted {
+        /// The listener.
+        channel: u32,
+        /// Address of who connected, empty for Unix sockets.
+        address: String,
+        /// Their port.
+        port: u16,
     },
     /// It does not.
     Refused {
@@ -143,17 +236,32 @@ pub enum ExitStatus {
     },
 }
 
-/// From the monitor to a session program that only looks for a key: is this key among the user's
-/// own? Its exit code is the answer, see [`KEY_FOUND`].
+/// From the monitor to a session program that only looks for a key: is this key, or the authority
+/// that signed this certificate, among the user's own? Its answer is a [`KeyAnswer`] on descriptor
+/// 1, at most [`crate::MAX_MESSAGE`] bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeyQuestion {
     /// The user's home.
     pub home: PathBuf,
     /// Files of authorised keys, relative to the home unless absolute.
     pub files: Vec<PathBuf>,
-    /// The key in SSH wire form.
+    /// The key in SSH wire form; for a certificate, that of its authority.
     pub key: Vec<u8>,
+    /// The certificate's principals; absent: it is a plain key.
+    pub principals: Option<Vec<String>>,
+    /// Files of principals, `authorized-principals-files`.
+    pub principals_files: Vec<PathBuf>,
+    /// The account's name, for principals and patterns.
+    pub user: UserName,
+    /// The client, for `from=`.
+    pub source: IpAddr,
 }
 
-/// Exit code of a session program that found the key of a [`KeyQuestion`]; any other is no.
-pub const KEY_FOUND: i32 = 33;
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyAnswer {
+    /// The line's restrictions, if the key is there and its conditions hold.
+    pub found: Option<Restrictions>,
+    /// Whether a file of principals names one of the certificate's.
+    pub principal: bool,
+}

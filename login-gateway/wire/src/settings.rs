@@ -1,6 +1,11 @@
 //! The gateway's configuration as a typed value: read from TOML once by the listener, handed to
-//! every other process as it is. The same type serves both, so no process has keys of its own.
+//! every other process as it is. The same definition serves the file, its man page and all
+//! processes, so no process has keys of its own.
+//!
+//! Keys are of two kinds: what holds for the service, and what holds for a login. The latter may
+//! also stand in a `[[match]]` block.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,56 +13,241 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// What `login-gateway.toml` says; see login-gateway.toml(5).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Settings {
-    /// Addresses on which SSH is served.
-    pub listen: Vec<SocketAddr>,
-    /// Address of the HTTP health and metrics endpoint; absent: none.
-    pub health_listen: Option<SocketAddr>,
-    /// Private host keys in OpenSSH's format, one file each.
-    pub host_keys: Vec<PathBuf>,
-    /// The account without rights under which `accept` and `net` run; absent only without root.
-    pub user: Option<String>,
-    /// Empty folder that becomes the root of `accept` and `net`.
-    pub empty_root: PathBuf,
-    /// From the connection to the end of authentication.
-    #[serde(with = "service::config::duration")]
-    pub login_grace_time: Duration,
-    /// Silence after which the client is asked whether it lives; below the load balancer's idle
-    /// time-out.
-    #[serde(with = "service::config::duration")]
-    pub keepalive_interval: Duration,
-    /// Unanswered questions after which the connection is closed.
-    pub keepalive_count_max: usize,
-    /// Authentication attempts per connection.
-    pub max_auth_tries: usize,
-    /// Connections that have not yet authenticated, at one time.
-    pub max_startups: usize,
-    /// (monitor, net) pairs kept ready.
-    pub warm: usize,
-    /// Names of environment variables that a client may set; `*` stands for any characters.
-    pub accept_env: Vec<String>,
-    /// PAM service; absent: no PAM.
-    pub pam_service: Option<String>,
-    /// Control socket of `directoryd`; absent: no directory.
-    pub directory_socket: Option<PathBuf>,
-    /// Time that asking the directory may take during a login.
-    #[serde(with = "service::config::duration")]
-    pub directory_timeout: Duration,
-    /// Files of authorised keys, relative to the home unless absolute.
-    pub authorized_keys_files: Vec<PathBuf>,
-    /// Makes the home at the first login.
-    pub make_home: bool,
-    /// What a new home starts with.
-    pub skel: PathBuf,
-    /// Search path of a user's programs.
-    pub path: String,
-    /// PROXY protocol.
-    pub proxy_protocol: ProxyProtocol,
-    /// Programs by subsystem name.
-    pub subsystems: std::collections::BTreeMap<String, String>,
+use crate::policy::{Forwarding, GatewayPorts, Umask};
+
+/// A key of the configuration file, for its man page.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The key with `_` where the file has `-`.
+    pub field: &'static str,
+    /// What it means, a paragraph per empty line.
+    pub lines: &'static [&'static str],
+    /// Whether it may stand in a `[[match]]` block.
+    pub login: bool,
+}
+
+/// Defines [`Settings`], [`Policy`], [`Match`] and [`KEYS`] from one list.
+macro_rules! settings {
+    (
+        service {
+            $($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)+)])? $field:ident: $type:ty = $default:expr;)+
+        }
+        login {
+            $($(#[doc = $ldoc:literal])+ $lfield:ident: $ltype:ty = $ldefault:expr;)+
+        }
+    ) => {
+        /// What `login-gateway.toml` says; see login-gateway.toml(5).
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ $(#[serde($($serde)+)])? pub $field: $type,)+
+            $($(#[doc = $ldoc])+ pub $lfield: $ltype,)+
+            /// Blocks that hold for some logins only. For each key the first block that matches
+            /// and names it counts, then the value above all blocks.
+            pub r#match: Vec<Match>,
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self {
+                    $($field: $default,)+
+                    $($lfield: $ldefault,)+
+                    r#match: Vec::new(),
+                }
+            }
+        }
+
+        /// What holds for one login.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct Policy {
+            $($(#[doc = $ldoc])+ pub $lfield: $ltype,)+
+        }
+
+        /// A `[[match]]` block: it holds for a login that fits every criterion it names. A pattern
+        /// may hold `*` and `?`; one that starts with `!` excludes.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+        pub struct Match {
+            /// Patterns of user names.
+            pub user: Vec<String>,
+            /// Patterns of names of groups; one of the user's groups must fit.
+            pub group: Vec<String>,
+            /// Networks of clients.
+            pub source: Vec<IpNet>,
+            /// Patterns of the pool's name, the key `pool`.
+            pub pool: Vec<String>,
+            $($(#[doc = $ldoc])+ pub $lfield: Option<$ltype>,)+
+        }
+
+        impl Settings {
+            /// What holds for a login that the blocks chosen by `fits` hold for.
+            pub(crate) fn resolve(&self, fits: impl Fn(&Match) -> bool) -> Policy {
+                let blocks: Vec<&Match> = self.r#match.iter().filter(|block| fits(block)).collect();
+                Policy {
+                    $($lfield: blocks.iter().find_map(|block| block.$lfield.clone())
+                        .unwrap_or_else(|| self.$lfield.clone()),)+
+                }
+            }
+        }
+
+        /// Every key in the order of the man page, the criteria of `[[match]]` left out.
+        pub const KEYS: &[Key] = &[
+            $(Key { field: stringify!($field), lines: &[$($doc),+], login: false },)+
+            $(Key { field: stringify!($lfield), lines: &[$($ldoc),+], login: true },)+
+        ];
+    };
+}
+
+settings! {
+    service {
+        /// Addresses on which SSH is served. An IPv6 address takes IPv6 alone; for both write both.
+        listen: Vec<SocketAddr> = vec![SocketAddr::from(([0, 0, 0, 0], 22))];
+        /// Address of the HTTP endpoint with /healthz, /readyz and /metrics. Left out: none.
+        health_listen: Option<SocketAddr> = None;
+        /// Name of this pool of login nodes, for `[[match]]` blocks that several pools share.
+        pool: String = "default".into();
+        /// Private host keys in OpenSSH's format without passphrase, readable by root alone.
+        host_keys: Vec<PathBuf> = vec!["/etc/login-gateway/keys/ssh_host_ed25519_key".into()];
+        /// Certificates of host keys, made by ssh-keygen -h.
+        host_certificates: Vec<PathBuf> = Vec::new();
+        /// Which algorithms are offered: "modern", "compatible" or "fips-140-3".
+        crypto_policy: CryptoPolicy = CryptoPolicy::Modern;
+        /// Bytes in one direction after which new session keys are made, at most 1 GiB.
+        rekey_bytes: u32 = 1 << 30;
+        /// Time after which new session keys are made.
+        #[serde(with = "service::config::duration")]
+        rekey_interval: Duration = Duration::from_secs(3600);
+        /// Text file that a client is shown before it authenticates. Left out: none.
+        banner: Option<PathBuf> = None;
+        /// The account without rights under which connections are accepted and SSH is spoken.
+        user: Option<String> = Some("gateway".into());
+        /// Empty folder, owned by root, that becomes the root of those processes.
+        empty_root: PathBuf = "/var/empty".into();
+        /// From the connection to the end of authentication.
+        #[serde(with = "service::config::duration")]
+        login_grace_time: Duration = Duration::from_secs(60);
+        /// Silence after which a client is asked whether it lives; keep it below the load
+        /// balancer's idle time-out.
+        #[serde(with = "service::config::duration")]
+        keepalive_interval: Duration = Duration::from_secs(30);
+        /// Unanswered questions after which the connection is closed.
+        keepalive_count_max: usize = 4;
+        /// Authentication attempts per connection.
+        max_auth_tries: usize = 6;
+        /// Connections that have not yet authenticated, at one time; further ones are closed.
+        max_startups: usize = 100;
+        /// Pairs of processes (monitor, net) kept ready for the next connections.
+        warm: usize = 2;
+        /// PAM service, a file in /etc/pam.d: account and session for every login, authentication
+        /// for passwords and keyboard-interactive. Left out: no PAM.
+        pam_service: Option<String> = Some("login-gateway".into());
+        /// Control socket of directoryd: keys and account state from the directory. Left out: no
+        /// directory.
+        directory_socket: Option<PathBuf> = None;
+        /// Time that asking it may take during a login.
+        #[serde(with = "service::config::duration")]
+        directory_timeout: Duration = Duration::from_secs(1);
+        /// Whether the first login makes the home.
+        make_home: bool = true;
+        /// What a new home starts with.
+        skel: PathBuf = "/etc/skel".into();
+        /// Whether terminals are entered in utmp, wtmp and lastlog.
+        login_records: bool = true;
+        /// Networks of load balancers that put a PROXY protocol version 2 header before each
+        /// connection (`from`), and whether a connection from there without one is closed
+        /// (`required`). Left out: no header is read from anybody.
+        proxy_protocol: ProxyProtocol = ProxyProtocol::default();
+        /// An account for the day when nothing else works: `user`, its `authorized-keys` file and
+        /// the networks it may come from (`source`). It needs no directory and no home, and each
+        /// use is an error in the log. Left out: none.
+        break_glass: Option<BreakGlass> = None;
+    }
+    login {
+        /// Whether the user may log in at all.
+        allow_login: bool = true;
+        /// Ways in, each a list of methods to pass in that order, joined by commas:
+        /// "publickey", "password", "keyboard-interactive".
+        authentication_methods: Vec<String> = vec!["publickey".into()];
+        /// Key algorithms that may log in, as patterns of the names in ssh -Q key.
+        public_key_algorithms: Vec<String> = vec!["*".into()];
+        /// Least length of an RSA key, in bits.
+        required_rsa_size: u32 = 3072;
+        /// Whether hardware keys must prove a touch. The SSH library hides that flag, so such keys
+        /// are refused then, and the log says so.
+        touch_required: bool = false;
+        /// Whether hardware keys must prove a PIN; as for touch-required.
+        verify_required: bool = false;
+        /// Files of authorised keys, relative to the home unless absolute; %u is the user, %h the
+        /// home.
+        authorized_keys_files: Vec<PathBuf> = vec![".ssh/authorized_keys".into()];
+        /// Files of public keys whose certificates are taken from users.
+        trusted_user_ca_keys: Vec<PathBuf> = Vec::new();
+        /// Names of which a certificate must carry one; %u is the user.
+        principals: Vec<String> = vec!["%u".into()];
+        /// Files of further such names, read as the user, relative to the home unless absolute.
+        authorized_principals_files: Vec<PathBuf> = Vec::new();
+        /// Files of keys and certificates that are refused: key revocation lists or public keys.
+        /// While one of them cannot be read, nobody logs in with a key.
+        revoked_keys: Vec<PathBuf> = Vec::new();
+        /// Command that runs in place of whatever the client asks for, a shell and sftp included.
+        /// Empty: none.
+        force_command: String = String::new();
+        /// Whether terminals are given.
+        permit_tty: bool = true;
+        /// Shells, commands and subsystems that one connection may have open.
+        max_sessions: u32 = 64;
+        /// Forwarding of TCP ports: "no", "local" (from the client's side), "remote", "yes".
+        tcp_forwarding: Forwarding = Forwarding::Yes;
+        /// Forwarding of Unix sockets, with the same values.
+        stream_local_forwarding: Forwarding = Forwarding::Yes;
+        /// "host:port" to which ports may be forwarded; * stands for any host or port.
+        permit_open: Vec<String> = vec!["*:*".into()];
+        /// "address:port" on which forwarded ports may listen; a port alone is any address.
+        permit_listen: Vec<String> = vec!["*:*".into()];
+        /// Addresses on which forwarded ports listen: "no" (loopback alone), "yes" (all),
+        /// "client-specified".
+        gateway_ports: GatewayPorts = GatewayPorts::No;
+        /// Whether the client's agent may be forwarded.
+        agent_forwarding: bool = true;
+        /// Whether X11 may be forwarded.
+        x11_forwarding: bool = true;
+        /// Environment variables that a client may set; * stands for any characters.
+        accept_env: Vec<String> = ["LANG", "LC_*", "COLORTERM", "TERM_PROGRAM"].map(Into::into).into();
+        /// Environment variables that every program of the login has.
+        set_env: BTreeMap<String, String> = BTreeMap::new();
+        /// Variables that ~/.ssh/environment and authorized_keys may set, as patterns.
+        permit_user_environment: Vec<String> = Vec::new();
+        /// Whether ~/.ssh/rc runs.
+        permit_user_rc: bool = true;
+        /// Search path of the user's programs.
+        path: String = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".into();
+        /// Permissions that new files never get, octal. Left out: as PAM leaves it.
+        umask: Option<Umask> = None;
+        /// Files that are shown on a new terminal, unless the home has .hushlogin.
+        motd_files: Vec<PathBuf> = vec!["/run/motd.dynamic".into(), "/etc/motd".into()];
+        /// Command whose output is shown there, run as the user, for ten seconds at most. Empty:
+        /// none.
+        motd_command: String = String::new();
+        /// Whether a new terminal shows when and from where the user logged in last.
+        print_last_log: bool = true;
+        /// Commands by subsystem name.
+        subsystems: BTreeMap<String, String> = [("sftp".to_owned(), "/usr/lib/openssh/sftp-server".to_owned())].into();
+    }
+}
+
+/// Algorithms that are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CryptoPolicy {
+    /// ML-KEM hybrid and Curve25519, AEAD ciphers, nothing that a scanner faults.
+    #[default]
+    #[serde(rename = "modern")]
+    Modern,
+    /// What clients since about 2013 can speak.
+    #[serde(rename = "compatible")]
+    Compatible,
+    /// Algorithms that FIPS 140-3 approves; the library behind them is not validated.
+    #[serde(rename = "fips-140-3")]
+    Fips140,
 }
 
 /// Who may put a PROXY protocol version 2 header before the connection.
@@ -70,32 +260,14 @@ pub struct ProxyProtocol {
     pub required: bool,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            listen: vec![SocketAddr::from(([0, 0, 0, 0], 22))],
-            health_listen: None,
-            host_keys: vec!["/etc/login-gateway/keys/ssh_host_ed25519_key".into()],
-            user: Some("gateway".into()),
-            empty_root: "/var/empty".into(),
-            login_grace_time: Duration::from_secs(60),
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_count_max: 4,
-            max_auth_tries: 6,
-            max_startups: 100,
-            warm: 2,
-            accept_env: ["LANG", "LC_*", "COLORTERM", "TERM_PROGRAM"]
-                .map(Into::into)
-                .into(),
-            pam_service: Some("login-gateway".into()),
-            directory_socket: None,
-            directory_timeout: Duration::from_secs(1),
-            authorized_keys_files: vec![".ssh/authorized_keys".into()],
-            make_home: true,
-            skel: "/etc/skel".into(),
-            path: "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".into(),
-            proxy_protocol: ProxyProtocol::default(),
-            subsystems: [("sftp".to_owned(), "/usr/lib/openssh/sftp-server".to_owned())].into(),
-        }
-    }
+/// The account of `break-glass`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BreakGlass {
+    /// A local account; root is allowed here and nowhere else.
+    pub user: String,
+    /// Its keys, one per line; owned by root, not writable by others.
+    pub authorized_keys: PathBuf,
+    /// Networks from which it may come.
+    pub source: Vec<IpNet>,
 }
