@@ -39,9 +39,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "directoryd",
-        &["directory-client", "directory-map", "sys", "service"],
+        &[
+            "directory-client",
+            "directory-map",
+            "ldap-link",
+            "sys",
+            "service",
+        ],
     ),
-    ("client-cli", &["directory-client", "service", "sys"]),
+    ("ldap-link", &[]),
+    (
+        "client-cli",
+        &["directory-client", "ldap-link", "service", "sys"],
+    ),
     ("tests", &["sys"]),
 ];
 
@@ -50,7 +60,10 @@ const NARROW: &[(&str, &[&str])] = &[
     ("russh", &["login-gateway-net"]),
     ("ldap3", &["directoryd", "client-cli"]),
     ("hmac", &["slurm-auth"]),
-    ("tokio", &["login-gateway-net", "directoryd", "client-cli"]),
+    (
+        "tokio",
+        &["login-gateway-net", "directoryd", "ldap-link", "client-cli"],
+    ),
 ];
 
 fn imports() -> BTreeMap<String, Vec<String>> {

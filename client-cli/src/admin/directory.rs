@@ -4,8 +4,11 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ldap_link::LinkError;
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::controls::{Control, ControlParser as _, ControlType, PostRead, PostReadResp};
 use ldap3::{
@@ -16,7 +19,6 @@ use service::Secret;
 
 use crate::entry::Entry;
 use crate::error::{AdminError, Answer, cause};
-use crate::link::{self, Ending};
 use crate::plan::{Change, Kind, Step};
 use crate::settings::Settings;
 
@@ -39,7 +41,7 @@ impl Directory {
     /// [`AdminError::Refused`] where the bind was.
     pub async fn open(settings: &Settings, password: &Secret<Vec<u8>>) -> Result<Self, AdminError> {
         let connect = async {
-            let (stream, ending) = link::open(settings).await?;
+            let (stream, ending) = link(settings).await?;
             // The library is handed a local socket: the address and TLS are behind it.
             let how = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
             match LdapConnAsync::with_settings(how, "ldapi:///").await {
@@ -288,6 +290,43 @@ impl Ask<'_> {
             }),
         }
     }
+}
+
+/// Why the relay ended, once it has.
+type Ending = Arc<Mutex<Option<String>>>;
+
+async fn link(settings: &Settings) -> Result<(UnixStream, Ending), AdminError> {
+    let failed = |error: LinkError| match error {
+        LinkError::Trust { place, problem } => AdminError::Trust {
+            from: place,
+            source: std::io::Error::other(problem),
+        },
+        error => AdminError::Connect {
+            uri: settings.uri.clone(),
+            source: match error {
+                LinkError::Connect { source, .. } | LinkError::Tls { source, .. } => source.into(),
+                error => error.into(),
+            },
+        },
+    };
+    let server = settings
+        .server
+        .as_ref()
+        .ok_or_else(|| AdminError::Connect {
+            uri: settings.uri.clone(),
+            source: "not the address of a server".into(),
+        })?;
+    let ending = Ending::default();
+    let note = ending.clone();
+    let ended = move |error: LinkError| {
+        if let Ok(mut ending) = note.lock() {
+            *ending = Some(service::exit::chain(&error));
+        }
+    };
+    let ca_file = settings.ca_file.as_deref();
+    let opened =
+        ldap_link::open(server, settings.start_tls, ca_file, settings.timeout, ended).await;
+    Ok((opened.map_err(failed)?, ending))
 }
 
 /// Waits for one operation; every result but success is an error.

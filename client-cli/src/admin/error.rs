@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ldap_link::LinkError;
 use service::{Exit, Failure};
 
 use crate::key_argument::KeyArgumentError;
@@ -311,7 +312,9 @@ impl AdminError {
             Self::Password { .. } => {
                 "set 'bind-password-file', or run it at a terminal with --ask-password".into()
             }
-            Self::Connect { source, .. } if source.is::<Answer>() => {
+            Self::Connect { source, .. }
+                if matches!(source.downcast_ref(), Some(LinkError::StartTls(_))) =>
+            {
                 "the server refuses StartTLS: use an ldaps:// uri, or mend its certificate".into()
             }
             Self::Connect { source, .. } if is_certificate(source.as_ref()) => {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use ldap_link::Server;
+
 use crate::error::AdminError;
 
 /// Where a site's configuration lies.
@@ -23,61 +25,13 @@ pub enum Schema {
     Rfc2307bis,
 }
 
-/// Where the server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A host by name or number.
-    Tcp {
-        /// Without brackets.
-        host: String,
-        /// As written, or 389, or 636.
-        port: u16,
-    },
-    /// A socket on this machine.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Reads `ldap://host[:port]`, `ldaps://host[:port]` with IPv6 numbers in brackets, and
-    /// `ldapi://` with a path in which `/` is `%2F` (RFC 4516 for the first).
-    fn parse(uri: &str) -> Option<Self> {
-        let (scheme, rest) = uri.split_once("://")?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.is_empty() || rest.contains(['/', '@', '?', ' ']) {
-            return None;
-        }
-        let default = match scheme {
-            "ldap" => 389,
-            "ldaps" => 636,
-            "ldapi" => {
-                let path = PathBuf::from(rest.replace("%2F", "/").replace("%2f", "/"));
-                return path.is_absolute().then_some(Self::Unix(path));
-            }
-            _ => return None,
-        };
-        let (host, port) = match rest.strip_prefix('[') {
-            Some(rest) => rest.split_once(']')?,
-            None => rest.split_at(rest.find(':').unwrap_or(rest.len())),
-        };
-        let port = match port.strip_prefix(':') {
-            Some(port) => port.parse().ok()?,
-            None if port.is_empty() => default,
-            None => return None,
-        };
-        (!host.is_empty()).then(|| Self::Tcp {
-            host: host.into(),
-            port,
-        })
-    }
-}
-
 /// The configuration, with defaults filled in.
 #[derive(Debug)]
 pub struct Settings {
     /// `ldap://`, `ldaps://` or `ldapi://`, as written.
     pub uri: String,
-    /// Where that leads.
-    pub address: Address,
+    /// Where that leads; none only in settings that are refused.
+    pub server: Option<Server>,
     /// Upgrade an `ldap://` connection before anything is sent; never go on without.
     pub start_tls: bool,
     /// Trusted certificates instead of the system's, PEM.
@@ -180,7 +134,8 @@ impl Settings {
                     .parse::<IpAddr>()
                     .is_ok_and(|number| number.is_loopback())
         };
-        !self.tls() && matches!(&self.address, Address::Tcp { host, .. } if !local(host))
+        let host = self.server.as_ref().and_then(Server::host);
+        !self.tls() && host.is_some_and(|host| !local(host))
     }
 
     fn check(written: Written) -> (Self, Vec<String>) {
@@ -189,7 +144,7 @@ impl Settings {
             start_tls: written
                 .start_tls
                 .unwrap_or(written.uri.starts_with("ldap://")),
-            address: Address::parse(&written.uri).unwrap_or(Address::Unix(PathBuf::new())),
+            server: Server::parse(&written.uri).ok(),
             uri: written.uri,
             ca_file: written.ca_file,
             bind_dn: written.bind_dn,
@@ -218,7 +173,7 @@ impl Settings {
             }
         };
         check(
-            self.address != Address::Unix(PathBuf::new()),
+            self.server.is_some(),
             "'uri' is not ldap://HOST[:PORT], ldaps://HOST[:PORT] or ldapi://PATH with %2F for '/'",
         );
         check(
@@ -361,23 +316,5 @@ mod tests {
         check("ldap://[::1]", false, false);
         check("ldap://localhost", false, false);
         check("ldapi://%2Frun%2Fldapi", false, false);
-    }
-
-    #[test]
-    fn addresses() {
-        let tcp = |host: &str, port| {
-            Some(Address::Tcp {
-                host: host.into(),
-                port,
-            })
-        };
-        assert_eq!(Address::parse("ldap://h"), tcp("h", 389));
-        assert_eq!(Address::parse("ldaps://h/"), tcp("h", 636));
-        assert_eq!(Address::parse("ldap://[::1]:3890"), tcp("::1", 3890));
-        assert_eq!(Address::parse("ldaps://[::1]"), tcp("::1", 636));
-        assert_eq!(
-            Address::parse("ldapi://%2Frun%2fldapi"),
-            Some(Address::Unix("/run/ldapi".into()))
-        );
     }
 }

@@ -16,7 +16,7 @@ use std::{
         unix::{fs::FileExt, net::UnixStream, process::CommandExt},
     },
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use directory_map::{
@@ -79,9 +79,7 @@ fn garbage_is_closed_and_the_others_go_on() {
     for socket in ["nscd/socket", "run/control.sock"] {
         let mut stream = connect(&lab, socket);
         stream.write_all(&[2]).unwrap();
-        let start = Instant::now();
         assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
-        assert!(start.elapsed() < Duration::from_secs(5), "{socket}");
     }
     assert!(lab.getent("passwd", "bob").starts_with("bob:"));
 }
@@ -94,16 +92,15 @@ fn silent_crowds_do_not_hold_up_libc() {
     let lab = Lab::running(Settings::default());
     let crowd: Vec<_> = (0..500).map(|_| connect(&lab, "nscd/socket")).collect();
     let others: Vec<_> = (0..50).map(|_| connect(&lab, "run/control.sock")).collect();
-    let start = Instant::now();
     assert!(lab.getent("passwd", "bob").starts_with("bob:"));
     assert_eq!(lab.getent("passwd", "nosuch"), "");
     lab.client().status().unwrap();
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        start.elapsed()
-    );
-    drop((crowd, others));
+    // All were served while the crowd was still there, not after it had been cut.
+    for stream in [crowd.last(), others.last()].into_iter().flatten() {
+        stream.set_nonblocking(true).unwrap();
+        let read = (&*stream).read(&mut [0; 8]);
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::{SOON, header, is_closed, settings, start};
+use support::{header, is_closed, is_open, settings, start};
 
 const BANNER: &[u8] = b"SSH-2.0-OpenSSH_9.2p1\r\n";
 
@@ -133,7 +133,6 @@ fn no_header_where_one_must_be() {
 #[test]
 fn a_slow_header_holds_up_nobody_and_is_not_awaited_for_ever() {
     let accept = start(&settings(&["127.0.0.1/32"], false));
-    let begun = Instant::now();
     let mut slow = accept.connect();
     slow.write_all(&header()[..5]).unwrap();
     let mut slower = accept.connect();
@@ -141,9 +140,8 @@ fn a_slow_header_holds_up_nobody_and_is_not_awaited_for_ever() {
     let mut client = accept.connect();
     client.write_all(&header()).unwrap();
     accept.connection();
-    assert!(begun.elapsed() < Duration::from_secs(3), "it waited");
+    assert!(is_open(&slow) && is_open(&slower), "it waited");
     assert!(is_closed(&mut slow) && is_closed(&mut slower));
-    assert!(begun.elapsed() >= Duration::from_millis(2900));
     // Waiting cost no processor time: the socket wakes only when the header is whole.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", accept.child.id())).unwrap();
     let ticks = |n: usize| stat.split(' ').nth(n).unwrap().parse::<u64>().unwrap();
@@ -160,12 +158,8 @@ fn of_too_many_headers_the_oldest_is_dropped() {
             client
         })
         .collect();
-    let begun = Instant::now();
     assert!(is_closed(&mut clients[0]));
-    assert!(
-        begun.elapsed() < Duration::from_secs(2),
-        "closed by its deadline only"
-    );
+    assert!(is_open(&clients[299]), "closed by its deadline only");
     let last = clients.last_mut().unwrap();
     last.write_all(&header()[5..]).unwrap();
     accept.connection();
@@ -207,6 +201,4 @@ fn without_a_listener_it_ends() {
     let mut accept = start(&settings(&[], false));
     accept.link = None;
     assert!(accept.exit_code().is_some());
-    let begun = Instant::now();
-    assert!(begun.elapsed() < SOON);
 }

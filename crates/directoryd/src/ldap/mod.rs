@@ -1,64 +1,25 @@
 //! The only room that speaks LDAP: connections, searches, and what entries mean.
 //!
-//! The library (`ldap3`) is used behind a link of our own ([`link`]) and through one search function
+//! The library (`ldap3`) is used behind a link of our own ([`ldap_link`]) and through one search function
 //! ([`search`]), where its limits are made good: total deadlines, sizes, paging, no referrals.
 
-mod ber;
 mod entry;
-mod link;
 mod search;
 mod session;
 
-use std::io;
-
-pub use link::{Server, trust};
+use ldap_link::LinkError;
+pub use ldap_link::{Server, trust};
 pub use session::{Found, Session};
 
 /// Why the directory could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LdapError {
-    /// No usable CA certificates.
-    #[error("take certificates from {place}: {problem}")]
-    Trust {
-        /// The file, or the system.
-        place: String,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// The bind password could not be read.
     #[error("read the bind password")]
     Password(#[source] service::config::ConfigError),
-    /// Nobody there.
-    #[error("connect to '{uri}'")]
-    Connect {
-        /// The server.
-        uri: String,
-        /// The kernel's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// StartTLS was not to be had.
-    #[error("start tls: {0}")]
-    StartTls(String),
-    /// The handshake or the certificate.
-    #[error("tls with '{uri}'")]
-    Tls {
-        /// The server.
-        uri: String,
-        /// What TLS says.
-        #[source]
-        source: io::Error,
-    },
-    /// The link broke.
-    #[error("relay")]
-    Relay {
-        /// The kernel's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// Bytes that are no LDAP.
-    #[error("read from the server")]
-    Ber(#[from] ber::BerError),
+    /// No connection.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// The server took too long.
     #[error("the server did not answer in time ({0})")]
     Deadline(&'static str),

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration, time::SystemTime};
 
+use ldap_link::LinkError;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, StdStream};
 use service::config::read_secret;
 use tokio::{sync::watch, time::timeout};
@@ -11,7 +12,6 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     LdapError, Server,
     entry::{self, GROUP_HEAD, USER},
-    link,
     search::{Entry, Search},
 };
 use crate::{
@@ -30,6 +30,8 @@ const MOST_ASKED: usize = 64;
 const DEPTH: usize = 16;
 /// How long reading everything may take.
 const WHOLE: Duration = Duration::from_secs(60);
+/// How long connecting, and then TLS, may take.
+const STEP: Duration = Duration::from_secs(3);
 const BIND: Duration = Duration::from_secs(5);
 
 /// A bound connection; clones share it.
@@ -61,11 +63,21 @@ impl Session {
         config: std::sync::Arc<config::Ldap>,
         server: &Server,
     ) -> Result<Self, LdapError> {
-        // Read each time: certificates and passwords are renewed while daemons run.
-        let tls = link::trust(config.ca_file.as_deref())?;
+        // Read each time: passwords are renewed while daemons run.
         let password =
             read_secret(&config.bind_password_file, MAX_PASSWORD).map_err(LdapError::Password)?;
-        let stream = link::open(server, config.start_tls, tls).await?;
+        let uri = server.uri.clone();
+        let ended = move |error: LinkError| {
+            tracing::warn!(event = "ldap.link", %uri, error = service::exit::chain(&error));
+        };
+        let stream = ldap_link::open(
+            server,
+            config.start_tls,
+            config.ca_file.as_deref(),
+            STEP,
+            ended,
+        )
+        .await?;
         let action = || format!("bind as '{}' at '{}'", config.bind_dn, server.uri);
         let library = |source| LdapError::Library {
             action: action(),

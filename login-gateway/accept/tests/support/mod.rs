@@ -167,6 +167,14 @@ pub fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
+/// Whether the program still keeps the connection.
+pub fn is_open(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 /// 192.0.2.7:51234 to 198.51.100.1:22, as HAProxy's `send-proxy-v2` lays it out.
 pub fn header() -> Vec<u8> {
     let mut bytes = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();

@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 16;
 
 /// Why the server's bytes are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BerError {
+pub enum MessageError {
     /// Not an LDAP message at all.
     #[error("the server does not speak LDAP")]
     NotLdap,
@@ -29,33 +29,33 @@ pub enum BerError {
 /// are needed.
 ///
 /// # Errors
-/// [`BerError`].
-pub fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, BerError> {
+/// [`MessageError`].
+pub fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, MessageError> {
     match bytes.first() {
         None => return Ok(None),
         Some(0x30) => {}
-        Some(_) => return Err(BerError::NotLdap),
+        Some(_) => return Err(MessageError::NotLdap),
     }
     match length(&bytes[1..]) {
         Length::Known(used, size) if size <= MAX_MESSAGE => Ok(Some((1 + used, size))),
-        Length::Known(..) => Err(BerError::TooLarge),
+        Length::Known(..) => Err(MessageError::TooLarge),
         Length::Short => Ok(None),
-        Length::Bad => Err(BerError::Malformed),
+        Length::Bad => Err(MessageError::Malformed),
     }
 }
 
 /// Checks the body of a message: number, operation, perhaps controls (RFC 4511 4.1.1).
 ///
 /// # Errors
-/// [`BerError`].
-pub fn check(body: &[u8]) -> Result<(), BerError> {
+/// [`MessageError`].
+pub fn check(body: &[u8]) -> Result<(), MessageError> {
     nested(body)?;
-    let (tag, id, rest) = element(body).ok_or(BerError::Malformed)?;
+    let (tag, id, rest) = element(body).ok_or(MessageError::Malformed)?;
     if tag != 0x02 || id.is_empty() || id.len() > 4 {
-        return Err(BerError::Malformed);
+        return Err(MessageError::Malformed);
     }
-    let (kind, operation, rest) = element(rest).ok_or(BerError::Malformed)?;
-    let parts = children(operation).ok_or(BerError::Malformed);
+    let (kind, operation, rest) = element(rest).ok_or(MessageError::Malformed)?;
+    let parts = children(operation).ok_or(MessageError::Malformed);
     let good = match kind {
         // Bind, search done, modify, add, delete, rename, compare, extended: code and two texts.
         0x61 | 0x65 | 0x67 | 0x69 | 0x6b | 0x6d | 0x6f | 0x78 => matches!(
@@ -74,7 +74,7 @@ pub fn check(body: &[u8]) -> Result<(), BerError> {
             .iter()
             .all(|(tag, place)| *tag == 0x04 && std::str::from_utf8(place).is_ok()),
         // Intermediate (RFC 4511 4.13): nothing asks for one here.
-        kind => return Err(BerError::Kind(kind)),
+        kind => return Err(MessageError::Kind(kind)),
     };
     let controls = match element(rest) {
         None => rest.is_empty(),
@@ -84,7 +84,7 @@ pub fn check(body: &[u8]) -> Result<(), BerError> {
     if good && controls {
         Ok(())
     } else {
-        Err(BerError::Malformed)
+        Err(MessageError::Malformed)
     }
 }
 
@@ -180,15 +180,15 @@ fn children(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
 
 /// Every constructed element is filled exactly by its children, and not too deep. The stack is ours,
 /// not the thread's.
-fn nested(body: &[u8]) -> Result<(), BerError> {
+fn nested(body: &[u8]) -> Result<(), MessageError> {
     let mut open = vec![(body, 1)];
     while let Some((bytes, depth)) = open.pop() {
         if depth > MAX_DEPTH {
-            return Err(BerError::Malformed);
+            return Err(MessageError::Malformed);
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (tag, content, after) = element(rest).ok_or(BerError::Malformed)?;
+            let (tag, content, after) = element(rest).ok_or(MessageError::Malformed)?;
             if tag & 0x20 != 0 {
                 open.push((content, depth + 1));
             }
@@ -210,10 +210,10 @@ mod tests {
         check(b"\x30\x0c", Ok(Some((2, 12))));
         check(b"\x30\x82\x01", Ok(None));
         check(b"\x30\x82\x01\x00", Ok(Some((4, 256))));
-        check(b"\x30\x84\xff\xff\xff\xff", Err(BerError::TooLarge));
-        check(b"\x30\x80", Err(BerError::Malformed));
-        check(b"\x30\x85\0\0\0\0\0", Err(BerError::Malformed));
-        check(b"HTTP/1.1 400", Err(BerError::NotLdap));
+        check(b"\x30\x84\xff\xff\xff\xff", Err(MessageError::TooLarge));
+        check(b"\x30\x80", Err(MessageError::Malformed));
+        check(b"\x30\x85\0\0\0\0\0", Err(MessageError::Malformed));
+        check(b"HTTP/1.1 400", Err(MessageError::NotLdap));
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         // Entry "dc=x" with a: [v].
         check(
             b"\x02\x01\x02\x64\x10\x04\x04dc=x\x30\x08\x30\x06\x04\x01a\x31\x01\x04",
-            Err(BerError::Malformed),
+            Err(MessageError::Malformed),
         );
         check(
             b"\x02\x01\x02\x64\x12\x04\x04dc=x\x30\x0a\x30\x08\x04\x01a\x31\x03\x04\x01v",
@@ -237,24 +237,27 @@ mod tests {
         );
         check(
             b"\x02\x01\x02\x65\x07\x0a\x01\x00\x04\x00\x04\x00\xa0\x05\x30\x03\x02\x011",
-            Err(BerError::Malformed),
+            Err(MessageError::Malformed),
         );
         check(
             b"\x02\x01\x02\x65\x04\x0a\x01\x00\x04",
-            Err(BerError::Malformed),
+            Err(MessageError::Malformed),
         );
         check(
             b"\x02\x01\x02\x65\x05\x0a\x01\x00\x04\x00",
-            Err(BerError::Malformed),
+            Err(MessageError::Malformed),
         );
-        check(b"\x02\x01\x02\x79\x00", Err(BerError::Kind(0x79)));
-        check(b"\x02\x01\x02\x7f\x81\x00\x00", Err(BerError::Malformed));
-        check(b"", Err(BerError::Malformed));
+        check(b"\x02\x01\x02\x79\x00", Err(MessageError::Kind(0x79)));
+        check(
+            b"\x02\x01\x02\x7f\x81\x00\x00",
+            Err(MessageError::Malformed),
+        );
+        check(b"", Err(MessageError::Malformed));
         let mut deep = b"\x04\x00".to_vec();
         for _ in 0..40 {
             deep = [&[0x30, u8::try_from(deep.len()).unwrap()], &deep[..]].concat();
         }
-        check(&deep, Err(BerError::Malformed));
+        check(&deep, Err(MessageError::Malformed));
         assert_eq!(
             extended_code(b"\x02\x01\x01\x78\x07\x0a\x01\x02\x04\x00\x04\x00"),
             Some(2)
