@@ -26,15 +26,8 @@ const CROWD: &str = "use IO::Socket::UNIX; my @all; \
 
 /// A socket of the pod, through the file system of the gateway's first process.
 fn socket(path: &str) -> PathBuf {
-    let config = repo().join(".lab/containers.conf");
-    let mut command = Command::new("podman");
-    command.args([
-        "inspect",
-        "--format",
-        "{{.State.Pid}}",
-        "slurm-login-pod-0-gateway",
-    ]);
-    let pid = run(command.env("CONTAINERS_CONF", config));
+    let inspect = ["inspect", "--format", "{{.State.Pid}}"];
+    let pid = lab().podman(&inspect, "pod-0-gateway");
     PathBuf::from(format!("/proc/{}/root{path}", pid.ok()))
 }
 

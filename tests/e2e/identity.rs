@@ -104,22 +104,12 @@ fn an_outage_of_the_directory_changes_nothing_but_freshness() {
     let lab = lab();
     let alice = lab.person("alice");
     assert_eq!(lab.ssh(&alice, "id -un").ok(), "alice");
-    let podman = |verb: &str| {
-        let config = tests::repo().join(".lab/containers.conf");
-        let mut command = std::process::Command::new("podman");
-        tests::run(
-            command
-                .args([verb, "slurm-login-ldap"])
-                .env("CONTAINERS_CONF", config),
-        )
-        .ok();
-    };
-    podman("pause");
+    lab.podman(&["pause"], "ldap").ok();
     let frozen = lab.ssh(
         &alice,
         "id -un; getent passwd alice | cut -d: -f1; ls -ld ~ | cut -d' ' -f3",
     );
-    podman("unpause");
+    lab.podman(&["unpause"], "ldap").ok();
     assert_eq!(frozen.ok(), "alice\nalice\nalice");
 }
 

@@ -55,6 +55,14 @@ pub struct Person {
 }
 
 impl Lab {
+    /// Runs `podman ARGUMENTS CONTAINER`; the container without the lab's prefix.
+    pub fn podman(&self, arguments: &[&str], container: &str) -> Done {
+        let prefix = std::env::var("LAB_PREFIX").unwrap_or_else(|_| "slurm-login".into());
+        let mut command = Command::new("podman");
+        command.args(arguments).arg(format!("{prefix}-{container}"));
+        run(command.env("CONTAINERS_CONF", self.state.join("containers.conf")))
+    }
+
     /// Makes a key pair; the path of the private half.
     pub fn new_key(&self, name: &str) -> PathBuf {
         let path = self.keys.path().join(name);
