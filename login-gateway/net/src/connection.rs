@@ -16,12 +16,12 @@ use russh::server::{
     run_stream,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
-use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 
 use crate::channel::{self, Program, Traffic};
 use crate::crypto::{self, WINDOW};
+use crate::growing_reader::GrowingReader;
 use crate::inbox::Inbox;
 use crate::monitor_link::{MonitorLink, Started};
 use crate::prompt_stream::PromptStream;
@@ -93,7 +93,7 @@ async fn run(
     };
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
-    let stream = BufReader::with_capacity(64 * 1024, PromptStream::new(stream));
+    let stream = GrowingReader::new(PromptStream::new(stream));
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {

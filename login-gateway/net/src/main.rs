@@ -10,6 +10,7 @@ mod captured;
 mod channel;
 mod connection;
 mod crypto;
+mod growing_reader;
 mod host_key;
 mod inbox;
 mod monitor_link;
