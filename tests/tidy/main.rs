@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["gateway-wire", "sys", "service", "pam", "directory-client"],
     ),
     ("login-gateway-session", &["gateway-wire", "sys", "service"]),
+    ("sftp-server", &["sys", "service"]),
     (
         "sackd-shim",
         &[

@@ -3,6 +3,7 @@
 //!
 //! This is the only room with `unsafe` towards the kernel; each block is one call.
 
+pub mod clock;
 pub mod fds;
 pub mod identity;
 pub mod inherit;

@@ -1,0 +1,53 @@
+//! The wall clock as people read it: `localtime_r(3)`. How a date is written is the caller's.
+
+/// A moment in the machine's (or `TZ`'s) time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalTime {
+    /// Full year, such as 2026.
+    pub year: i64,
+    /// 0 is January.
+    pub month: usize,
+    /// Of the month, from 1.
+    pub day: u32,
+    /// From 0.
+    pub hour: u32,
+    /// From 0.
+    pub minute: u32,
+    /// From 0; 60 in a leap second.
+    pub second: u32,
+}
+
+/// The local time at `seconds` since the epoch; `None` if the year does not fit the C library's
+/// type.
+pub fn local_time(seconds: i64) -> Option<LocalTime> {
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are to live objects of the right type; the call keeps neither.
+    let done = unsafe { libc::localtime_r(&seconds, parts.as_mut_ptr()) };
+    if done.is_null() {
+        return None;
+    }
+    // SAFETY: a zeroed `tm` is a valid one, and the call has filled it.
+    let parts = unsafe { parts.assume_init() };
+    let number = |part: libc::c_int| u32::try_from(part).unwrap_or_default();
+    Some(LocalTime {
+        year: i64::from(parts.tm_year) + 1900,
+        month: usize::try_from(parts.tm_mon).unwrap_or_default() % 12,
+        day: number(parts.tm_mday),
+        hour: number(parts.tm_hour),
+        minute: number(parts.tm_min),
+        second: number(parts.tm_sec),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_a_year_is_in_that_year_everywhere() {
+        // 2026-06-15 12:00 UTC
+        let time = local_time(1_781_524_800).unwrap();
+        assert_eq!((time.year, time.month), (2026, 5));
+        assert_eq!(local_time(i64::MAX), None);
+    }
+}
