@@ -1,12 +1,15 @@
 //! The command line, defined once: help, man page and completions come from here.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use service::Exit;
 use service::log::LogArgs;
+
+/// The configuration file unless another one is named.
+const DEFAULT_CONFIG: &str = "/etc/login-gateway/login-gateway.toml";
 
 /// Serves SSH logins, one small process per connection and privilege.
 #[derive(Debug, Parser)]
@@ -15,13 +18,10 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Configuration file; see login-gateway.toml(5).
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        default_value = "/etc/login-gateway/login-gateway.toml"
-    )]
-    pub config: PathBuf,
+    ///
+    /// Left out: /etc/login-gateway/login-gateway.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -37,6 +37,12 @@ pub enum Command {
     Serve,
     /// Print the effective configuration and every problem; exit 78 if one keeps it from serving.
     Check,
+    /// Serve one connection on standard input and output, then exit.
+    ///
+    /// They may be one TCP or Unix socket (systemd with Accept=yes, inetd) or two pipes
+    /// (ProxyCommand). As root everybody may log in whom the configuration lets in; as anybody else
+    /// only that user may, without PAM, and without --config with the keys in ~/.ssh.
+    Inetd(Inetd),
     /// Serve yourself on this machine: no root, no directory, no Slurm.
     Dev(Dev),
     /// Print the man page.
@@ -56,6 +62,21 @@ pub struct Dev {
     /// Address to serve on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2222")]
     pub listen: SocketAddr,
+}
+
+/// Options of `inetd`.
+#[derive(Debug, Args)]
+pub struct Inetd {
+    /// Append the log to this file in place of standard error.
+    #[arg(short = 'E', long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The configuration file, named or not.
+    pub fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
 }
 
 /// Parses the command line; the error is the exit code after help, version or a usage message.

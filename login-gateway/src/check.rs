@@ -82,6 +82,17 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
     found.0
 }
 
+/// What keeps one connection from being served, listening and host keys left out: net says itself
+/// what is wrong with a key, and nobody waits for a check of it twice.
+pub fn problems_of_one_connection(settings: &Settings) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    found.numbers(settings);
+    found.programs();
+    found.sandbox(settings);
+    found.logins(settings);
+    found.0
+}
+
 struct Found(Vec<Problem>);
 
 impl Found {

@@ -11,7 +11,7 @@ use service::{Exit, Failure};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use crate::check::{self, Severity};
+use crate::check::{self, Problem, Severity};
 
 /// The file cannot be served with; the log says why, problem by problem.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,14 @@ impl Unsound {
 
 /// Loads the file and checks that it can be served with; problems go to the log.
 pub fn load_sound(path: &Path) -> Result<Settings, Unsound> {
+    load_checked(path, check::problems)
+}
+
+/// Loads the file and looks for these problems; they go to the log.
+pub fn load_checked(
+    path: &Path,
+    problems: impl FnOnce(&Settings) -> Vec<Problem>,
+) -> Result<Settings, Unsound> {
     let unsound = || Unsound(path.into());
     let settings = load_naming_all(path).map_err(|problems| {
         for problem in problems {
@@ -37,7 +45,7 @@ pub fn load_sound(path: &Path) -> Result<Settings, Unsound> {
         unsound()
     })?;
     let mut sound = true;
-    for problem in check::problems(&settings) {
+    for problem in problems(&settings) {
         match problem.severity {
             Severity::Error => {
                 tracing::error!(event = "config.problem", problem = problem.text);

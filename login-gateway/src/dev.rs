@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use gateway_wire::Settings;
+use nix::unistd::User;
 use service::{Exit, Failure};
 
 use self::build::build_siblings;
@@ -31,14 +32,13 @@ const SFTP_SERVERS: [&str; 4] = [
     "/usr/libexec/sftp-server",
     "/usr/lib/ssh/sftp-server",
 ];
+
 /// Serves until Ctrl-C.
 pub fn run(options: &Dev, arguments: &Arguments) -> Result<(), Failure> {
     service::log::init(&arguments.log);
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?
-        .ok_or_else(|| Failure::new(Exit::Failure, "you have no entry in the user database"))?;
+    let user = invoker()?;
     let ssh_folder = user.dir.join(".ssh");
-    let keys = authorized_keys(&ssh_folder);
-    if keys.is_empty() {
+    if authorized_keys(&ssh_folder).is_empty() {
         let cause = format!("no key in '{}' to log in with", ssh_folder.display());
         return Err(Failure::new(Exit::Config, cause).hint("make one: ssh-keygen -t ed25519"));
     }
@@ -50,18 +50,13 @@ pub fn run(options: &Dev, arguments: &Arguments) -> Result<(), Failure> {
         );
     }
     let programs = Programs::find(&arguments.log)?;
-    let state = state_folder(&user.dir)?;
-    let host_key = state.join("host_ed25519_key");
-    if !host_key.exists() {
-        make_host_key(&programs.net, &host_key)?;
-    }
-    let gateway = Gateway::start(
-        settings(options.listen, &host_key, keys),
-        programs,
-        Reload::End,
-        None,
-    )
-    .map_err(|failure| port_hint(failure, options.listen))?;
+    let settings = Settings {
+        listen: vec![options.listen],
+        ..own_settings(&programs)?
+    };
+    let (state, host_key) = state_of(&user)?;
+    let gateway = Gateway::start(settings, programs, Reload::End, None)
+        .map_err(|failure| port_hint(failure, options.listen))?;
     let address = gateway.address().unwrap_or(options.listen);
     let known_hosts = state.join("known_hosts");
     write_known_hosts(&known_hosts, &host_key, address)?;
@@ -78,19 +73,26 @@ pub fn run(options: &Dev, arguments: &Arguments) -> Result<(), Failure> {
     Ok(gateway.run()?)
 }
 
-fn settings(listen: SocketAddr, host_key: &Path, keys: Vec<PathBuf>) -> Settings {
+/// Settings under which whoever has started this program, and nobody else, may log in with the
+/// keys in `~/.ssh`; the host key is made the first time.
+pub fn own_settings(programs: &Programs) -> Result<Settings, Failure> {
+    let user = invoker()?;
+    let (_, host_key) = state_of(&user)?;
+    if !host_key.exists() {
+        make_host_key(&programs.net, &host_key)?;
+    }
     let sftp = SFTP_SERVERS.iter().find(|path| Path::new(path).is_file());
     let subsystems: BTreeMap<_, _> = sftp
         .map(|path| ("sftp".to_owned(), (*path).to_owned()))
         .into_iter()
         .collect();
     let mut settings = Settings {
-        listen: vec![listen],
-        host_keys: vec![host_key.into()],
+        host_keys: vec![host_key],
         user: None,
         pam_service: None,
-        authorized_keys_files: keys,
+        authorized_keys_files: authorized_keys(&user.dir.join(".ssh")),
         make_home: false,
+        login_records: false,
         subsystems,
         ..Settings::default()
     };
@@ -98,7 +100,19 @@ fn settings(listen: SocketAddr, host_key: &Path, keys: Vec<PathBuf>) -> Settings
     if let Ok(path) = std::env::var("PATH") {
         settings.path = path;
     }
-    settings
+    Ok(settings)
+}
+
+fn invoker() -> Result<User, Failure> {
+    User::from_uid(nix::unistd::geteuid())?
+        .ok_or_else(|| Failure::new(Exit::Failure, "you have no entry in the user database"))
+}
+
+/// The state folder and the host key in it.
+fn state_of(user: &User) -> Result<(PathBuf, PathBuf), Failure> {
+    let state = state_folder(&user.dir)?;
+    let host_key = state.join("host_ed25519_key");
+    Ok((state, host_key))
 }
 
 /// `$XDG_STATE_HOME/login-gateway`, for the user alone.

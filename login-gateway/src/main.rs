@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod dev;
 mod gateway;
+mod inetd;
 mod monitors;
 mod pages;
 mod programs;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     };
     service::run("login-gateway", || match &arguments.command {
         None | Some(Command::Serve) => serve(&arguments),
-        Some(Command::Check) => check::run(&arguments.config),
+        Some(Command::Check) => check::run(arguments.config()),
+        Some(Command::Inetd(options)) => inetd::run(options, &arguments),
         Some(Command::Dev(options)) => dev::run(options, &arguments),
         Some(Command::Man) => pages::man(),
         Some(Command::Completion { shell }) => pages::completion(*shell),
@@ -47,14 +49,14 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
     }
     let resumed = reexec::resume()?;
     let settings = match &resumed {
-        None => config::load_sound(&arguments.config).map_err(config::Unsound::failure)?,
+        None => config::load_sound(arguments.config()).map_err(config::Unsound::failure)?,
         // Whoever is logged in must not suffer from a file that changed in the last instant.
-        Some(resumed) => config::load_sound(&arguments.config).unwrap_or_else(|error| {
+        Some(resumed) => config::load_sound(arguments.config()).unwrap_or_else(|error| {
             tracing::error!(event = "reload.failed", %error, "going on with the last settings");
             resumed.settings.clone()
         }),
     };
     let programs = programs::Programs::find(&arguments.log)?;
-    let reload = reexec::Reload::Config(arguments.config.clone());
+    let reload = reexec::Reload::Config(arguments.config().into());
     Ok(Gateway::start(settings, programs, reload, resumed)?.run()?)
 }

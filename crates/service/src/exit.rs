@@ -18,6 +18,8 @@ pub enum Exit {
     Permission = 77,
     /// The configuration is wrong.
     Config = 78,
+    /// The connection failed, as ssh(1) says it.
+    Connection = 255,
 }
 
 /// Why a program ends early: the exit code, the cause, and what to do about it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,13 +10,15 @@ use std::time::Duration;
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
 use gateway_wire::session::{Program as What, Pty, ToSession, WindowSize};
 use gateway_wire::{Policy, Settings, UserName};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockaddrLike, SockaddrStorage, getsockname, setsockopt, sockopt,
+};
 use russh::server::{
     Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
     run_stream,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
 use crate::channel::{self, Program, Traffic};
@@ -93,7 +95,7 @@ async fn run(
     };
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
-    let stream = GrowingReader::new(PromptStream::new(stream));
+    let stream = GrowingReader::new(stream);
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {
@@ -115,14 +117,20 @@ async fn run(
 }
 
 /// Small packets go out at once; a peer that acknowledges nothing is gone when keepalives say so.
-fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<TcpStream> {
+/// A Unix socket, from `login-gateway inetd`, has no such options.
+fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<PromptStream> {
+    set_nonblocking(&socket)?;
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    if address.family() == Some(AddressFamily::Unix) {
+        let stream = std::os::unix::net::UnixStream::from(socket);
+        return Ok(PromptStream::unix(UnixStream::from_std(stream)?));
+    }
     let patience = settings.keepalive_interval * settings.keepalive_count_max.max(1) as u32;
     let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     let _ = setsockopt(&socket.as_fd(), sockopt::TcpUserTimeout, &millis);
-    set_nonblocking(&socket)?;
     let stream = std::net::TcpStream::from(socket);
     let _ = stream.set_nodelay(true);
-    TcpStream::from_std(stream)
+    Ok(PromptStream::tcp(TcpStream::from_std(stream)?))
 }
 
 struct Connection {

@@ -23,7 +23,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use gateway_wire::Settings;
+use russh::server::Config;
 use service::{Exit, Failure};
+use tokio::runtime::Runtime;
 
 /// Descriptor of the socket to the monitor.
 const MONITOR: i32 = 3;
@@ -45,6 +47,23 @@ fn serve() -> Result<(), Failure> {
     let started =
         |e| Failure::new(Exit::Usage, e).hint("this program is started by login-gateway-monitor");
     let monitor = sys::fds::take_inherited(MONITOR).map_err(started)?;
+    match prepare() {
+        Ok((settings, config, runtime)) => {
+            runtime.block_on(connection::serve(monitor, settings, config))?;
+            // Tasks may still wait for a program that outlives the connection; the process ends here.
+            runtime.shutdown_background();
+            Ok(())
+        }
+        Err(failure) => {
+            // The monitor ends this process when the socket closes: not before the reason is told.
+            std::mem::forget(monitor);
+            Err(failure)
+        }
+    }
+}
+
+/// All that needs a right, then the sandbox.
+fn prepare() -> Result<(Settings, Arc<Config>, Runtime), Failure> {
     let settings = sys::fds::read_shared(&std::io::stdin(), gateway_wire::MAX_MESSAGE)?;
     let settings: Settings = gateway_wire::decode(&settings)?;
     let keys = host_key::load(&settings.host_keys)?;
@@ -56,8 +75,5 @@ fn serve() -> Result<(), Failure> {
     sandbox::enter(&settings)?;
     #[cfg(feature = "captured")]
     captured::report();
-    runtime.block_on(connection::serve(monitor, settings, config))?;
-    // Tasks may still wait for a program that outlives the connection; the process ends here.
-    runtime.shutdown_background();
-    Ok(())
+    Ok((settings, config, runtime))
 }

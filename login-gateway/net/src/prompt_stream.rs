@@ -11,24 +11,38 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 /// Reads after which a connection is no longer young: key exchange, authentication and the first
 /// channel take about fifteen.
 const YOUNG: u32 = 64;
 
-/// A TCP stream that acknowledges its first reads at once.
+/// The socket of a client, or of a program that relays for one.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A stream that acknowledges its first reads at once, where there is anything to acknowledge.
 pub struct PromptStream {
-    stream: TcpStream,
+    socket: Socket,
     young: u32,
 }
 
 impl PromptStream {
     /// Wraps a fresh connection.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn tcp(stream: TcpStream) -> Self {
         Self {
-            stream,
+            socket: Socket::Tcp(stream),
             young: YOUNG,
+        }
+    }
+
+    /// Wraps a socket of this machine's.
+    pub fn unix(stream: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(stream),
+            young: 0,
         }
     }
 }
@@ -39,11 +53,16 @@ impl AsyncRead for PromptStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.young > 0 && read.is_ready() {
-            self.young -= 1;
+        let young = self.young > 0;
+        let stream = match &mut self.socket {
+            Socket::Unix(stream) => return Pin::new(stream).poll_read(cx, buf),
+            Socket::Tcp(stream) => stream,
+        };
+        let read = Pin::new(&mut *stream).poll_read(cx, buf);
+        if young && read.is_ready() {
             // The kernel forgets the wish as soon as we answer, so it is said each time.
-            let _ = sys::socket::acknowledge_now(&self.stream);
+            let _ = sys::socket::acknowledge_now(stream);
+            self.young -= 1;
         }
         read
     }
@@ -55,14 +74,23 @@ impl AsyncWrite for PromptStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.socket {
+            Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -112,6 +112,18 @@ pub fn world() -> tempfile::TempDir {
     folder
 }
 
+/// The configuration of a gateway in this world.
+pub fn configuration(world: &Path, more: &str) -> String {
+    let at = |name: &str| world.join(name).display().to_string();
+    format!(
+        "listen = [\"127.0.0.1:0\"]\nhealth-listen = \"127.0.0.1:0\"\nuser = \"nobody\"\n\
+         host-keys = [\"{host}\"]\nempty-root = \"{empty}\"\nmake-home = false\n\
+         {more}\n",
+        host = at("host"),
+        empty = at("empty"),
+    )
+}
+
 impl Gateway {
     /// Starts one; `more` goes into its configuration.
     pub fn start(more: &str) -> Self {
@@ -152,15 +164,8 @@ impl Gateway {
 
     /// Writes its configuration.
     pub fn configure(&self, more: &str) {
-        let at = |name: &str| self.folder.path().join(name).display().to_string();
-        let text = format!(
-            "listen = [\"127.0.0.1:0\"]\nhealth-listen = \"127.0.0.1:0\"\nuser = \"nobody\"\n\
-             host-keys = [\"{host}\"]\nempty-root = \"{empty}\"\nmake-home = false\n\
-             {more}\n",
-            host = at("host"),
-            empty = at("empty"),
-        );
-        fs::write(at("gateway.toml"), text).unwrap();
+        let text = configuration(self.folder.path(), more);
+        fs::write(self.folder.path().join("gateway.toml"), text).unwrap();
     }
 
     /// Its log so far.
