@@ -123,13 +123,16 @@ pub fn read(handle: &Handle, id: u32, offset: u64, length: u32) -> Result<Packet
     };
     position(offset)?;
     let mut packet = Packet::with_room(reply::DATA_HEADER + length);
+    if length == 0 {
+        return Ok(reply::data(id, packet, 0));
+    }
     let got = loop {
         match file.read_at(&mut packet[reply::DATA_HEADER..], offset) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             other => break other?,
         }
     };
-    if got == 0 && length > 0 {
+    if got == 0 {
         return Err(Refusal::End);
     }
     ahead.note(file, offset, got);
