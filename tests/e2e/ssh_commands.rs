@@ -23,13 +23,13 @@ fn a_key_from_the_directory_and_one_from_authorized_keys() {
     );
     alice.key = other;
     assert_eq!(lab.ssh(&alice, "id -un").ok(), "alice");
-    // What others may write is not used, and options are never dropped in silence.
+    // What others may write is not used, and an option that is not known spoils its line.
     lab.ssh(&alice, "chmod 666 .ssh/authorized_keys").ok();
     assert_eq!(lab.ssh(&alice, "id -un").code, 255);
     let alice = lab.person("alice");
     lab.ssh(
         &alice,
-        "chmod 600 .ssh/authorized_keys; sed -i 's/^/command=\"true\" /' .ssh/authorized_keys",
+        "chmod 600 .ssh/authorized_keys; sed -i 's/^/colour=\"red\" /' .ssh/authorized_keys",
     )
     .ok();
     let other = tests::Person {

@@ -2,7 +2,7 @@
 //! [`Conversation`], and hands answers back in memory that libpam will free. No panic crosses it.
 
 use std::any::Any;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int, c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zeroize::Zeroize;
@@ -51,6 +51,9 @@ pub(crate) extern "C" fn converse(
         }
     }
 }
+
+/// Called in place of the sleep after a refusal; whoever made the transaction sleeps.
+pub(crate) extern "C" fn no_delay(_status: c_int, _microseconds: c_uint, _data: *mut c_void) {}
 
 fn round(state: &mut State, raw: &[*const RawMessage]) -> Option<*mut RawResponse> {
     if state.panic.is_some() {

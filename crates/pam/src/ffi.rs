@@ -1,7 +1,7 @@
 //! What of libpam's C interface is used, as `security/_pam_types.h` and `security/pam_appl.h` of
 //! Linux-PAM 1.4 and later define it. Declarations only.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 /// `pam_handle_t`: opaque.
 #[repr(C)]
@@ -30,6 +30,9 @@ pub type Converse = extern "C" fn(
     responses: *mut *mut RawResponse,
     data: *mut c_void,
 ) -> c_int;
+
+/// The function of `PAM_FAIL_DELAY`, pam_fail_delay(3).
+pub type Delay = extern "C" fn(status: c_int, microseconds: c_uint, data: *mut c_void);
 
 /// `struct pam_conv`; libpam copies it in `pam_start`.
 #[repr(C)]
@@ -87,6 +90,7 @@ pub const ITEM_USER: c_int = 2;
 pub const ITEM_TTY: c_int = 3;
 pub const ITEM_RHOST: c_int = 4;
 pub const ITEM_RUSER: c_int = 8;
+pub const ITEM_FAIL_DELAY: c_int = 10;
 
 pub const SILENT: c_int = 0x8000;
 pub const DISALLOW_NULL_AUTHTOK: c_int = 0x0001;

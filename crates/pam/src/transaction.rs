@@ -5,10 +5,10 @@ use std::ffi::{CStr, CString, OsString, c_int, c_void};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use crate::callback::{State, converse};
+use crate::callback::{State, converse, no_delay};
 use crate::conversation::Conversation;
 use crate::error::PamError;
-use crate::ffi::{self, Handle, RawConversation};
+use crate::ffi::{self, Delay, Handle, RawConversation};
 
 /// Variables that are taken from [`Transaction::environment`] at most.
 const MAX_ENVIRONMENT: usize = 1024;
@@ -144,8 +144,23 @@ impl Transaction {
         self.done("pam_set_item", code)
     }
 
+    /// Leaves the delay after a refusal to the caller, who can make it the same for every cause
+    /// (`PAM_FAIL_DELAY`).
+    ///
+    /// # Errors
+    /// [`PamError::Other`] if this libpam knows no such item.
+    pub fn leave_delay_to_caller(&mut self) -> Result<(), PamError> {
+        let function: Delay = no_delay;
+        // SAFETY: a live handle; this item is the function itself, which lives for ever.
+        let code = unsafe {
+            ffi::pam_set_item(self.handle, ffi::ITEM_FAIL_DELAY, function as *const c_void)
+        };
+        self.done("pam_set_item", code)
+    }
+
     /// Makes the modules ask for proof that the user is who they say. Empty passwords are refused.
-    /// A refusal may take seconds: that is the modules' delay against guessing.
+    /// A refusal may take seconds, the modules' delay against guessing, unless
+    /// [`Transaction::leave_delay_to_caller`] was called.
     ///
     /// # Errors
     /// [`PamError`]; [`PamError::UserChanged`] if a module put another user in.

@@ -8,6 +8,7 @@ pub mod fds;
 pub mod identity;
 pub mod inherit;
 pub mod listen;
+pub mod local_time;
 pub mod memfd;
 pub mod peer;
 pub mod process;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use directory_client::{AccountState, Client, Lookup};
 use gateway_wire::{Settings, UserName};
-use nix::unistd::{Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use sys::identity::Identity;
 
@@ -22,6 +22,22 @@ pub struct Account {
     pub shell: PathBuf,
     /// `type base64`, from the directory.
     pub directory_keys: Vec<String>,
+}
+
+impl Account {
+    /// Names of its groups; a group without a name is left out.
+    pub fn group_names(&self) -> Vec<String> {
+        let mut numbers = self.identity.groups.clone();
+        numbers.push(self.identity.gid);
+        numbers.sort_unstable();
+        numbers.dedup();
+        let name = |gid: u32| Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+        numbers
+            .into_iter()
+            .filter_map(name)
+            .map(|group| group.name)
+            .collect()
+    }
 }
 
 /// Why there is no such account; for the log only.

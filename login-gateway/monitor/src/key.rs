@@ -1,46 +1,71 @@
-//! Whether a key is good for an account: in the directory, or in the user's own files, which a
-//! child reads as that user.
+//! Whose key it is: in the directory, or in the user's own files, which a child reads as that user.
+//! Whether policy takes such a key is not told here.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use gateway_wire::Settings;
+use gateway_wire::policy::Restrictions;
 use gateway_wire::session::{KeyAnswer, KeyQuestion};
-use gateway_wire::{MAX_MESSAGE, Settings, UserName};
-use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 use sys::identity::Identity;
-use sys::memfd::Shared;
-use sys::spawn::Spawn;
 
-use crate::account::{Account, NoAccount};
-
-/// How long the child may take; a home on a file server that hangs must not hold up the login.
-const CHILD_TIME: Duration = Duration::from_secs(5);
+use crate::authentication::Candidate;
+use crate::child;
 
 /// Where a good key was found; for the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeySource {
+pub enum Place {
     /// `sshPublicKey` and the like.
     Directory,
     /// `authorized_keys`.
     Files,
 }
 
+impl Place {
+    /// Its name in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Files => "files",
+        }
+    }
+}
+
+/// A key of the user's.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Where it stands.
+    pub place: Place,
+    /// What its line takes away.
+    pub restrictions: Restrictions,
+}
+
+/// What looking for a key has shown.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    /// The key, if it is the user's.
+    pub found: Option<Found>,
+    /// Whether the user trusts an authority, so that a certificate of this key could be good.
+    pub authority: bool,
+}
+
 /// Looks for the key. An account that does not exist costs the same steps, so that the time of a
 /// refusal does not tell whether a name is known.
+///
+/// # Errors
+/// If the child cannot be started.
 pub fn find(
     settings: &Settings,
-    account: &Result<Account, NoAccount>,
+    candidate: &Candidate,
     nobody: &Identity,
-    user: &UserName,
     source: IpAddr,
     key: &[u8],
-) -> io::Result<Option<KeySource>> {
-    let (identity, home, keys) = match account {
+) -> io::Result<Search> {
+    let (identity, home, lines) = match &candidate.account {
         Ok(account) => (
             &account.identity,
             account.home.clone(),
@@ -48,27 +73,74 @@ pub fn find(
         ),
         Err(_) => (nobody, PathBuf::from("/nonexistent"), &[][..]),
     };
-    let listed = keys.iter().any(|line| {
-        let encoded = line.split_ascii_whitespace().nth(1).unwrap_or_default();
-        STANDARD.decode(encoded).is_ok_and(|known| known == key)
-    });
-    // The files are read also when the directory has the key already: a login takes its time from
-    // the slower of both, whichever keys exist.
-    if listed && account.is_ok() {
-        return Ok(Some(KeySource::Directory));
-    }
-    let files = settings.authorized_keys_files.clone();
     let question = KeyQuestion {
         home,
-        files,
+        files: candidate.policy.authorized_keys_files.clone(),
+        lines: Vec::new(),
         key: key.to_vec(),
         principals: None,
         principals_files: Vec::new(),
-        user: user.clone(),
+        user: candidate.name.clone(),
         source,
     };
-    let found = ask_as(settings, identity, &question)?.is_some_and(|a| a.found.is_some());
-    Ok((found && account.is_ok()).then_some(KeySource::Files))
+    let mut search = in_directory(settings, lines, nobody, &question)?;
+    if search.found.is_none() && !question.files.is_empty() {
+        let answer = ask_as(settings, identity, &question)?;
+        let answer = answer.filter(|_| candidate.account.is_ok());
+        search = search.or(answer, Place::Files);
+    }
+    Ok(search)
+}
+
+impl Search {
+    fn or(self, answer: Option<KeyAnswer>, place: Place) -> Self {
+        let Some(answer) = answer else {
+            return self;
+        };
+        let found = answer.found.map(|restrictions| Found {
+            place,
+            restrictions,
+        });
+        Self {
+            found: self.found.or(found),
+            authority: self.authority || answer.authority,
+        }
+    }
+}
+
+/// The directory's keys. A line may carry options as in `authorized_keys`; the monitor reads none
+/// of those, but gives such lines to a child without rights.
+fn in_directory(
+    settings: &Settings,
+    lines: &[String],
+    nobody: &Identity,
+    question: &KeyQuestion,
+) -> io::Result<Search> {
+    let mut search = Search::default();
+    let (plain, others): (Vec<&String>, Vec<&String>) = lines.iter().partition(|line| {
+        line.starts_with("ssh-") || line.starts_with("ecdsa-") || line.starts_with("sk-")
+    });
+    let same = |line: &&String| {
+        let encoded = line.split_ascii_whitespace().nth(1).unwrap_or_default();
+        STANDARD
+            .decode(encoded)
+            .is_ok_and(|known| known == question.key)
+    };
+    if plain.iter().any(same) {
+        search.found = Some(Found {
+            place: Place::Directory,
+            restrictions: Restrictions::default(),
+        });
+    } else if !others.is_empty() {
+        let question = KeyQuestion {
+            files: Vec::new(),
+            lines: others.into_iter().cloned().collect(),
+            principals_files: Vec::new(),
+            ..question.clone()
+        };
+        search = search.or(ask_as(settings, nobody, &question)?, Place::Directory);
+    }
+    Ok(search)
 }
 
 fn ask_as(
@@ -76,42 +148,9 @@ fn ask_as(
     identity: &Identity,
     question: &KeyQuestion,
 ) -> io::Result<Option<KeyAnswer>> {
-    let bytes = gateway_wire::encode(question).map_err(io::Error::other)?;
-    let question = Shared::new("key-question", &bytes)?.reader()?;
-    let (mut answer, theirs) = io::pipe()?;
-    let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
-        .args(["find-key"])
-        .fd(0, question)
-        .fd(1, theirs.into())
-        .inherit_stderr();
-    if settings.user.is_some() {
-        spawn = spawn.identity(identity.clone());
-    }
-    let mut child = spawn.start()?;
-    let deadline = Instant::now() + CHILD_TIME;
-    let signals = nix::sys::signal::SigSet::from(Signal::SIGCHLD);
-    loop {
-        if let Some(status) = child.try_wait()? {
-            if !status.success() {
-                return Ok(None);
-            }
-            // The child has ended and its answer is shorter than a pipe.
-            let mut bytes = Vec::new();
-            answer
-                .by_ref()
-                .take(MAX_MESSAGE as u64)
-                .read_to_end(&mut bytes)?;
-            return Ok(gateway_wire::decode(&bytes).ok());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            tracing::warn!(event = "authorized_keys.timeout");
-            // A child that hangs in the kernel ends when the file server answers.
-            child.kill()?;
-            return Ok(None);
-        }
-        sys::signals::wait_for(&signals, left)?;
-    }
+    let program: &Path = &service::sibling("login-gateway-session")?;
+    let identity = settings.user.is_some().then_some(identity);
+    child::ask(program, "find-key", identity, question)
 }
 
 /// `SHA256:...`, as `ssh-keygen -l` prints it.

@@ -6,14 +6,19 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod authentication;
+mod child;
 mod connection;
 mod home;
 mod key;
+mod link;
 mod net_process;
 mod relay;
 mod user_session;
 
+use std::cell::RefCell;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use gateway_wire::{MAX_MESSAGE, Settings};
 use nix::sys::signal::Signal;
@@ -21,6 +26,7 @@ use service::{Exit, Failure};
 use sys::signals::Signals;
 
 use crate::connection::Monitor;
+use crate::link::Link;
 use crate::net_process::NetProcess;
 
 /// Descriptor of the socket to the listener.
@@ -36,12 +42,11 @@ fn main() -> ExitCode {
         let settings: Settings = gateway_wire::decode(&settings)?;
         let signals = Signals::of(&[Signal::SIGCHLD, Signal::SIGTERM])?;
         let net = NetProcess::start()?;
-        Ok(Monitor {
-            settings,
+        let link = Rc::new(RefCell::new(Link {
             listener,
             signals,
             net,
-        }
-        .run()?)
+        }));
+        Ok(Monitor { settings, link }.run()?)
     })
 }

@@ -7,6 +7,7 @@ use std::process::Child;
 use gateway_wire::MAX_MESSAGE;
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
 use sys::spawn::Spawn;
+use zeroize::Zeroize;
 
 use crate::relay::Relay;
 
@@ -56,9 +57,12 @@ impl NetProcess {
     pub fn receive(&mut self) -> io::Result<Option<FromNet>> {
         match sys::fds::recv_with_fds(&self.socket, &mut self.buffer)? {
             (0, _) => Ok(None),
-            (n, fds) if fds.is_empty() => gateway_wire::decode(&self.buffer[..n])
-                .map(Some)
-                .map_err(io::Error::other),
+            (n, fds) if fds.is_empty() => {
+                let message = gateway_wire::decode(&self.buffer[..n]);
+                // It may have been a password.
+                self.buffer[..n].zeroize();
+                message.map(Some).map_err(io::Error::other)
+            }
             _ => Err(io::Error::other("descriptor from net")),
         }
     }

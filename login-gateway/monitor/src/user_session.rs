@@ -1,27 +1,27 @@
-//! From an accepted key to a running session: PAM's account and session steps, the home, the
-//! session program as the user. And back.
+//! From an authenticated user to a running session: PAM's session step, the home, the session
+//! program as the user. And back.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Child;
 
 use gateway_wire::accept::Endpoints;
-use gateway_wire::policy::Restrictions;
 use gateway_wire::session::Setup;
 use gateway_wire::{Policy, Settings};
 use nix::unistd::{Gid, getgroups, setgroups};
-use pam::{Credentials, Item, PamError, Transaction, Transcript};
+use pam::{Credentials, Transaction};
 use sys::memfd::Shared;
 use sys::spawn::Spawn;
 
 use crate::account::Account;
+use crate::authentication::Granted;
 use crate::home;
 use crate::relay::Relay;
 
-/// An account that PAM lets in. Only [`admit`] makes one.
+/// An account that may log in now. Only the end of a whole way in makes one.
 pub struct AuthenticatedUser {
     account: Account,
-    pam: Option<Transaction>,
+    granted: Granted,
 }
 
 impl AuthenticatedUser {
@@ -29,36 +29,16 @@ impl AuthenticatedUser {
     pub fn account(&self) -> &Account {
         &self.account
     }
+
+    /// What the login may do.
+    pub fn policy(&self) -> &Policy {
+        &self.granted.policy
+    }
 }
 
-/// Asks PAM whether the account may be used now.
-///
-/// # Errors
-/// PAM's refusal; a password that must be changed is one, since a key login has no dialogue.
-pub fn admit(
-    settings: &Settings,
-    account: Account,
-    endpoints: &Endpoints,
-) -> Result<AuthenticatedUser, PamError> {
-    let Some(service) = &settings.pam_service else {
-        return Ok(AuthenticatedUser { account, pam: None });
-    };
-    let transcript = Transcript::default();
-    let mut pam = Transaction::start(service, account.name.as_str(), Box::new(transcript.clone()))?;
-    pam.set_item(
-        Item::RemoteHost,
-        &endpoints.source.ip().to_canonical().to_string(),
-    )?;
-    pam.set_item(Item::Terminal, "ssh")?;
-    let decided = pam.account();
-    for message in transcript.take() {
-        tracing::info!(event = "pam.message", user = %account.name, message = ?message);
-    }
-    decided?;
-    Ok(AuthenticatedUser {
-        account,
-        pam: Some(pam),
-    })
+/// For `authentication`, which has seen every factor and PAM's account step succeed.
+pub fn authenticated(account: Account, granted: Granted) -> AuthenticatedUser {
+    AuthenticatedUser { account, granted }
 }
 
 /// A running session of a user.
@@ -77,11 +57,11 @@ pub struct UserSession {
 pub fn open(
     settings: &Settings,
     user: AuthenticatedUser,
-    policy: &Policy,
     endpoints: Endpoints,
     login: &str,
 ) -> io::Result<(UserSession, OwnedFd)> {
-    let AuthenticatedUser { account, mut pam } = user;
+    let AuthenticatedUser { account, granted } = user;
+    let mut pam = granted.pam;
     let mut identity = account.identity.clone();
     let privileged = settings.user.is_some();
     if privileged {
@@ -95,6 +75,8 @@ pub fn open(
             .map_err(io::Error::other)?;
         pam.open_session().map_err(io::Error::other)?;
         pam_env = pam.environment();
+        // Meant for modules alone.
+        pam_env.retain(|(name, _)| !name.as_encoded_bytes().starts_with(b"SSH_AUTH_INFO"));
         identity.groups = getgroups()?.iter().map(|g| g.as_raw()).collect();
     }
     let mut skel = None;
@@ -119,10 +101,10 @@ pub fn open(
         login: login.to_owned(),
         pam_env,
         skel,
-        policy: policy.clone(),
-        restrictions: Restrictions::default(),
-        notices: Vec::new(),
-        factors: Vec::new(),
+        policy: granted.policy,
+        restrictions: granted.restrictions,
+        notices: granted.notices,
+        factors: granted.factors,
     };
     let bytes = gateway_wire::encode(&setup).map_err(io::Error::other)?;
     let setup = Shared::new("session-setup", &bytes)?.reader()?;

@@ -9,20 +9,22 @@ use std::time::Duration;
 
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
 use gateway_wire::session::{Program as What, Pty, ToSession, WindowSize};
-use gateway_wire::{Policy, Settings, UserName};
+use gateway_wire::{Policy, Settings};
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, setsockopt, sockopt,
 };
+use russh::keys::Certificate;
 use russh::server::{
-    Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
-    run_stream,
+    Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Response, Session,
+    VerifiedPublicKey, run_stream,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot};
 
+use crate::authentication::Authentication;
 use crate::channel::{self, Program, Traffic};
-use crate::crypto::{self, WINDOW};
+use crate::crypto::WINDOW;
 use crate::growing_reader::GrowingReader;
 use crate::inbox::Inbox;
 use crate::monitor_link::{MonitorLink, Started};
@@ -86,7 +88,7 @@ async fn run(
     let stream = tune(socket, settings).map_err(|e| e.to_string())?;
     let logged_in = Arc::new(Notify::new());
     let handler = Connection {
-        monitor,
+        authentication: Authentication::new(monitor, settings),
         session: SessionLink::start(session),
         logged_in: logged_in.clone(),
         channels: HashMap::new(),
@@ -134,7 +136,7 @@ fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<PromptStream> {
 }
 
 struct Connection {
-    monitor: Arc<MonitorLink>,
+    authentication: Authentication,
     session: SessionLink,
     logged_in: Arc<Notify>,
     channels: HashMap<ChannelId, Open>,
@@ -152,18 +154,6 @@ struct Open {
 }
 
 impl Connection {
-    async fn ask(&self, user: &str, key: &russh::keys::PublicKey, verified: bool) -> bool {
-        let (Ok(user), Ok(key)) = (UserName::try_from(user.to_owned()), key.to_bytes()) else {
-            return false;
-        };
-        let question = if verified {
-            FromNet::KeyVerified { user, key }
-        } else {
-            FromNet::KeyOffered { user, key }
-        };
-        matches!(self.monitor.ask(question).await, Some(ToNet::Accepted))
-    }
-
     /// Starts `what` on a channel, once. The client hears yes at once: what follows may be slow.
     fn start(
         &mut self,
@@ -209,15 +199,23 @@ impl Connection {
 impl Handler for Connection {
     type Error = russh::Error;
 
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        Ok(self.authentication.methods(user).await)
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
+        Ok(self.authentication.password(user, password).await)
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        // A signature with SHA-1 is refused before the client makes it (T15).
-        let sha1 = matches!(offer.algorithm, russh::keys::Algorithm::Rsa { hash: None });
-        let good = !sha1 && self.ask(user, offer.public_key, false).await;
-        Ok(answer(good))
+        let answer = self
+            .authentication
+            .key_offered(user, offer.public_key, offer.algorithm);
+        Ok(answer.await)
     }
 
     async fn auth_publickey(
@@ -225,9 +223,28 @@ impl Handler for Connection {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        let sha1 = matches!(key.algorithm, russh::keys::Algorithm::Rsa { hash: None });
-        let good = !sha1 && self.ask(user, key.public_key, true).await;
-        Ok(answer(good))
+        let answer = self
+            .authentication
+            .key_verified(user, key.public_key, key.algorithm);
+        Ok(answer.await)
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let answer = self.authentication.certificate_verified(user, certificate);
+        Ok(answer.await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        responses: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(self.authentication.interactive(user, responses).await)
     }
 
     async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
@@ -414,18 +431,6 @@ impl Handler for Connection {
     }
 }
 
-/// A refusal always names the methods: with `None` russh would strike the method off (T10).
-fn answer(good: bool) -> Auth {
-    if good {
-        Auth::Accept
-    } else {
-        Auth::Reject {
-            proceed_with_methods: Some(crypto::methods()),
-            partial_success: false,
-        }
-    }
-}
-
 fn size(columns: u32, rows: u32, width: u32, height: u32) -> WindowSize {
     let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
     WindowSize {
@@ -433,22 +438,5 @@ fn size(columns: u32, rows: u32, width: u32, height: u32) -> WindowSize {
         rows: small(rows),
         width: small(width),
         height: small(height),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_keeps_the_method() {
-        let Auth::Reject {
-            proceed_with_methods: Some(methods),
-            ..
-        } = answer(false)
-        else {
-            unreachable!("a refusal")
-        };
-        assert!(methods.contains(&russh::MethodKind::PublicKey));
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use gateway_wire::Settings;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::Config;
-use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use russh::{Preferred, SshId, cipher, compression, kex, mac};
+
+use crate::authentication::first_methods;
 
 /// Receive window of a channel in bytes. Large, since it bounds the speed of an upload over a long
 /// line: russh gives it back when half is used, so 8 MiB in 40 ms are 200 MiB/s.
@@ -64,7 +66,7 @@ const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 pub fn server_config(settings: &Settings, keys: Vec<PrivateKey>) -> Config {
     Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-slurm-login")),
-        methods: methods(),
+        methods: first_methods(settings),
         // russh waits until this time is over before a refusal goes out (T9).
         auth_rejection_time: REFUSAL_TIME,
         auth_rejection_time_initial: Some(Duration::ZERO),
@@ -91,11 +93,6 @@ pub fn server_config(settings: &Settings, keys: Vec<PrivateKey>) -> Config {
         nodelay: false,
         ..Config::default()
     }
-}
-
-/// The methods that are offered.
-pub fn methods() -> MethodSet {
-    MethodSet::from(&[MethodKind::PublicKey][..])
 }
 
 #[cfg(test)]

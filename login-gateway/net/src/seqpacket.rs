@@ -9,6 +9,7 @@ use gateway_wire::MAX_MESSAGE;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::unix::AsyncFd;
+use zeroize::Zeroizing;
 
 /// Makes a descriptor non-blocking and known to tokio.
 #[expect(
@@ -60,7 +61,8 @@ pub fn split<Out, In>(socket: OwnedFd) -> io::Result<(Sender<Out>, Receiver<In>)
 impl<Out: Serialize> Sender<Out> {
     /// Sends one message.
     pub async fn send(&self, message: &Out) -> io::Result<()> {
-        let bytes = gateway_wire::encode(message).map_err(io::Error::other)?;
+        // It may hold a password.
+        let bytes = Zeroizing::new(gateway_wire::encode(message).map_err(io::Error::other)?);
         loop {
             let mut ready = self.fd.writable().await?;
             match ready.try_io(|fd| sys::fds::send_with_fds(&fd.as_fd(), &bytes, &[])) {

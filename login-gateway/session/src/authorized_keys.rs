@@ -1,195 +1,175 @@
-//! `authorized_keys` as sshd(8) describes it: is a given key in it? Read as the user, since shared
-//! homes are closed to root.
-//!
-//! Options that would restrict the login are not carried out here, so a line with such an option
-//! counts for nothing: a restriction is never dropped in silence.
+//! `authorized_keys` and files of principals, as sshd(8) and sshd_config(5) describe them: which
+//! line is good for this login, and what it takes away. Where the text comes from is the caller's
+//! matter; nothing is read here.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+mod line;
+mod options;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use gateway_wire::policy::Restrictions;
 use gateway_wire::session::KeyQuestion;
 
-/// Largest file that is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+use self::line::Entry;
+use self::options::Options;
 
-/// Options that ask for what this gateway does anyway: it forwards nothing and runs no rc file.
-const ALWAYS_SO: [&str; 4] = [
-    "no-port-forwarding",
-    "no-agent-forwarding",
-    "no-x11-forwarding",
-    "no-user-rc",
-];
+/// What the lines that were read so far say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Search {
+    /// Restrictions of the first line that is good.
+    pub found: Option<Restrictions>,
+    /// Whether some line has `cert-authority`.
+    pub authority: bool,
+}
 
-/// Whether one of the files holds the key.
-pub fn contain(question: &KeyQuestion) -> bool {
-    question.files.iter().any(|file| {
-        let path = question.home.join(file);
-        match read(&path, &question.home) {
-            Ok(text) => holds(&text, &question.key, &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => {
-                eprintln!("info: authorized keys '{}': {error}", path.display());
-                false
+impl Search {
+    /// Looks through the lines of `text`. `now` is in seconds since 1970; `say` is told why a line
+    /// that has the key counts for nothing, with its number from 1.
+    pub fn read(
+        &mut self,
+        question: &KeyQuestion,
+        text: &str,
+        now: u64,
+        mut say: impl FnMut(usize, String),
+    ) {
+        for (number, line) in text.lines().enumerate() {
+            let Some(entry) = Entry::parse(line) else {
+                continue;
+            };
+            let same = entry.key == question.key;
+            // A line of another key is read only for whether it names an authority.
+            if !same && (self.authority || !entry.options.contains_authority()) {
+                continue;
             }
-        }
-    })
-}
-
-/// Reads the file if nobody but its user and root can change it, its folders up to the home
-/// included (`StrictModes` of sshd_config(5)).
-fn read(path: &Path, home: &Path) -> io::Result<String> {
-    let file = File::options()
-        .read(true)
-        .custom_flags((nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY).bits())
-        .open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let uid = nix::unistd::geteuid().as_raw();
-    let guarded = |meta: &std::fs::Metadata| {
-        (meta.uid() == uid || meta.uid() == 0) && meta.mode() & 0o022 == 0
-    };
-    if !guarded(&meta) {
-        return Err(io::Error::other("others may write it, so it is not used"));
-    }
-    // The path behind links is what matters.
-    let real = path.canonicalize()?;
-    let home = home.canonicalize()?;
-    for folder in real.ancestors().skip(1) {
-        if !guarded(&std::fs::metadata(folder)?) {
-            let text = format!(
-                "others may write folder '{}', so it is not used",
-                folder.display()
-            );
-            return Err(io::Error::other(text));
-        }
-        if folder == home {
-            break;
-        }
-    }
-    let mut text = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
-    }
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-fn holds(text: &str, key: &[u8], path: &Path) -> bool {
-    text.lines().enumerate().any(|(number, line)| match parse(line) {
-        Some(entry) if entry.key == key => {
-            for option in &entry.options {
-                if !ALWAYS_SO.contains(&option.to_ascii_lowercase().as_str()) {
-                    let (path, number) = (path.display(), number + 1);
-                    eprintln!("info: {path}:{number}: option '{option}' is not supported, line ignored");
-                    return false;
+            match Options::parse(entry.options.text()) {
+                Ok(options) => {
+                    self.authority |= options.cert_authority;
+                    if !same || self.found.is_some() {
+                        continue;
+                    }
+                    match usable(question, entry.kind, options, now) {
+                        Ok(found) => self.found = Some(found),
+                        Err(why) => say(number + 1, why),
+                    }
                 }
+                Err(why) if same => say(number + 1, why),
+                Err(_) => {}
             }
-            true
         }
-        _ => false,
-    })
-}
-
-struct Entry<'a> {
-    options: Vec<&'a str>,
-    key: Vec<u8>,
-}
-
-/// `[options] type base64 [comment]`; `None` for comments and lines that are no key.
-fn parse(line: &str) -> Option<Entry<'_>> {
-    let line = line.trim();
-    if line.starts_with('#') {
-        return None;
     }
-    let (first, rest) = split_word(line)?;
-    let (options, kind, rest) = if is_key_type(first) {
-        (Vec::new(), first, rest)
-    } else {
-        let (kind, rest) = split_word(rest)?;
-        (split_options(first), kind, rest)
-    };
-    let (encoded, _comment) = split_word(rest)?;
-    let key = STANDARD.decode(encoded).ok()?;
-    // The wire form starts with the type as a string, RFC 4253 section 6.6.
-    let named = key
-        .get(4..)
-        .is_some_and(|tail| tail.starts_with(kind.as_bytes()));
-    (is_key_type(kind) && named).then_some(Entry { options, key })
 }
 
-fn is_key_type(word: &str) -> bool {
-    [
-        "ssh-ed25519",
-        "ssh-rsa",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    ]
-    .contains(&word)
-        || word.starts_with("ecdsa-sha2-nistp")
-}
-
-/// The first word, where quotes keep blanks together, and what follows.
-fn split_word(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_start();
-    let end = outside_quotes(text, |c| c == ' ' || c == '\t').unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
-}
-
-fn split_options(mut text: &str) -> Vec<&str> {
-    let mut options = Vec::new();
-    while let Some(at) = outside_quotes(text, |c| c == ',') {
-        options.push(&text[..at]);
-        text = &text[at + 1..];
-    }
-    options.push(text);
-    options
-}
-
-/// Position of the first character outside double quotes that matches; `\"` does not end a quote.
-fn outside_quotes(text: &str, matches: impl Fn(char) -> bool) -> Option<usize> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.char_indices().find_map(|(at, c)| {
-        let plain = !std::mem::take(&mut escaped);
-        match c {
-            '\\' if quoted && plain => escaped = true,
-            '"' if plain => quoted = !quoted,
-            c if !quoted && matches(c) => return Some(at),
-            _ => {}
+/// The restrictions of a line with the right key, or why it counts for nothing.
+fn usable(
+    question: &KeyQuestion,
+    kind: &str,
+    options: Options,
+    now: u64,
+) -> Result<Restrictions, String> {
+    match (&question.principals, options.cert_authority) {
+        (None, true) => return Err("it is for certificates alone".into()),
+        (Some(_), false) => return Err("it is not an authority of certificates".into()),
+        (None, false) => {}
+        (Some(carried), true) => {
+            let user = [question.user.as_str().to_owned()];
+            let wanted = options.principals.as_deref().unwrap_or(&user);
+            if !carried.iter().any(|name| wanted.contains(name)) {
+                return Err("the certificate has none of its principals".into());
+            }
         }
-        None
-    })
+    }
+    if options.verify_required && (kind.starts_with("sk-") || question.principals.is_some()) {
+        return Err("verify-required cannot be checked here".into());
+    }
+    options.hold(question.source, now)
+}
+
+/// The restrictions of the first line of a file of principals that names one which the certificate
+/// carries: `[options] name`, sshd_config(5) `AuthorizedPrincipalsFile`.
+pub fn principal(
+    question: &KeyQuestion,
+    text: &str,
+    now: u64,
+    mut say: impl FnMut(usize, String),
+) -> Option<Restrictions> {
+    let carried = question.principals.as_deref().unwrap_or_default();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // The name is the last word; what stands before it are options.
+        let (options, name) = line
+            .rsplit_once([' ', '\t'])
+            .map_or(("", line), |(options, name)| (options.trim_end(), name));
+        if !carried.iter().any(|known| known == name) {
+            continue;
+        }
+        let held = Options::parse(options).and_then(|options| options.hold(question.source, now));
+        match held {
+            Ok(found) => return Some(found),
+            Err(why) => say(number + 1, why),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
 
     const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    const NOW: u64 = 1_800_000_000;
+
+    fn question(principals: Option<&[&str]>) -> KeyQuestion {
+        KeyQuestion {
+            home: "/home/alice".into(),
+            files: Vec::new(),
+            lines: Vec::new(),
+            key: STANDARD.decode(KEY).unwrap(),
+            principals: principals.map(|names| names.iter().map(|n| (*n).to_owned()).collect()),
+            principals_files: Vec::new(),
+            user: "alice".to_owned().try_into().unwrap(),
+            source: [192, 0, 2, 7].into(),
+        }
+    }
+
+    fn search(text: &str, principals: Option<&[&str]>) -> (Search, Vec<(usize, String)>) {
+        let mut search = Search::default();
+        let mut said = Vec::new();
+        let text = text.replace("KEY", KEY);
+        search.read(&question(principals), &text, NOW, |number, why| {
+            said.push((number, why));
+        });
+        (search, said)
+    }
 
     #[test]
     fn lines() {
-        let key = STANDARD.decode(KEY).unwrap();
         let check = |line: &str, expected: bool| {
-            let line = line.replace("KEY", KEY);
-            assert_eq!(holds(&line, &key, Path::new("f")), expected, "{line}");
+            let (found, said) = search(line, None);
+            assert_eq!(found.found.is_some(), expected, "{line}: {said:?}");
         };
         check("ssh-ed25519 KEY", true);
         check("ssh-ed25519 KEY alice@laptop with words", true);
         check("  \tssh-ed25519\tKEY\r", true);
         check("# ssh-ed25519 KEY", false);
         check("no-port-forwarding,no-X11-forwarding ssh-ed25519 KEY", true);
-        check("command=\"echo a, \\\" b\" ssh-ed25519 KEY", false);
+        check("command=\"echo a, \\\" b\" ssh-ed25519 KEY", true);
+        check("command=\"a\\\\\" ssh-ed25519 KEY", false);
+        check("from=\"192.0.2.0/24\",no-user-rc ssh-ed25519 KEY", true);
         check("from=\"10.0.0.0/8\",no-user-rc ssh-ed25519 KEY", false);
-        check("restrict ssh-ed25519 KEY", false);
+        check("from=\"192.0.2.7/8\" ssh-ed25519 KEY", false);
+        check("restrict ssh-ed25519 KEY", true);
         check("cert-authority ssh-ed25519 KEY", false);
+        check("verify-required ssh-ed25519 KEY", true);
+        check("expiry-time=\"20200101\" ssh-ed25519 KEY", false);
+        check("expiry-time=\"20991231\" ssh-ed25519 KEY", true);
+        check("colour=\"red\" ssh-ed25519 KEY", false);
+        check("pty=\"x\" ssh-ed25519 KEY", false);
+        check("restrict, ssh-ed25519 KEY", false);
+        check("tunnel=\"0\" ssh-ed25519 KEY", true);
         check("ssh-rsa KEY", false);
         check("ssh-ed25519 KEYx", false);
         check("ssh-ed25519", false);
@@ -199,35 +179,53 @@ mod tests {
     }
 
     #[test]
-    fn files_that_others_may_write_are_not_used() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = home.path().join(".ssh");
-        let file = folder.join("authorized_keys");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(&file, format!("ssh-ed25519 {KEY}\n")).unwrap();
-        let question = KeyQuestion {
-            home: home.path().into(),
-            files: vec![".ssh/absent".into(), ".ssh/authorized_keys".into()],
-            key: STANDARD.decode(KEY).unwrap(),
-            principals: None,
-            principals_files: Vec::new(),
-            user: "alice".to_owned().try_into().unwrap(),
-            source: [192, 0, 2, 1].into(),
+    fn the_first_line_that_is_good_counts() {
+        let text = "colour=\"red\" ssh-ed25519 KEY\n\
+                    from=\"10.0.0.0/8\",command=\"a\" ssh-ed25519 KEY\n\
+                    command=\"b\" ssh-ed25519 KEY\n\
+                    ssh-ed25519 KEY\n";
+        let (search, said) = search(text, None);
+        assert_eq!(search.found.unwrap().command.as_deref(), Some("b"));
+        let numbers: Vec<usize> = said.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [1, 2]);
+        assert!(said[0].1.contains("'colour=\"red\"'"), "{said:?}");
+    }
+
+    #[test]
+    fn authorities() {
+        let check = |line: &str, principals: Option<&[&str]>, expected: (bool, bool)| {
+            let (found, said) = search(line, principals);
+            let found = (found.found.is_some(), found.authority);
+            assert_eq!(found, expected, "{line} {principals:?} {said:?}");
         };
-        let modes = [
-            (0o700, 0o600, true),
-            (0o700, 0o622, false),
-            (0o770, 0o600, false),
-        ];
-        for (folder_mode, file_mode, expected) in modes {
-            for (path, mode) in [(&folder, folder_mode), (&file, file_mode)] {
-                std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-            }
-            assert_eq!(
-                contain(&question),
-                expected,
-                "{folder_mode:o} {file_mode:o}"
-            );
-        }
+        let line = "cert-authority ssh-ed25519 KEY";
+        check(line, None, (false, true));
+        check(line, Some(&["alice"]), (true, true));
+        check(line, Some(&["bob"]), (false, true));
+        check(line, Some(&[]), (false, true));
+        let line = "cert-authority,principals=\"staff,bob\" ssh-ed25519 KEY";
+        check(line, Some(&["bob"]), (true, true));
+        check(line, Some(&["alice"]), (false, true));
+        check("ssh-ed25519 KEY", Some(&["alice"]), (false, false));
+        let other = KEY.replace("AIOMq", "AIOMr");
+        let line = format!("CERT-authority ssh-ed25519 {other}");
+        check(&line, None, (false, true));
+        check(&format!("x{line}"), None, (false, false));
+    }
+
+    #[test]
+    fn files_of_principals() {
+        let check = |text: &str, expected: Option<Option<&str>>| {
+            let found = principal(&question(Some(&["staff", "web"])), text, NOW, |_, _| {});
+            let found = found.map(|restrictions| restrictions.command);
+            assert_eq!(found, expected.map(|c| c.map(str::to_owned)), "{text}");
+        };
+        check("staff\n", Some(None));
+        check("# staff\n\n  web  \n", Some(None));
+        check("other\nstaf\n", None);
+        check("command=\"date +%s\" web\n", Some(Some("date +%s")));
+        check("from=\"10.0.0.0/8\" web\n", None);
+        check("from=\"10.0.0.0/8\" web\nstaff", Some(None));
+        check("colour web", None);
     }
 }

@@ -4,8 +4,8 @@
 //! **Invariant:** it holds no secret and no right that the user's shell does not have.
 #![forbid(unsafe_code)]
 
-mod authorized_keys;
 mod environment;
+mod key_files;
 mod programs;
 mod skel;
 mod terminal_modes;
@@ -15,8 +15,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use gateway_wire::MAX_MESSAGE;
-use gateway_wire::policy::Restrictions;
-use gateway_wire::session::{KeyAnswer, KeyQuestion, Setup};
+use gateway_wire::session::{KeyQuestion, Setup};
 use nix::sys::signal::Signal;
 use service::{Exit, Failure};
 use sys::signals::Signals;
@@ -52,13 +51,11 @@ fn serve() -> Result<(), Failure> {
 }
 
 fn find_key() -> Result<(), Failure> {
+    // Other processes of the user must not answer in this one's place.
+    sys::process::no_dump()?;
     let question = sys::fds::read_shared(&std::io::stdin(), MAX_MESSAGE)?;
     let question: KeyQuestion = gateway_wire::decode(&question)?;
-    let found = authorized_keys::contain(&question).then(Restrictions::default);
-    let answer = KeyAnswer {
-        found,
-        principal: false,
-    };
+    let answer = key_files::answer(&question);
     std::io::stdout().write_all(&gateway_wire::encode(&answer)?)?;
     Ok(())
 }

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod address;
+pub mod certificate;
 pub mod monitor;
 pub mod policy;
 pub mod session;
@@ -37,7 +39,9 @@ pub enum WireError {
 /// # Errors
 /// [`WireError::TooLarge`].
 pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, WireError> {
-    let bytes = postcard::to_stdvec(message).map_err(|_| WireError::Malformed)?;
+    // Room enough for a password at once: a buffer that grows leaves copies behind.
+    let room = Vec::with_capacity(2048);
+    let bytes = postcard::to_extend(message, room).map_err(|_| WireError::Malformed)?;
     if bytes.len() > MAX_MESSAGE {
         Err(WireError::TooLarge)
     } else {

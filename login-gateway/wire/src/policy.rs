@@ -6,7 +6,39 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::monitor::Method;
 use crate::settings::{Match, Policy, Settings};
+
+/// A way in: methods to pass, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Way(pub Vec<Method>);
+
+/// Factors that one way may ask for.
+const MAX_FACTORS: usize = 8;
+
+impl TryFrom<String> for Way {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let named = |name: &str| Method::ALL.into_iter().find(|method| method.name() == name);
+        let methods: Option<Vec<Method>> = text.split(',').map(|name| named(name.trim())).collect();
+        match methods {
+            Some(methods) if methods.len() <= MAX_FACTORS => Ok(Self(methods)),
+            Some(_) => Err(format!("'{text}' asks for more than {MAX_FACTORS} factors")),
+            None => Err(format!(
+                "'{text}' is not a list of \"publickey\", \"password\" and \"keyboard-interactive\""
+            )),
+        }
+    }
+}
+
+impl From<Way> for String {
+    fn from(way: Way) -> Self {
+        let names: Vec<&str> = way.0.iter().map(|method| method.name()).collect();
+        names.join(",")
+    }
+}
 
 /// Which directions of forwarding are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +171,50 @@ impl Default for Restrictions {
             permit_listen: Vec::new(),
             environment: Vec::new(),
         }
+    }
+}
+
+/// Two sources of restrictions force different commands on one login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("key and certificate force different commands")]
+pub struct CommandsDiffer;
+
+impl Restrictions {
+    /// What is left when both hold, a line's and a certificate's or those of several keys: never
+    /// wider than either. Lists of addresses are those of the first that has one; two different
+    /// lists leave no address.
+    ///
+    /// # Errors
+    /// [`CommandsDiffer`].
+    pub fn and(mut self, other: Self) -> Result<Self, CommandsDiffer> {
+        if self.command.is_some() && other.command.is_some() && self.command != other.command {
+            return Err(CommandsDiffer);
+        }
+        let both = |mine: Vec<String>, theirs: Vec<String>| match (mine.is_empty(), theirs.is_empty()) {
+            (true, _) => theirs,
+            (_, true) => mine,
+            _ if mine == theirs => mine,
+            _ => {
+                let shared: Vec<String> =
+                    mine.into_iter().filter(|entry| theirs.contains(entry)).collect();
+                // An empty list would mean that everything is open.
+                if shared.is_empty() { vec!["none".to_owned()] } else { shared }
+            }
+        };
+        self.command = self.command.or(other.command);
+        self.tty &= other.tty;
+        self.user_rc &= other.user_rc;
+        self.agent_forwarding &= other.agent_forwarding;
+        self.x11_forwarding &= other.x11_forwarding;
+        self.port_forwarding &= other.port_forwarding;
+        self.permit_open = both(self.permit_open, other.permit_open);
+        self.permit_listen = both(self.permit_listen, other.permit_listen);
+        for (name, value) in other.environment {
+            if !self.environment.iter().any(|(known, _)| *known == name) {
+                self.environment.push((name, value));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -315,6 +391,48 @@ mod tests {
             ..Restrictions::default()
         });
         assert_eq!(forced.force_command, "id");
+    }
+
+    #[test]
+    fn restrictions_of_two_sources_narrow_each_other() {
+        let line = Restrictions {
+            tty: false,
+            permit_open: vec!["a:1".into(), "b:2".into()],
+            environment: vec![("A".into(), "1".into())],
+            ..Restrictions::default()
+        };
+        let certificate = Restrictions {
+            command: Some("date".into()),
+            agent_forwarding: false,
+            permit_open: vec!["b:2".into()],
+            environment: vec![("A".into(), "2".into())],
+            ..Restrictions::default()
+        };
+        let both = line.clone().and(certificate.clone()).unwrap();
+        assert_eq!(both.command.as_deref(), Some("date"));
+        assert!(!both.tty && !both.agent_forwarding && both.x11_forwarding);
+        assert_eq!(both.permit_open, ["b:2"]);
+        assert_eq!(both.environment, [("A".to_owned(), "1".to_owned())]);
+        let elsewhere = Restrictions {
+            permit_open: vec!["c:3".into()],
+            ..Restrictions::default()
+        };
+        assert_eq!(line.clone().and(elsewhere).unwrap().permit_open, ["none"]);
+        let other = Restrictions {
+            command: Some("id".into()),
+            ..Restrictions::default()
+        };
+        assert_eq!(certificate.and(other), Err(CommandsDiffer));
+    }
+
+    #[test]
+    fn ways() {
+        let way = Way::try_from("publickey, keyboard-interactive".to_owned()).unwrap();
+        assert_eq!(way.0, [Method::PublicKey, Method::KeyboardInteractive]);
+        assert_eq!(String::from(way), "publickey,keyboard-interactive");
+        for bad in ["", "publickey,", "hostbased", "any", &"password,".repeat(9)] {
+            assert!(Way::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -243,13 +243,16 @@ pub enum ExitStatus {
 pub struct KeyQuestion {
     /// The user's home.
     pub home: PathBuf,
-    /// Files of authorised keys, relative to the home unless absolute.
+    /// Files of authorised keys, relative to the home unless absolute; `%u`, `%h` and `%%` stand
+    /// for the user, the home and a percent sign.
     pub files: Vec<PathBuf>,
+    /// Lines of authorised keys that do not come from the user's files.
+    pub lines: Vec<String>,
     /// The key in SSH wire form; for a certificate, that of its authority.
     pub key: Vec<u8>,
     /// The certificate's principals; absent: it is a plain key.
     pub principals: Option<Vec<String>>,
-    /// Files of principals, `authorized-principals-files`.
+    /// Files of principals, `authorized-principals-files`, with the same percent signs.
     pub principals_files: Vec<PathBuf>,
     /// The account's name, for principals and patterns.
     pub user: UserName,
@@ -262,6 +265,9 @@ pub struct KeyQuestion {
 pub struct KeyAnswer {
     /// The line's restrictions, if the key is there and its conditions hold.
     pub found: Option<Restrictions>,
-    /// Whether a file of principals names one of the certificate's.
-    pub principal: bool,
+    /// Whether there is any line with `cert-authority`, so that a certificate could be good where
+    /// its bare key is not.
+    pub authority: bool,
+    /// The restrictions of the line in a file of principals that names one of the certificate's.
+    pub principal: Option<Restrictions>,
 }

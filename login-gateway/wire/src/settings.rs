@@ -13,7 +13,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Forwarding, GatewayPorts, Umask};
+use crate::monitor::Method;
+use crate::policy::{Forwarding, GatewayPorts, Umask, Way};
 
 /// A key of the configuration file, for its man page.
 #[derive(Debug, Clone, Copy)]
@@ -167,10 +168,11 @@ settings! {
         allow_login: bool = true;
         /// Ways in, each a list of methods to pass in that order, joined by commas:
         /// "publickey", "password", "keyboard-interactive".
-        authentication_methods: Vec<String> = vec!["publickey".into()];
-        /// Key algorithms that may log in, as patterns of the names in ssh -Q key.
+        authentication_methods: Vec<Way> = vec![Way(vec![Method::PublicKey])];
+        /// Key types that may log in, as patterns of the names in ssh -Q key. A pattern of
+        /// rsa-sha2-256 or rsa-sha2-512 admits RSA keys as well; SHA-1 is never taken.
         public_key_algorithms: Vec<String> = vec!["*".into()];
-        /// Least length of an RSA key, in bits.
+        /// Least length of an RSA key in bits, that of a certificate's authority included.
         required_rsa_size: u32 = 3072;
         /// Whether hardware keys must prove a touch. The SSH library hides that flag, so such keys
         /// are refused then, and the log says so.
@@ -180,7 +182,8 @@ settings! {
         /// Files of authorised keys, relative to the home unless absolute; %u is the user, %h the
         /// home.
         authorized_keys_files: Vec<PathBuf> = vec![".ssh/authorized_keys".into()];
-        /// Files of public keys whose certificates are taken from users.
+        /// Files of public keys whose certificates are taken from users; owned by root and not
+        /// writable by others, read at each login.
         trusted_user_ca_keys: Vec<PathBuf> = Vec::new();
         /// Names of which a certificate must carry one; %u is the user.
         principals: Vec<String> = vec!["%u".into()];

@@ -1,0 +1,99 @@
+//! Public keys: may this one be used, and was it. russh has checked the signature; everything else
+//! is decided here.
+
+use std::io;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::candidate::{Candidate, Factor};
+use super::{Attempt, Authentication, Evidence, key_policy};
+use crate::key::{self, Found};
+
+impl Authentication<'_> {
+    /// May this key log in? Asked before the client signs.
+    pub(super) fn key_offered(
+        &mut self,
+        candidate: &mut Candidate,
+        key: &[u8],
+    ) -> io::Result<Attempt> {
+        let judged = self.judge_key(candidate, key)?;
+        Ok(match judged {
+            Ok(_) => Attempt::Usable,
+            Err(reason) => Attempt::refused(reason, evidence(key)),
+        })
+    }
+
+    /// The client has signed with it.
+    pub(super) fn key_verified(
+        &mut self,
+        candidate: &mut Candidate,
+        key: Vec<u8>,
+    ) -> io::Result<Attempt> {
+        Ok(match self.judge_key(candidate, &key)? {
+            Ok(found) => Attempt::Passed(Box::new(Factor {
+                line: line(&key),
+                evidence: Evidence {
+                    found: Some(found.place.name()),
+                    ..evidence(&key)
+                },
+                key: Some(key),
+                restrictions: found.restrictions,
+                pam: None,
+            })),
+            Err(reason) => Attempt::refused(reason, evidence(&key)),
+        })
+    }
+
+    /// Looks for the key, and then says why it is not good: every refusal costs the same steps.
+    fn judge_key(
+        &mut self,
+        candidate: &mut Candidate,
+        key: &[u8],
+    ) -> io::Result<Result<Found, String>> {
+        let known = candidate.searched.as_ref().is_some_and(|(k, _)| k == key);
+        if !known {
+            let search = self.search(candidate, key)?;
+            candidate.searched = Some((key.to_vec(), search));
+        }
+        let found = candidate
+            .searched
+            .as_ref()
+            .and_then(|(_, search)| search.found.clone());
+        Ok(self.judge_found(candidate, key, found))
+    }
+
+    fn judge_found(
+        &self,
+        candidate: &Candidate,
+        key: &[u8],
+        found: Option<Found>,
+    ) -> Result<Found, String> {
+        candidate.may_log_in()?;
+        let kind = key_policy::key_type(key).ok_or("not a key")?;
+        let found = found.ok_or("key not authorized")?;
+        key_policy::check(&candidate.policy, key, kind)?;
+        if candidate.has_used(key) {
+            return Err("the key has been used already".into());
+        }
+        Ok(found)
+    }
+
+    fn search(&self, candidate: &Candidate, key: &[u8]) -> io::Result<key::Search> {
+        let source = self.endpoints.source.ip();
+        key::find(self.settings, candidate, &self.nobody, source, key)
+    }
+}
+
+fn evidence(key: &[u8]) -> Evidence {
+    Evidence {
+        key: Some(key::fingerprint(key)),
+        ..Evidence::default()
+    }
+}
+
+/// As OpenSSH has it in the file that `SSH_USER_AUTH` names.
+fn line(key: &[u8]) -> String {
+    let kind = key_policy::key_type(key).unwrap_or_default();
+    format!("publickey {kind} {}", STANDARD.encode(key))
+}

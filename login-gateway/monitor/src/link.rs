@@ -1,0 +1,109 @@
+//! What the monitor listens to: net, the listener, signals, and log lines that it passes on
+//! meanwhile. What a message means is told elsewhere.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use gateway_wire::monitor::FromNet;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use sys::signals::Signals;
+
+use crate::net_process::NetProcess;
+use crate::user_session::UserSession;
+
+/// The monitor's ends of everything.
+pub struct Link {
+    /// Socket to the listener.
+    pub listener: OwnedFd,
+    /// `SIGCHLD` and `SIGTERM`.
+    pub signals: Signals,
+    /// The sandboxed half.
+    pub net: NetProcess,
+}
+
+/// What woke the monitor.
+#[derive(Debug)]
+pub enum Event {
+    /// A message of net's.
+    Net(FromNet),
+    /// The listener has closed its socket, or sent something.
+    Listener,
+    /// The session program has ended.
+    SessionEnded,
+    /// Time to go: a signal, the end of net, the deadline.
+    End(&'static str),
+}
+
+impl Link {
+    /// Waits for the next event. Log lines are passed on meanwhile. `only_net` leaves the listener
+    /// out: what it says then is for later, or for nobody.
+    pub fn wait(
+        &mut self,
+        mut session: Option<&mut UserSession>,
+        deadline: Option<Instant>,
+        only_net: bool,
+    ) -> io::Result<Event> {
+        loop {
+            let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => PollTimeout::NONE,
+                Some(left) if left.is_zero() => return Ok(Event::End("login grace time is over")),
+                Some(left) => {
+                    PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            let mut ready = vec![
+                PollFd::new(self.net.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            if !only_net {
+                ready.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+            }
+            let fixed = ready.len();
+            let logs = [self.net.log.fd(), session.as_ref().and_then(|s| s.log.fd())];
+            ready.extend(
+                logs.into_iter()
+                    .flatten()
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+            );
+            match poll(&mut ready, timeout) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let ready: Vec<bool> = ready.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            if ready[fixed..].contains(&true) {
+                self.net.log.drain();
+                if let Some(session) = &mut session {
+                    session.log.drain();
+                }
+            }
+            if ready[0] {
+                return Ok(match self.net.receive() {
+                    Ok(Some(message)) => Event::Net(message),
+                    Ok(None) => Event::End("login-gateway-net ended"),
+                    Err(error) => {
+                        tracing::error!(event = "net.malformed", %error);
+                        Event::End("malformed message from net")
+                    }
+                });
+            }
+            if ready[1] {
+                while let Some(signal) = self.signals.next()? {
+                    if signal == Signal::SIGTERM {
+                        return Ok(Event::End("terminated"));
+                    }
+                }
+                if let Some(session) = &mut session
+                    && session.child.try_wait()?.is_some()
+                {
+                    return Ok(Event::SessionEnded);
+                }
+            }
+            if !only_net && ready[2] {
+                return Ok(Event::Listener);
+            }
+        }
+    }
+}
