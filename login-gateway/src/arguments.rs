@@ -43,6 +43,11 @@ pub enum Command {
     /// (ProxyCommand). As root everybody may log in whom the configuration lets in; as anybody else
     /// only that user may, without PAM, and without --config with the keys in ~/.ssh.
     Inetd(Inetd),
+    /// Turn an sshd_config(5) into a configuration on standard output.
+    ///
+    /// Lines that have no equal are listed on standard error, with what to do about them. Where
+    /// leaving a line out would let more people do more, those logins are refused in the result.
+    ImportSshdConfig(ImportSshdConfig),
     /// Serve yourself on this machine: no root, no directory, no Slurm.
     Dev(Dev),
     /// Print the man page.
@@ -62,6 +67,21 @@ pub struct Dev {
     /// Address to serve on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2222")]
     pub listen: SocketAddr,
+}
+
+/// Options of `import-sshd-config`.
+#[derive(Debug, Args)]
+pub struct ImportSshdConfig {
+    /// The file, - for standard input. What it includes without a leading / is looked for in
+    /// /etc/ssh.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Exit with 1 if something was left out or closed.
+    #[arg(long)]
+    pub strict: bool,
+    /// List the lines as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `inetd`.

@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod dev;
 mod gateway;
+mod import;
 mod inetd;
 mod monitors;
 mod pages;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     service::run("login-gateway", || match &arguments.command {
         None | Some(Command::Serve) => serve(&arguments),
         Some(Command::Check) => check::run(arguments.config()),
+        Some(Command::ImportSshdConfig(options)) => import::run(options),
         Some(Command::Inetd(options)) => inetd::run(options, &arguments),
         Some(Command::Dev(options)) => dev::run(options, &arguments),
         Some(Command::Man) => pages::man(),

@@ -140,7 +140,8 @@ settings! {
         /// Pairs of processes (monitor, net) kept ready for the next connections.
         warm: usize = 2;
         /// PAM service, a file in /etc/pam.d: account and session for every login, authentication
-        /// for passwords and keyboard-interactive. Left out: no PAM.
+        /// for passwords and keyboard-interactive. Empty: no PAM.
+        #[serde(with = "empty_is_none")]
         pam_service: Option<String> = Some("login-gateway".into());
         /// Control socket of directoryd: keys and account state from the directory. Left out: no
         /// directory.
@@ -235,6 +236,19 @@ settings! {
         print_last_log: bool = true;
         /// Commands by subsystem name.
         subsystems: BTreeMap<String, String> = [("sftp".to_owned(), "/usr/lib/openssh/sftp-server".to_owned())].into();
+    }
+}
+
+/// A text of which the empty one says that there is none: in a file an absent key means its default.
+mod empty_is_none {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_deref().unwrap_or_default().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+        Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()))
     }
 }
 

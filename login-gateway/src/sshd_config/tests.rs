@@ -1,0 +1,322 @@
+//! Whole files: what a login may do afterwards, and what is said about the rest.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use gateway_wire::policy::{Forwarding, Who};
+use gateway_wire::{Policy, Settings};
+
+use super::{Files, ImportError, Imported, Kind, import};
+
+#[derive(Default)]
+struct Memory(BTreeMap<&'static str, &'static str>);
+
+impl Files for Memory {
+    fn matching(&self, pattern: &str) -> io::Result<Vec<(String, String)>> {
+        let fits = |(path, text): (&&str, &&str)| {
+            gateway_wire::policy::fits(pattern, path).then(|| ((*path).into(), (*text).into()))
+        };
+        Ok(self.0.iter().filter_map(fits).collect())
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        path.ends_with("_key")
+    }
+}
+
+fn imported(text: &str) -> Imported {
+    import("sshd_config", text, &Memory::default()).unwrap()
+}
+
+fn settings(text: &str) -> Settings {
+    toml::from_str(&imported(text).toml).unwrap()
+}
+
+/// The policy of `user[:group,group][@address]`.
+fn policy(settings: &Settings, who: &str) -> Policy {
+    let (who, source) = who.split_once('@').unwrap_or((who, "192.0.2.1"));
+    let (user, groups) = who.split_once(':').unwrap_or((who, ""));
+    let groups: Vec<String> = groups.split(',').map(str::to_owned).collect();
+    settings.policy(&Who {
+        user,
+        groups: &groups,
+        source: source.parse().unwrap(),
+    })
+}
+
+/// Who may log in; `!` in front says who may not.
+fn allowed(text: &str, people: &[&str]) {
+    let settings = settings(text);
+    for who in people {
+        let (name, expected) = match who.strip_prefix('!') {
+            Some(name) => (name, false),
+            None => (*who, true),
+        };
+        assert_eq!(
+            policy(&settings, name).allow_login,
+            expected,
+            "{who}\n{text}"
+        );
+    }
+}
+
+#[test]
+fn who_may_log_in() {
+    allowed("Port 22", &["alice", "bob"]);
+    allowed("DenyUsers bob mal*", &["alice", "!bob", "!mallory"]);
+    allowed(
+        "AllowUsers alice\nAllowUsers bob",
+        &["alice", "bob", "!carol"],
+    );
+    allowed(
+        "AllowUsers *\nDenyGroups out",
+        &["alice", "!bob:out", "carol:in"],
+    );
+    allowed("AllowGroups in", &["!alice", "bob:in", "!carol:out"]);
+    allowed("AllowGroups in\nDenyUsers bob", &["alice:in", "!bob:in"]);
+    // Both lists must let a user pass.
+    let both = "AllowUsers alice bob\nAllowGroups in\nDenyGroups out";
+    allowed(both, &["alice:in", "!alice", "!carol:in", "!bob:in,out"]);
+    let hosts = "AllowUsers alice@10.0.0.0/8 bob svc@192.0.2.*,!192.0.2.7";
+    allowed(
+        hosts,
+        &[
+            "alice@10.1.1.1",
+            "!alice@192.0.2.1",
+            "bob",
+            "svc@192.0.2.6",
+            "!svc@192.0.2.7",
+        ],
+    );
+    allowed("DenyUsers bob@10.0.0.0/8", &["bob", "!bob@10.9.9.9"]);
+    // A host name cannot be asked for: refusals hold everywhere, permissions nowhere.
+    allowed("DenyUsers bob@evil.example", &["!bob", "alice"]);
+    allowed("AllowUsers bob@good.example alice", &["!bob", "alice"]);
+    allowed("AllowUsers !bob alice", &["!bob", "alice"]);
+}
+
+#[test]
+fn who_may_log_in_within_blocks() {
+    let text = "AllowGroups staff\nMatch Address 10.0.0.0/8\n  AllowGroups staff guests\n  DenyUsers bob\n";
+    allowed(
+        text,
+        &[
+            "a:staff",
+            "!a:guests",
+            "a:guests@10.1.1.1",
+            "!bob:staff@10.1.1.1",
+            "bob:staff",
+            "!a@10.1.1.1",
+        ],
+    );
+    allowed(
+        "Match User svc\n AllowUsers svc\nMatch all\n DenyUsers *",
+        &["svc", "!alice"],
+    );
+    allowed(
+        "Match Group jail\n ChrootDirectory /jail",
+        &["alice", "!alice:jail"],
+    );
+    allowed(
+        "Match Group gone\n RefuseConnection yes",
+        &["alice", "!alice:gone"],
+    );
+    allowed("Match User *b\n AllowUsers a*", &["!ab", "!bb"]);
+}
+
+#[test]
+fn ways_in() {
+    let check = |text: &str, expected: &[&str]| {
+        let all = settings(&format!("UsePAM yes\n{text}"));
+        assert_eq!(policy(&all, "a").authentication_methods, expected, "{text}");
+    };
+    check("", &["publickey", "password", "keyboard-interactive"]);
+    check(
+        "PasswordAuthentication no\nChallengeResponseAuthentication no",
+        &["publickey"],
+    );
+    check(
+        "AuthenticationMethods publickey,keyboard-interactive:pam password",
+        &["publickey,keyboard-interactive", "password"],
+    );
+    check(
+        "AuthenticationMethods any\nPubkeyAuthentication no",
+        &["password", "keyboard-interactive"],
+    );
+    check("AuthenticationMethods hostbased publickey", &["publickey"]);
+    let none = settings("AuthenticationMethods hostbased");
+    assert!(!policy(&none, "a").allow_login);
+    // Without PAM there is nobody to ask for a password.
+    let bare = settings("PasswordAuthentication yes");
+    assert_eq!(bare.authentication_methods, ["publickey"]);
+    assert_eq!(bare.pam_service, None);
+    let blocks = settings(
+        "UsePAM yes\nMatch Group two\nAuthenticationMethods publickey,password\nMatch User k\nPasswordAuthentication no\n",
+    );
+    assert_eq!(
+        policy(&blocks, "a:two").authentication_methods,
+        ["publickey,password"]
+    );
+    assert_eq!(
+        policy(&blocks, "k").authentication_methods,
+        ["publickey", "keyboard-interactive"]
+    );
+}
+
+#[test]
+fn what_a_login_may_do() {
+    let all = settings(
+        "X11Forwarding yes\nX11Forwarding no\nGatewayPorts clientspecified\nPermitTTY yes\n\
+         Match User bot\n PermitTTY no\n ForceCommand /bin/run \"$SSH_ORIGINAL_COMMAND\"\n DisableForwarding yes\n\
+         Match Group dev\n AllowTcpForwarding local\n PermitOpen db:5432\n PermitListen none\n SetEnv A=1 B=\"x y\"\n",
+    );
+    let me = policy(&all, "alice");
+    assert!(
+        me.x11_forwarding && me.permit_tty && me.max_sessions == 10 && me.accept_env.is_empty()
+    );
+    assert_eq!(me.tcp_forwarding, Forwarding::Yes);
+    let bot = policy(&all, "bot");
+    assert!(!bot.permit_tty && !bot.agent_forwarding && !bot.x11_forwarding);
+    assert_eq!(bot.force_command, "/bin/run $SSH_ORIGINAL_COMMAND");
+    assert_eq!(
+        (bot.tcp_forwarding, bot.stream_local_forwarding),
+        (Forwarding::No, Forwarding::No)
+    );
+    let dev = policy(&all, "x:dev");
+    assert_eq!(dev.tcp_forwarding, Forwarding::Local);
+    assert_eq!(dev.permit_open, ["db:5432"]);
+    assert_eq!(dev.set_env["B"], "x y");
+}
+
+#[test]
+fn keys_certificates_and_sftp() {
+    let all = settings(
+        "AuthorizedKeysFile %h/.k /etc/keys/%u\nTrustedUserCAKeys /ca.pub\nAuthorizedPrincipalsFile %h/.p\n\
+         RevokedKeys /krl\nPubkeyAcceptedAlgorithms -ssh-dss,rsa-sha2-256\nRequiredRSASize 2048\n\
+         Subsystem sftp internal-sftp -l INFO\nMatch User up\n ForceCommand internal-sftp -R\n ChrootDirectory /srv/%u\n",
+    );
+    assert_eq!(all.authorized_keys_files.len(), 2);
+    assert!(
+        all.principals.is_empty()
+            && all.trusted_user_ca_keys.len() == 1
+            && all.revoked_keys.len() == 1
+    );
+    assert_eq!(all.public_key_algorithms, ["*", "!ssh-dss", "!ssh-rsa"]);
+    assert_eq!(all.required_rsa_size, 2048);
+    assert!(all.subsystems["sftp"].ends_with("sftp-server -l INFO"));
+    let forced = policy(&all, "up").force_command;
+    assert!(
+        forced.ends_with("sftp-server --root \"/srv/$LOGNAME\" -R"),
+        "{forced}"
+    );
+    // A command that names principals is not there, so its certificates are not believed.
+    let command = settings("TrustedUserCAKeys /ca\nAuthorizedPrincipalsCommand /bin/p %u");
+    assert!(command.trusted_user_ca_keys.is_empty());
+}
+
+#[test]
+fn the_service() {
+    let all = settings(
+        "Port 2222\nPort 2223\nListenAddress [::1]:99\nListenAddress 127.0.0.1\nLoginGraceTime 1m30s\nClientAliveInterval 15\nMaxStartups 10:30:60\nRekeyLimit 512M 30m\nUsePAM yes\nPAMServiceName sshd\nHostKey /k1\nHostKey /k2\nBanner none",
+    );
+    let listen: Vec<String> = all.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["[::1]:99", "127.0.0.1:2222", "127.0.0.1:2223"]);
+    assert_eq!(all.login_grace_time.as_secs(), 90);
+    assert_eq!((all.max_startups, all.rekey_bytes), (60, 512 << 20));
+    assert_eq!(all.pam_service.as_deref(), Some("sshd"));
+    assert_eq!(all.host_keys.len(), 2);
+    assert!(all.banner.is_none());
+}
+
+#[test]
+fn presets() {
+    use gateway_wire::settings::CryptoPolicy::*;
+    for (text, expected) in [
+        ("", Modern),
+        ("Ciphers aes256-gcm@openssh.com,aes128-ctr", Modern),
+        ("Ciphers +aes128-cbc", Modern),
+        (
+            "KexAlgorithms ecdh-sha2-nistp256\nCiphers aes256-ctr\nMACs hmac-sha2-256",
+            Fips140,
+        ),
+        ("MACs hmac-sha2-256,hmac-sha1", Compatible),
+    ] {
+        assert_eq!(settings(text).crypto_policy, expected, "{text}");
+    }
+}
+
+#[test]
+fn included_files() {
+    let files = Memory(
+        [
+            (
+                "a.conf",
+                "PermitTTY no\nMatch User bob\nX11Forwarding yes\n",
+            ),
+            ("b.conf", "MaxSessions 3\nMatch Group staff\nMaxSessions 5"),
+        ]
+        .into(),
+    );
+    let text = "Include *.conf\nPermitTTY yes\nMatch User bob,carol\nInclude b.conf\n";
+    let all = import("sshd_config", text, &files).unwrap();
+    let settings: Settings = toml::from_str(&all.toml).unwrap();
+    let me = policy(&settings, "alice");
+    assert!(!me.permit_tty && me.max_sessions == 3 && !me.x11_forwarding);
+    assert!(policy(&settings, "bob").x11_forwarding);
+    assert_eq!(policy(&settings, "alice:staff").max_sessions, 5);
+    let round = Memory([("r", "Include r")].into());
+    assert!(matches!(
+        import("r", "Include r", &round),
+        Err(ImportError::Syntax { .. })
+    ));
+}
+
+#[test]
+fn what_is_said() {
+    let all = imported(
+        "GSSAPIAuthentication yes\n\nFrobnicate 1\nMatch Host x.example\n PermitTTY no\nMatch LocalPort 22\n Banner /b\n",
+    );
+    let said: Vec<(Kind, usize, &str)> = all
+        .notes
+        .iter()
+        .map(|n| (n.kind, n.line, n.keyword.as_str()))
+        .collect();
+    for expected in [
+        (Kind::LeftOut, 1, "GSSAPIAuthentication"),
+        (Kind::LeftOut, 3, "Frobnicate"),
+        (Kind::LeftOut, 4, "Match"),
+        (Kind::LeftOut, 6, "Match"),
+    ] {
+        assert!(said.contains(&expected), "{expected:?} {said:?}");
+    }
+    assert!(
+        imported("Port 22\nRequiredRSASize 3072\nHostKey /k\n")
+            .notes
+            .is_empty()
+    );
+    for bad in ["Port", "Banner 'x", "Match"] {
+        assert!(
+            matches!(
+                import("f", bad, &Memory::default()),
+                Err(ImportError::Syntax { line: 1, .. })
+            ),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn dull_text_is_bounded() {
+    for text in [
+        "Include x\n".repeat(30_000),
+        "#".repeat(2 << 20),
+        "Match all\n".repeat(25_000),
+    ] {
+        let _ = import("f", &text, &Memory::default());
+    }
+    let holes = (0..300)
+        .map(|n| format!("!2001:db8:{n:x}::{n:x}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let _ = imported(&format!("Match Address *,{holes}\nPermitTTY no\n"));
+}
