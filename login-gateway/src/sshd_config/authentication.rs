@@ -1,5 +1,7 @@
 //! Methods and ways in: several keywords of sshd's are one key of ours.
 
+use gateway_wire::policy::Way;
+
 use super::blocks::{Block, Line};
 use super::notes::{Kind, Note, Notes};
 
@@ -68,7 +70,10 @@ impl<'a> Ways<'a> {
                 .map(|m| m.split(':').next().unwrap_or(m))
                 .collect();
             match methods.iter().find(|m| !enabled.contains(m)) {
-                None => ways.push(methods.join(",")),
+                None => match Way::try_from(methods.join(",")) {
+                    Ok(way) => ways.push(String::from(way)),
+                    Err(why) => notes.note(Kind::LeftOut, line, why),
+                },
                 Some(missing)
                     if ["publickey", "password", "keyboard-interactive"].contains(missing) =>
                 {
