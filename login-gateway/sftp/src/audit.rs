@@ -121,7 +121,7 @@ pub fn closes(handle: &Handle, forced: bool) {
         return;
     }
     let how = if forced { "forced " } else { "" };
-    let path = handle.path.escape_ascii();
+    let path = handle.name.escape_ascii();
     if handle.is_folder() {
         audit!("{how}closedir \"{path}\"");
     } else {

@@ -58,6 +58,9 @@ impl Calls<'_> {
 /// # Errors
 /// Those of `truncate(2)`, `chmod(2)`, `utimensat(2)` and `chown(2)`.
 pub fn by_path(paths: &Paths, path: &[u8], wanted: &Attributes) -> Result<(), Refusal> {
+    if *wanted == Attributes::default() {
+        return Ok(());
+    }
     let place = paths.followed(path)?;
     let (folder, name) = (place.folder(), place.name());
     Calls {
@@ -77,7 +80,12 @@ pub fn of_link(paths: &Paths, path: &[u8], wanted: &Attributes) -> Result<(), Re
     if wanted.size.is_some() {
         return Err(Refusal::LinkSize);
     }
-    let place = paths.entry(path)?;
+    if *wanted == Attributes::default() {
+        return Ok(());
+    }
+    let Some(place) = paths.object(path)? else {
+        return by_path(paths, path, wanted);
+    };
     let (folder, name) = (place.folder(), place.name());
     Calls {
         size: &|_| Err(Errno::EINVAL),

@@ -108,7 +108,7 @@ pub fn open(
     let appends = flags.any(OpenFlags::APPEND);
     Ok(reply::handle(
         id,
-        handles.insert(paths.absolute(path), appends, open),
+        handles.insert(paths, path, appends, open),
     ))
 }
 

@@ -92,10 +92,7 @@ impl Folder {
 /// # Errors
 /// Those of `mkdir(2)`.
 pub fn make(paths: &Paths, path: &[u8], mode: u32) -> Result<(), Refusal> {
-    let place = match paths.entry(path) {
-        Err(Errno::EBUSY) => Err(Errno::EEXIST),
-        other => other,
-    }?;
+    let place = paths.entry(path)?;
     Ok(mkdirat(
         place.folder(),
         place.name(),
@@ -145,6 +142,6 @@ pub fn open(
     let folder = crate::handles::Open::Folder(Folder::open(paths, path)?);
     Ok(reply::handle(
         id,
-        handles.insert(paths.absolute(path), false, folder),
+        handles.insert(paths, path, false, folder),
     ))
 }

@@ -7,13 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::folder::Folder;
+use crate::paths::Paths;
 
 /// One open file or folder.
 #[derive(Debug)]
 pub struct Handle {
     /// Its number.
     pub id: u32,
-    /// The path that the client opened, absolute, as it was written.
+    /// The path that the client opened, as it was written.
+    pub name: Vec<u8>,
+    /// The same, absolute.
     pub path: Vec<u8>,
     /// If what is written goes to the end of the file, wherever the client says.
     pub appends: bool,
@@ -65,13 +68,14 @@ impl Handles {
     }
 
     /// A number for what was opened.
-    pub fn insert(&self, path: Vec<u8>, appends: bool, open: Open) -> u32 {
+    pub fn insert(&self, paths: &Paths, name: &[u8], appends: bool, open: Open) -> u32 {
         let mut table = self.table();
         let id = table.next;
         table.next = table.next.wrapping_add(1);
         let handle = Handle {
             id,
-            path,
+            name: name.to_vec(),
+            path: paths.absolute(name),
             appends,
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),

@@ -78,7 +78,18 @@ fn unlink(place: &Place) -> Result<(), Errno> {
 /// # Errors
 /// Those of `link(2)`.
 pub fn hardlink(paths: &Paths, old: &[u8], new: &[u8]) -> Result<(), Refusal> {
-    Ok(link(&paths.entry(old)?, &paths.entry(new)?)?)
+    let Some(old_place) = paths.object(old)? else {
+        // What is said to be a folder is one, or an error; and a folder gets no second name.
+        paths.stat(old)?;
+        paths.entry(new)?;
+        let end = new
+            .iter()
+            .rposition(|b| *b != b'/')
+            .map_or(1, |last| last + 1);
+        let there = paths.lstat(&new[..end]).is_ok();
+        return Err(if there { Errno::EEXIST } else { Errno::EPERM }.into());
+    };
+    Ok(link(&old_place, &paths.entry(new)?)?)
 }
 
 fn link(old: &Place, new: &Place) -> Result<(), Errno> {

@@ -109,7 +109,10 @@ impl Paths {
     /// # Errors
     /// Those of `open(2)`.
     pub fn open(&self, path: &[u8], flags: OFlag, mode: Mode) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let mut flags = flags | OFlag::O_CLOEXEC;
+        if !flags.contains(OFlag::O_PATH) {
+            flags |= OFlag::O_NOCTTY;
+        }
         let Some(root) = &self.root else {
             return openat(AT_FDCWD, path, flags, mode);
         };
@@ -152,11 +155,12 @@ impl Paths {
         })
     }
 
-    /// The last component of the path in its folder, for calls that do not follow it: making,
-    /// removing, renaming, linking.
+    /// The last component of the path in its folder, for calls that take a name and follow nothing:
+    /// making, removing, renaming, and linking to. The kernel refuses `.` and `..` there itself, and
+    /// a slash behind a name only says that it must be a folder.
     ///
     /// # Errors
-    /// Those of `open(2)`; `EBUSY` for `.`, `..` and the root.
+    /// Those of `open(2)`.
     pub fn entry(&self, path: &[u8]) -> Result<Place, Errno> {
         if self.root.is_none() {
             return Ok(Place::as_given(path));
@@ -164,34 +168,27 @@ impl Paths {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        let end = path.iter().rposition(|b| *b != b'/').ok_or(Errno::EBUSY)? + 1;
-        let start = path[..end]
-            .iter()
-            .rposition(|b| *b == b'/')
-            .map_or(0, |at| at + 1);
-        let (folder, name) = match &path[..start] {
-            b"" => (&b"."[..], &path[..end]),
-            folder => (folder, &path[start..end]),
-        };
-        if name == b"." || name == b".." {
-            return Err(Errno::EBUSY);
-        }
+        let (folder, name) = split(path);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        let folder = self.open(folder, flags, Mode::empty())?;
-        if end < path.len() {
-            // A slash behind a name says that it is a folder, and would have the kernel follow it.
-            match fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Ok(stat) if stat.st_mode & libc_s_ifmt() != libc_s_ifdir() => {
-                    return Err(Errno::ENOTDIR);
-                }
-                _ => {}
-            }
-        }
         Ok(Place {
-            folder: Some(folder),
+            folder: Some(self.open(folder, flags, Mode::empty())?),
             name: name.to_vec(),
             _object: None,
         })
+    }
+
+    /// As [`Self::entry`], for calls that would follow a name with a slash behind it, or a `..`:
+    /// `None` if it is one of these.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub fn object(&self, path: &[u8]) -> Result<Option<Place>, Errno> {
+        let (_, name) = split(path);
+        let follows = name.ends_with(b"/") || name == b"." || name == b"..";
+        if self.root.is_some() && follows {
+            return Ok(None);
+        }
+        self.entry(path).map(Some)
     }
 
     /// `lstat(2)`.
@@ -236,10 +233,38 @@ impl Paths {
     }
 }
 
-fn libc_s_ifmt() -> u32 {
-    nix::sys::stat::SFlag::S_IFMT.bits()
+/// The folder of a path, and its last component with the slashes behind it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let Some(last) = path.iter().rposition(|b| *b != b'/') else {
+        return (b"/", b".");
+    };
+    match path[..last].iter().rposition(|b| *b == b'/') {
+        Some(slash) => path.split_at(slash + 1),
+        None => (b".", path),
+    }
 }
 
-fn libc_s_ifdir() -> u32 {
-    nix::sys::stat::SFlag::S_IFDIR.bits()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_folder_and_a_name() {
+        for (path, folder, name) in [
+            ("a", ".", "a"),
+            ("/a", "/", "a"),
+            ("a/b", "a/", "b"),
+            ("/a//b//", "/a//", "b//"),
+            ("a/..", "a/", ".."),
+            ("./", ".", "./"),
+            ("/", "/", "."),
+            ("//", "/", "."),
+        ] {
+            assert_eq!(
+                split(path.as_bytes()),
+                (folder.as_bytes(), name.as_bytes()),
+                "{path}"
+            );
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::schedule::Schedule;
 use crate::{audit, change, file, folder, names, reply};
 
 /// Requests that are done at the same time.
-const MAX_WORKERS: usize = 8;
+const MAX_WORKERS: usize = 16;
 /// How long after the client's last byte an answer may be in coming.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What an answer without data takes, in the budget.
@@ -144,7 +144,7 @@ impl Server {
 
     /// Waits for room, and ties the request to the handles that there are now.
     fn admit(&self, id: u32, request: Request, packet: Packet) -> (Touched, Job) {
-        audit::begins(&request, |id| Some(self.handles.get(id)?.path.clone()));
+        audit::begins(&request, |id| Some(self.handles.get(id)?.name.clone()));
         let packet = match request {
             Request::Write { .. } => packet,
             _ => Packet::default(),
