@@ -7,6 +7,7 @@ pub mod clock;
 pub mod fds;
 pub mod identity;
 pub mod inherit;
+pub mod landlock;
 pub mod listen;
 pub mod local_time;
 pub mod memfd;

@@ -37,6 +37,19 @@ pub fn lock_memory() -> io::Result<()> {
     )?)
 }
 
+/// Keeps the pages that hold `bytes` out of swap and out of core dumps, as long as they are mapped.
+///
+/// # Errors
+/// `OutOfMemory` where `RLIMIT_MEMLOCK` is used up; callers log it and go on.
+pub fn lock_bytes(bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: locking does not change the memory, and the range is one that we may read.
+    if unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Sends `signal` to this process when its parent ends. Set it after the last change of identity:
 /// the kernel clears it there.
 ///
