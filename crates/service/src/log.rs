@@ -1,9 +1,15 @@
 //! Logging: structured events on stderr, as text or as JSON lines. Which events exist belongs to
-//! each daemon; audit events carry the target `audit`.
+//! each daemon; audit events carry the target `audit` and no level hides them.
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Target of the events that say who did what.
+pub const AUDIT: &str = "audit";
 
 /// The two shapes of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -58,14 +64,18 @@ pub fn to_env(args: &LogArgs) -> [(&'static str, String); 2] {
     ]
 }
 
-/// Starts logging to stderr; call once, before the first event.
+/// Starts logging to stderr; call once, before the first event. Events with the target [`AUDIT`]
+/// are written whatever the level, from info up.
 pub fn init(args: &LogArgs) {
-    let builder = fmt()
-        .with_max_level(args.log_level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    match args.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let filter = Targets::new()
+        .with_default(args.log_level)
+        .with_target(AUDIT, args.log_level.max(LevelFilter::INFO));
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = match args.log_format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .init();
 }

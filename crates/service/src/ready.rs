@@ -9,6 +9,20 @@ pub fn ready() {
     send(&format!("READY=1\nMAINPID={}", std::process::id()));
 }
 
+/// The daemon reads its configuration again; [`ready`] ends that.
+pub fn reloading() {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    let micros = now.map_or(0, |now| now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000);
+    send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+}
+
+/// The daemon is alive, where the service manager wants to hear it now and then.
+pub fn alive() {
+    if std::env::var_os("WATCHDOG_USEC").is_some() {
+        send("WATCHDOG=1");
+    }
+}
+
 /// The daemon is about to end.
 pub fn stopping() {
     send("STOPPING=1");
