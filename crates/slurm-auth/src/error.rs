@@ -6,6 +6,9 @@ pub enum KeyError {
     /// slurm.key has no byte.
     #[error("the key is empty")]
     Empty,
+    /// A key can be guessed.
+    #[error("a key {0}")]
+    Weak(&'static str),
     /// slurm.jwks is not JSON of the right shape.
     #[error("the key set is not a JSON object with a list 'keys'")]
     Json(#[source] serde_json::Error),

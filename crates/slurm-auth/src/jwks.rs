@@ -130,11 +130,11 @@ mod tests {
         let two = check(&format!(
             r#"{{"kid":"a",{K}}},{{"kid":"b",{K},"use":"Default"}}"#
         ));
-        assert_eq!(two.unwrap().signing_kid(), Some("b"));
+        assert_eq!(two.unwrap().signing_kid(0), Some("b"));
         let none = check(&format!(
             r#"{{"kid":"a",{K},"use":"sig"}},{{"kid":"b",{K}}}"#
         ));
-        assert_eq!(none.unwrap().signing_kid(), Some("a"));
+        assert_eq!(none.unwrap().signing_kid(0), Some("a"));
     }
 
     #[test]
@@ -194,8 +194,8 @@ mod tests {
             let key =
                 format!(r#"{{"kid":"a","alg":"HS256","kty":"oct","k":"{k}","exp":"4102444800"}}"#);
             let ring = check(&key).expect(k);
-            assert_eq!(ring.signing_key_length(), 16);
-            assert_eq!(ring.signing_key_expires(), Some(4_102_444_800));
+            assert_eq!(ring.shortest(), 16);
+            assert_eq!(ring.signing_key_expires(0), Some(4_102_444_800));
         }
     }
 }

@@ -75,16 +75,22 @@ impl Keyring {
         })
     }
 
-    /// Id of the key that signs; `None` for slurm.key.
+    /// Id of the key that signs at `now`; `None` for slurm.key.
     #[must_use]
-    pub fn signing_kid(&self) -> Option<&str> {
-        self.signing_key().kid.as_deref()
+    pub fn signing_kid(&self, now: i64) -> Option<&str> {
+        self.signing_key(now, now).kid.as_deref()
     }
 
-    /// Unix time at which the signing key expires, if it does.
+    /// Unix time at which the key that signs at `now` expires, if it does.
     #[must_use]
-    pub fn signing_key_expires(&self) -> Option<i64> {
-        self.signing_key().expires
+    pub fn signing_key_expires(&self, now: i64) -> Option<i64> {
+        self.signing_key(now, now).expires
+    }
+
+    /// Whether the key that should sign is expired at `now`, so that another one does.
+    #[must_use]
+    pub fn default_has_expired(&self, now: i64) -> bool {
+        !self.keys[self.signing].is_good(now)
     }
 
     /// How many keys there are.
@@ -99,15 +105,41 @@ impl Keyring {
         self.keys.is_empty()
     }
 
-    /// Length of the signing key in bytes: anything below 16 can be guessed offline.
+    /// Length of the shortest key in bytes: anything below 16 can be guessed offline.
     #[must_use]
-    pub fn signing_key_length(&self) -> usize {
-        self.signing_key().bytes.len()
+    pub fn shortest(&self) -> usize {
+        let lengths = self.keys.iter().map(|key| key.bytes.len());
+        lengths.min().unwrap_or(0)
     }
 
-    pub(crate) fn signing_key(&self) -> &Key {
+    /// Fewest different byte values in a key: a handful means that it was typed or is a pattern.
+    #[must_use]
+    pub fn fewest_values(&self) -> usize {
+        let values = |key: &Key| {
+            key.bytes
+                .iter()
+                .collect::<std::collections::HashSet<_>>()
+                .len()
+        };
+        self.keys.iter().map(values).min().unwrap_or(0)
+    }
+
+    /// The memory of each key, to be kept out of swap.
+    pub fn memory(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().map(|key| key.bytes.as_slice())
+    }
+
+    /// The key for a token made at `now` and good until `until`: the default key, unless it expires
+    /// before the token and another one does not. A key that has expired signs only where all have.
+    pub(crate) fn signing_key(&self, now: i64, until: i64) -> &Key {
         // The index was made with the list and the list never shrinks.
-        &self.keys[self.signing]
+        let default = &self.keys[self.signing];
+        let good_at = |time| {
+            std::iter::once(default)
+                .chain(&self.keys)
+                .find(move |key| key.is_good(time))
+        };
+        good_at(until).or_else(|| good_at(now)).unwrap_or(default)
     }
 
     /// The key for a token with this `kid`: step 1 of the verification.
@@ -118,13 +150,18 @@ impl Keyring {
                 .iter()
                 .find(|key| key.kid.as_deref() == Some(kid))
                 .ok_or_else(|| TokenError::UnknownKid(kid.to_owned()))?,
-            _ => self.signing_key(),
+            _ => &self.keys[self.signing],
         };
-        match key.expires {
-            Some(expires) if expires < now => {
-                Err(TokenError::KeyExpired(key.kid.clone().unwrap_or_default()))
-            }
-            _ => Ok(key),
+        if key.is_good(now) {
+            Ok(key)
+        } else {
+            Err(TokenError::KeyExpired(key.kid.clone().unwrap_or_default()))
         }
+    }
+}
+
+impl Key {
+    fn is_good(&self, now: i64) -> bool {
+        self.expires.is_none_or(|expires| expires >= now)
     }
 }

@@ -14,13 +14,13 @@ pub struct Verifier {
     pub now: i64,
 }
 
-/// Makes a token with the signing key.
+/// Makes a token with the key that signs at its time.
 ///
 /// # Errors
 /// [`TokenError::Claims`] if the claims have no JSON form, which none of the fields can cause.
 pub fn sign(claims: &Claims, keys: &Keyring) -> Result<String, TokenError> {
     let text = serde_json::to_vec(claims).map_err(TokenError::Claims)?;
-    let key = keys.signing_key();
+    let key = keys.signing_key(claims.iat, claims.exp);
     Ok(join(key.kid.as_deref(), &text, &key.bytes))
 }
 
@@ -170,7 +170,7 @@ mod tests {
             let (signed, _) = token.rsplit_once('.').unwrap();
             let signed = format!("{}.{}", encode(header), signed.split_once('.').unwrap().1);
             // A signature with the right key, so that only the header is wrong.
-            crate::jws::sign_raw(&signed, &key.signing_key().bytes)
+            crate::jws::sign_raw(&signed, &key.signing_key(NOW, NOW).bytes)
         };
         for header in [
             r#"{"alg":"none"}"#,
@@ -215,6 +215,23 @@ mod tests {
             verify(&token, &removed, ME),
             Err(TokenError::UnknownKid(_))
         ));
+        // An expired default key leaves the signing to one that is good for the token's whole life.
+        for (exp, kid) in [(NOW - 1, "new"), (NOW + 59, "new"), (NOW + 60, "old")] {
+            let ring = set(&format!(
+                r#"{{"keys":[{{{old},"use":"default","exp":{exp}}},{{{new},"exp":{}}}]}}"#,
+                NOW + 1000
+            ));
+            let token = sign(&claims(), &ring).unwrap();
+            let header = crate::jws::split(&token).unwrap().header;
+            assert_eq!(header.kid.as_deref(), Some(kid), "{exp}");
+            assert!(verify(&token, &ring, ME).is_ok());
+            assert_eq!(ring.default_has_expired(NOW), exp < NOW);
+        }
+        let all_gone = set(&format!(
+            r#"{{"keys":[{{{old},"exp":5}},{{{new},"exp":6}}]}}"#
+        ));
+        assert_eq!(all_gone.signing_kid(NOW), Some("old"));
+        assert_eq!(all_gone.signing_key_expires(NOW), Some(5));
         // Without a kid the default key is tried.
         let bare = Keyring::from_slurm_key(b"The key below me never lies").unwrap();
         let token = sign(&claims(), &bare).unwrap();

@@ -9,6 +9,7 @@ mod unpack;
 mod version;
 
 pub mod configuration;
+pub mod dns;
 pub mod munge;
 pub mod return_code;
 pub mod rpc;
