@@ -73,18 +73,25 @@ mod tests {
 
     use super::*;
     use crate::connection::State;
+    use crate::pace::Rate;
 
+    const NO_RATE: Rate = Rate {
+        per_second: 0,
+        burst: 0,
+    };
     const LIMITS: Limits = Limits {
         connections: 6,
         connections_per_user: 1,
         request_timeout: Duration::from_secs(5),
+        user_rate: NO_RATE,
+        system_rate: NO_RATE,
     };
 
     /// `(uid, what it does)` in order of age: `o`ld and silent, `n`ew and silent, `b`usy.
     fn connections(list: &[(u32, char)]) -> Connections {
         let make = |(uid, what): &(u32, char)| {
             let (stream, _) = UnixStream::pair().unwrap();
-            let mut connection = Connection::new(stream, Duration::from_secs(5)).unwrap();
+            let mut connection = Connection::new(stream, 0, Duration::from_secs(5)).unwrap();
             connection.peer.uid = *uid;
             match what {
                 'o' => connection.opened -= GRACE,

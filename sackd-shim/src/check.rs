@@ -1,16 +1,18 @@
 //! `sackd-shim check`: does by hand what the service will do, and prints every problem instead
-//! of the first. The controllers are pinged through `sackd-shim-config`: no network here.
+//! of the first, with what to do about it. The controllers are pinged through
+//! `sackd-shim-config`: no network here.
 
 use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::OwnedFd;
 
+use serde::Serialize;
 use service::{Exit, Failure};
 use slurm_auth::{Claims, Context, Keyring, Verifier, message_hash};
 use slurm_wire::rpc::MessageType;
 use sys::spawn::Spawn;
 
-use crate::config::{Settings, SlurmConfSource};
+use crate::config::{Cluster, Settings, SlurmConfSource};
 use crate::error::ShimError;
 use crate::identity::{Answer, look_up};
 use crate::keys::warnings;
@@ -18,23 +20,71 @@ use crate::options::Options;
 use crate::policy::Policy;
 use crate::signer::unix_now;
 
-/// Collects what is wrong and says at once what is right.
+/// Clock offsets, in seconds, at which tokens are tried on a controller.
+const OFFSETS: [i64; 19] = [
+    -86_400, -3600, -600, -300, -60, -30, -10, -5, -2, 0, 2, 5, 10, 30, 60, 300, 600, 3600, 86_400,
+];
+
+/// How a finding is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    level: Level,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// Collects what is right and what is wrong; lines go out at once.
+#[derive(Debug, Default)]
 struct Report {
-    problems: usize,
+    json: bool,
+    findings: Vec<Finding>,
 }
 
 impl Report {
-    fn good(&mut self, text: &str) {
-        println!("ok       {text}");
+    fn add(&mut self, level: Level, text: impl Into<String>, hint: Option<&str>) {
+        let finding = Finding {
+            level,
+            text: text.into(),
+            hint: hint.map(str::to_owned),
+        };
+        if !self.json {
+            let word = match level {
+                Level::Ok => "ok",
+                Level::Warning => "warning",
+                Level::Problem => "problem",
+            };
+            println!("{word:<8} {}", finding.text);
+            if let Some(hint) = &finding.hint {
+                println!("         hint: {hint}");
+            }
+        }
+        self.findings.push(finding);
     }
 
-    fn warning(&mut self, text: &str) {
-        println!("warning  {text}");
+    fn good(&mut self, text: impl Into<String>) {
+        self.add(Level::Ok, text, None);
     }
 
-    fn problem(&mut self, text: &str) {
-        println!("problem  {text}");
-        self.problems += 1;
+    fn warning(&mut self, text: impl Into<String>, hint: &str) {
+        self.add(Level::Warning, text, Some(hint));
+    }
+
+    fn problem(&mut self, text: impl Into<String>, hint: &str) {
+        self.add(Level::Problem, text, Some(hint));
+    }
+
+    fn error(&mut self, error: &ShimError) {
+        self.add(Level::Problem, service::exit::chain(error), error.hint());
     }
 }
 
@@ -42,17 +92,27 @@ impl Report {
 ///
 /// # Errors
 /// Exit code 78 if there is any problem.
-pub fn run(options: &Options) -> Result<(), Failure> {
-    let mut report = Report { problems: 0 };
+pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
+    let mut report = Report {
+        json,
+        ..Report::default()
+    };
     match Settings::load(options) {
-        Ok(settings) => everything(&settings, &mut report),
-        Err(problems) => {
-            for error in &problems {
-                report.problem(&service::exit::chain(error));
+        Ok(settings) => {
+            identity(&settings, &mut report);
+            for cluster in &settings.clusters {
+                everything(&settings, cluster, &mut report);
             }
         }
+        Err(problems) => problems.iter().for_each(|error| report.error(error)),
     }
-    match report.problems {
+    let is_problem = |finding: &&Finding| finding.level == Level::Problem;
+    let problems = report.findings.iter().filter(is_problem).count();
+    if json {
+        let value = serde_json::json!({"problems": problems, "findings": report.findings});
+        println!("{value}");
+    }
+    match problems {
         0 => Ok(()),
         n => Err(Failure::new(
             Exit::Config,
@@ -61,62 +121,77 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn everything(settings: &Settings, report: &mut Report) {
-    run_directory(settings, report);
-    slurm_conf(settings, report);
-    identity(settings, report);
-    if let Some(keys) = keys(settings, report) {
-        match mint(settings, &keys) {
-            Ok(token) => {
+fn everything(settings: &Settings, cluster: &Cluster, report: &mut Report) {
+    run_directory(settings, cluster, report);
+    slurm_conf(cluster, report);
+    if let Some(keys) = keys(settings, cluster, report) {
+        match mint(settings, cluster, &keys, 60) {
+            Ok(_) => {
                 report.good("a token was made and verified");
-                if let SlurmConfSource::Fetched(servers) = &settings.slurm_conf {
-                    controllers(servers, &token, report);
-                }
+                controllers(settings, cluster, &keys, report);
             }
-            Err(error) => report.problem(&service::exit::chain(&error)),
+            Err(error) => report.error(&error),
         }
     }
+    registration(cluster, report);
 }
 
-fn run_directory(settings: &Settings, report: &mut Report) {
+fn run_directory(settings: &Settings, cluster: &Cluster, report: &mut Report) {
     use std::os::unix::fs::MetadataExt;
-    let path = settings.run_dir.display();
+    let path = cluster.run_dir.display();
     let slurm = settings.slurm_user.uid.as_raw();
-    match std::fs::metadata(&settings.run_dir) {
-        Ok(meta) if meta.mode() & 0o1002 == 0o002 => report.warning(&format!(
-            "everybody may write in '{path}': other containers must mount it read-only"
-        )),
-        Ok(meta) if meta.uid() == slurm => report.good(&format!("run directory '{path}'")),
-        Ok(meta) if meta.uid() == 0 => report.warning(&format!(
-            "run directory '{path}' belongs to root: uid {slurm} needs a way to write in it"
-        )),
-        Ok(meta) => report.problem(&format!(
-            "run directory '{path}' belongs to uid {}, neither to root nor to SlurmUser",
-            meta.uid()
-        )),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            report.warning(&format!(
-                "run directory '{path}' is missing and will be made"
-            ));
+    match std::fs::metadata(&cluster.run_dir) {
+        // A folder that containers share is as its owner, root, made it: the mounts protect it.
+        Ok(meta) if meta.mode() & 0o1002 == 0o002 && meta.uid() != 0 => report.warning(
+            format!("everybody may write in '{path}'"),
+            "make it 0755, or mount it read-only where users are",
+        ),
+        Ok(meta) if meta.uid() == slurm || meta.uid() == 0 => {
+            report.good(format!("run directory '{path}'"));
         }
-        Err(error) => report.problem(&format!("run directory '{path}': {error}")),
+        Ok(meta) => report.problem(
+            format!(
+                "run directory '{path}' belongs to uid {}, neither to root nor to SlurmUser",
+                meta.uid()
+            ),
+            "give the directory to SlurmUser, mode 0755",
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => report.warning(
+            format!("run directory '{path}' is missing and will be made"),
+            "RuntimeDirectory= of systemd, or an emptyDir, makes it before",
+        ),
+        Err(error) => report.problem(
+            format!("run directory '{path}': {error}"),
+            "let SlurmUser into it",
+        ),
+    }
+    if cluster.key.path().starts_with(&cluster.run_dir) {
+        report.problem(
+            format!("the key lies in '{path}', where users' containers can see it"),
+            "keep it in a folder of its own",
+        );
     }
 }
 
-fn slurm_conf(settings: &Settings, report: &mut Report) {
-    let path = settings.slurm_conf_path();
+fn slurm_conf(cluster: &Cluster, report: &mut Report) {
+    let path = cluster.slurm_conf_path();
     let shown = path.display();
-    let fetched = matches!(settings.slurm_conf, SlurmConfSource::Fetched(_));
     if !path.exists() {
-        if fetched {
-            report.warning(&format!("'{shown}' has not been fetched yet"));
+        if matches!(cluster.slurm_conf, SlurmConfSource::Local(_)) {
+            report.problem(
+                format!("'{shown}' is missing"),
+                "name another by 'conf', or controllers by 'conf-server'",
+            );
         } else {
-            report.problem(&format!("'{shown}' is missing"));
+            report.warning(
+                format!("'{shown}' has not been fetched yet"),
+                "it comes with the first fetch after the start",
+            );
         }
         return;
     }
-    let policy = Policy::new(settings);
-    report.good(&format!(
+    let policy = Policy::new(cluster);
+    report.good(format!(
         "'{shown}': cluster '{}', tokens live {} s, identities in tokens: {}",
         policy.cluster().unwrap_or("-"),
         policy.lifetime().as_secs(),
@@ -128,48 +203,60 @@ fn identity(settings: &Settings, report: &mut Report) {
     let user = &settings.slurm_user;
     match look_up(user.uid.as_raw()) {
         Answer::Found(found) => {
-            report.good(&format!("SlurmUser '{}', uid {}", found.name, user.uid));
+            report.good(format!("SlurmUser '{}', uid {}", found.name, user.uid));
         }
-        other => report.problem(&format!("SlurmUser '{}' by uid: {other:?}", user.name)),
+        Answer::Absent => report.good(format!("SlurmUser is uid {}, without an account", user.uid)),
+        Answer::Unavailable => report.problem(
+            format!("SlurmUser '{}' cannot be looked up", user.name),
+            "is the directory's socket there?",
+        ),
     }
-    if nix::unistd::Uid::effective() != user.uid && !nix::unistd::Uid::effective().is_root() {
-        report.problem(&format!(
-            "this is uid {}, the service must run as SlurmUser, uid {}",
-            nix::unistd::Uid::effective(),
-            user.uid
-        ));
+    let own = nix::unistd::Uid::effective();
+    if own != user.uid && !own.is_root() {
+        report.warning(
+            format!("this is uid {own}, SlurmUser is uid {}", user.uid),
+            "run it as SlurmUser, so that the key need be readable by that one alone",
+        );
     }
 }
 
-fn keys(settings: &Settings, report: &mut Report) -> Option<Keyring> {
-    let path = settings.key.path().display();
-    match settings.key.load() {
+fn keys(settings: &Settings, cluster: &Cluster, report: &mut Report) -> Option<Keyring> {
+    let path = cluster.key.path().display();
+    match cluster.key.load() {
         Ok(keys) => {
-            let kid = keys
-                .signing_kid()
-                .map(|kid| format!(", '{kid}' signs"))
-                .unwrap_or_default();
-            report.good(&format!("key '{path}': {} key(s){kid}", keys.len()));
-            for warning in warnings(&keys, unix_now()) {
-                report.warning(&warning);
+            let now = unix_now();
+            let kid = keys.signing_kid(now);
+            let kid = kid.map_or_else(String::new, |kid| format!(", '{kid}' signs"));
+            report.good(format!("{} key(s) in '{path}'{kid}", keys.len()));
+            let slurm = settings.slurm_user.uid.as_raw();
+            for warning in warnings(&keys, &cluster.key, slurm, now) {
+                report.warning(
+                    format!("'{path}': {warning}"),
+                    "replace the file; it is read again while the service runs",
+                );
             }
             Some(keys)
         }
         Err(error) => {
-            report.problem(&service::exit::chain(&error));
+            report.error(&error);
             None
         }
     }
 }
 
-/// A token for REQUEST_PING, as SlurmUser.
-fn mint(settings: &Settings, keys: &Keyring) -> Result<String, ShimError> {
+/// A token for REQUEST_PING, as SlurmUser, good for so many seconds.
+fn mint(
+    settings: &Settings,
+    cluster: &Cluster,
+    keys: &Keyring,
+    seconds: i64,
+) -> Result<String, ShimError> {
     let now = unix_now();
     let host = nix::unistd::gethostname().unwrap_or_default();
     let claims = Claims {
-        cluster: settings.cluster.clone(),
+        cluster: cluster.name.clone(),
         context: Context::Sack,
-        exp: now + 60,
+        exp: now + seconds,
         gid: settings.slurm_user.gid.as_raw(),
         host: host.to_string_lossy().into_owned(),
         iat: now,
@@ -180,35 +267,53 @@ fn mint(settings: &Settings, keys: &Keyring) -> Result<String, ShimError> {
         ver: i64::from(slurm_wire::ProtocolVersion::V26_05.0),
     };
     let token = slurm_auth::sign(&claims, keys)?;
-    slurm_auth::verify(
-        &token,
-        keys,
-        Verifier {
-            uid: claims.uid,
-            now,
-        },
-    )?;
+    if seconds >= 0 {
+        let uid = claims.uid;
+        slurm_auth::verify(&token, keys, Verifier { uid, now })?;
+    }
     Ok(token)
 }
 
-/// Gives the token to `sackd-shim-config ping` on its standard input; it prints a line for each
-/// controller, and ends with 0 if one answered well.
-fn controllers(servers: &[String], token: &str, report: &mut Report) {
-    match ping(servers, token) {
+/// Gives tokens to `sackd-shim-config ping` on its standard input: one that is good for a minute,
+/// and one for each offset, by which it finds out how late it is over there. It prints a line for
+/// each controller.
+fn controllers(settings: &Settings, cluster: &Cluster, keys: &Keyring, report: &mut Report) {
+    let servers: &[String] = match &cluster.slurm_conf {
+        SlurmConfSource::Local(_) => return,
+        SlurmConfSource::Discovered => &[],
+        SlurmConfSource::Fetched(servers) => servers,
+    };
+    let mut tokens = String::new();
+    for seconds in std::iter::once(60).chain(OFFSETS) {
+        match mint(settings, cluster, keys, seconds) {
+            Ok(token) => tokens.push_str(&format!("{seconds} {token}\n")),
+            Err(error) => return report.error(&error),
+        }
+    }
+    match ping(servers, &tokens) {
         Ok(lines) => {
             for line in lines.lines() {
                 match line.split_once(' ') {
                     Some(("ok", rest)) => report.good(rest),
-                    Some((_, rest)) => report.problem(rest),
+                    Some(("clock", rest)) => {
+                        report.warning(rest, "set both clocks by one NTP server");
+                    }
+                    Some((_, rest)) => match rest.split_once(" | ") {
+                        Some((text, hint)) => report.problem(text, hint),
+                        None => report.problem(rest, "see the log of slurmctld"),
+                    },
                     None => {}
                 }
             }
         }
-        Err(error) => report.problem(&format!("ping the controllers: {error}")),
+        Err(error) => report.problem(
+            format!("ping the controllers: {error}"),
+            "is sackd-shim-config beside sackd-shim?",
+        ),
     }
 }
 
-fn ping(servers: &[String], token: &str) -> std::io::Result<String> {
+fn ping(servers: &[String], tokens: &str) -> std::io::Result<String> {
     let (input, mut feed) = pipe()?;
     let (drain, output) = pipe()?;
     let program = service::sibling("sackd-shim-config")?;
@@ -219,7 +324,7 @@ fn ping(servers: &[String], token: &str) -> std::io::Result<String> {
         .fd(1, OwnedFd::from(output))
         .inherit_stderr()
         .start()?;
-    feed.write_all(token.as_bytes())?;
+    feed.write_all(tokens.as_bytes())?;
     drop(feed);
     let mut text = String::new();
     File::from(OwnedFd::from(drain))
@@ -227,4 +332,42 @@ fn ping(servers: &[String], token: &str) -> std::io::Result<String> {
         .read_to_string(&mut text)?;
     child.wait()?;
     Ok(text)
+}
+
+/// What the configuration process of a running service says of itself.
+fn registration(cluster: &Cluster, report: &mut Report) {
+    if matches!(cluster.slurm_conf, SlurmConfSource::Local(_)) {
+        return;
+    }
+    let Some(state) = crate::child::report(&cluster.run_dir) else {
+        report.warning(
+            "the configuration process has not reported yet",
+            "it does after the start of the service",
+        );
+        return;
+    };
+    let ago = |field: &str| {
+        let at = state.get(field).and_then(serde_json::Value::as_i64);
+        at.map_or_else(
+            || "never".to_owned(),
+            |at| format!("{} s ago", unix_now() - at),
+        )
+    };
+    let (fetch, push) = (ago("last_fetch"), ago("last_push"));
+    let registered = state.get("registered").and_then(serde_json::Value::as_bool);
+    let port = state.get("port").and_then(serde_json::Value::as_u64);
+    match (registered, port) {
+        (Some(true), Some(port)) => report.good(format!(
+            "registered for pushes at port {port}; last fetch {fetch}, last push {push}"
+        )),
+        (Some(true), None) => report.warning(
+            format!("registered, but not listening for pushes; last fetch {fetch}"),
+            "see the log for event=push.not_listening; changes come with the next fetch",
+        ),
+        _ if cluster.register => report.warning(
+            format!("not registered for pushes; last fetch {fetch}"),
+            "see the log for event=fetch.failed",
+        ),
+        _ => report.good(format!("not to be registered; last fetch {fetch}")),
+    }
 }

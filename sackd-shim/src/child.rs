@@ -2,52 +2,102 @@
 //! by then our own filter forbids starting anything.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io::{PipeWriter, Read, Write};
+use std::path::Path;
 
 use service::config::duration;
 use service::log::{LogArgs, LogFormat};
 use sys::spawn::Spawn;
 
-use crate::config::{Settings, SlurmConfSource};
+use crate::config::{Cluster, Settings, SlurmConfSource};
 use crate::error::ShimError;
 
 const PROGRAM: &str = "sackd-shim-config";
+/// What the configuration process says of itself, in its run directory.
+pub const REPORT: &str = ".config-status.json";
+/// Longest report that is read, in bytes.
+const REPORT_LIMIT: u64 = 64 * 1024;
 
-/// Starts the configuration process, unless slurm.conf is a local file.
+/// The configuration process of a cluster.
+#[derive(Debug)]
+pub struct Child {
+    /// A byte on it asks for a fetch at once; its end ends the process.
+    orders: PipeWriter,
+}
+
+impl Child {
+    /// Has the configuration fetched now, whatever the time. A process that is gone is on the log
+    /// already.
+    pub fn fetch_now(&mut self) {
+        let _ = self.orders.write(b"f");
+    }
+}
+
+/// What the configuration process last said of itself.
+pub fn report(run_dir: &Path) -> Option<serde_json::Value> {
+    let mut text = Vec::new();
+    let file = fs::File::open(run_dir.join(REPORT)).ok()?;
+    file.take(REPORT_LIMIT).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Starts the configuration process of a cluster, unless its slurm.conf is a local file. That of the
+/// default cluster also serves the metrics over TCP, which we cannot.
 ///
 /// # Errors
 /// [`ShimError::System`] if it cannot be started.
-pub fn start(settings: &Settings, log: &LogArgs) -> Result<(), ShimError> {
-    let SlurmConfSource::Fetched(servers) = &settings.slurm_conf else {
-        return Ok(());
-    };
+pub fn start(
+    settings: &Settings,
+    cluster: &Cluster,
+    log: &LogArgs,
+) -> Result<Option<Child>, ShimError> {
+    let is_main = std::ptr::eq(cluster, settings.main());
+    let metrics = settings.metrics_listen.filter(|_| is_main);
+    if matches!(cluster.slurm_conf, SlurmConfSource::Local(_)) && metrics.is_none() {
+        return Ok(None);
+    }
     let program =
         service::sibling(PROGRAM).map_err(ShimError::system(format!("find '{PROGRAM}'")))?;
-    let doing = format!("start '{}'", program.display());
+    let doing = || ShimError::system(format!("start '{}'", program.display()));
+    let (reader, orders) = std::io::pipe().map_err(doing())?;
     let child = Spawn::new(&program)
         .arg0(PROGRAM)
-        .args(arguments(settings, servers, log))
+        .args(arguments(settings, cluster, log))
         .env(kept_variables())
+        .fd(0, reader.into())
         .inherit_stderr()
         .start()
-        .map_err(ShimError::system(doing))?;
+        .map_err(doing())?;
     tracing::info!(event = "config.started", pid = child.id());
-    Ok(())
+    Ok(Some(Child { orders }))
 }
 
-fn arguments(settings: &Settings, servers: &[String], log: &LogArgs) -> Vec<OsString> {
+fn arguments(settings: &Settings, cluster: &Cluster, log: &LogArgs) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
     option("--parent", std::process::id().to_string().into());
-    option("--run-dir", settings.run_dir.clone().into());
+    option("--run-dir", cluster.run_dir.clone().into());
+    option("--slurm-user", settings.slurm_user.uid.to_string().into());
     option(
         "--refresh-interval",
         duration::text(settings.refresh_interval).into(),
     );
-    if let Some(cluster) = &settings.cluster {
-        option("--cluster", cluster.into());
+    if let Some(folder) = &settings.state_dir {
+        // One folder for each cluster, named as its run directory.
+        let name = cluster.run_dir.file_name().unwrap_or_default();
+        option("--state-dir", folder.join(name).into());
     }
-    if let Some(port) = settings.port {
+    if let Some(name) = &cluster.name {
+        option("--cluster", name.into());
+    }
+    if let Some(port) = cluster.port {
         option("--port", port.to_string().into());
+    }
+    if let Some(address) = settings.metrics_listen
+        && std::ptr::eq(cluster, settings.main())
+    {
+        option("--metrics-listen", address.to_string().into());
     }
     let format = if log.log_format == LogFormat::Json {
         "json"
@@ -56,11 +106,17 @@ fn arguments(settings: &Settings, servers: &[String], log: &LogArgs) -> Vec<OsSt
     };
     option("--log-format", format.into());
     option("--log-level", log.log_level.to_string().into());
-    if !settings.register {
+    if !cluster.register {
         arguments.push("--disable-reconfig".into());
     }
-    arguments.push("--".into());
-    arguments.extend(servers.iter().map(OsString::from));
+    match &cluster.slurm_conf {
+        SlurmConfSource::Discovered => arguments.push("--srv".into()),
+        SlurmConfSource::Local(_) => arguments.push("--no-fetch".into()),
+        SlurmConfSource::Fetched(servers) => {
+            arguments.push("--".into());
+            arguments.extend(servers.iter().map(OsString::from));
+        }
+    }
     arguments
 }
 

@@ -2,55 +2,24 @@
 //! Order: variables of sackd, its options, the file, defaults. Later code never re-checks.
 
 use std::env;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
-use serde::Deserialize;
+use nix::unistd::{Gid, Uid, User};
 use service::config::{ConfigError, duration};
 
+use crate::access::Access;
 use crate::error::ShimError;
+use crate::file::{ClusterTable, File, Interval, LimitsTable};
 use crate::keys::KeySource;
 use crate::options::Options;
+use crate::pace::Rate;
 
 const DEFAULT_FILE: &str = "/etc/sackd-shim/sackd-shim.toml";
 const DEFAULT_RUN_DIR: &str = "/run/slurm";
 const DEFAULT_SLURM_CONF: &str = "/etc/slurm/slurm.conf";
 const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
-
-/// `sackd-shim.toml`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct File {
-    key_file: Option<PathBuf>,
-    jwks_file: Option<PathBuf>,
-    run_dir: Option<PathBuf>,
-    #[serde(default)]
-    conf_server: Vec<String>,
-    conf: Option<PathBuf>,
-    slurm_user: Option<String>,
-    cluster: Option<String>,
-    port: Option<u16>,
-    #[serde(default)]
-    disable_reconfig: bool,
-    refresh_interval: Option<Interval>,
-    token_lifetime: Option<Interval>,
-    use_client_ids: Option<bool>,
-    #[serde(default)]
-    limits: LimitsTable,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct LimitsTable {
-    connections: Option<usize>,
-    connections_per_user: Option<usize>,
-    request_timeout: Option<Interval>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(transparent)]
-struct Interval(#[serde(with = "duration")] Duration);
 
 /// How much one user, and all together, may ask at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +30,10 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// From the connection to its whole request.
     pub request_timeout: Duration,
+    /// Requests of one user.
+    pub user_rate: Rate,
+    /// Requests of root and SlurmUser together.
+    pub system_rate: Rate,
 }
 
 /// Where the configuration of Slurm comes from.
@@ -70,33 +43,59 @@ pub enum SlurmConfSource {
     Local(PathBuf),
     /// Fetched into the run directory from these controllers.
     Fetched(Vec<String>),
+    /// Fetched from the controllers that DNS names (`_slurmctld._tcp`).
+    Discovered,
+}
+
+/// SlurmUser, as the cluster knows it. It need not have an account here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlurmUser {
+    /// Its name, or its number where it has no account.
+    pub name: String,
+    /// Its uid.
+    pub uid: Uid,
+    /// Its group.
+    pub gid: Gid,
 }
 
 /// Everything the signer needs to know, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// The default cluster first.
+    pub clusters: Vec<Cluster>,
+    /// SlurmUser: may push, and as a rule runs the signer and owns the run directories.
+    pub slurm_user: SlurmUser,
+    /// How often the configuration is fetched again.
+    pub refresh_interval: Duration,
+    /// Where the last good configuration outlives a reboot.
+    pub state_dir: Option<PathBuf>,
+    /// TCP address of the metrics.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Caps on connections and requests.
+    pub limits: Limits,
+}
+
+/// One cluster: a socket, a key, rules, a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
     /// The cluster key.
     pub key: KeySource,
     /// Folder of the socket and of the fetched configuration.
     pub run_dir: PathBuf,
     /// Where slurm.conf comes from.
     pub slurm_conf: SlurmConfSource,
-    /// SlurmUser: runs the signer and owns the run directory.
-    pub slurm_user: User,
     /// `cluster` claim; from slurm.conf if absent.
-    pub cluster: Option<String>,
+    pub name: Option<String>,
     /// TCP port for pushes.
     pub port: Option<u16>,
     /// Whether to register for pushes.
     pub register: bool,
-    /// How often the configuration is fetched again.
-    pub refresh_interval: Duration,
     /// Life of tokens; `AuthInfo=ttl=` if absent.
     pub token_lifetime: Option<Duration>,
     /// Whether identities go into tokens; `AuthInfo=use_client_ids` if absent.
     pub use_client_ids: Option<bool>,
-    /// Caps on connections.
-    pub limits: Limits,
+    /// Who gets tokens.
+    pub access: Access,
 }
 
 impl Settings {
@@ -111,97 +110,207 @@ impl Settings {
         })
     }
 
+    /// The configuration file: the one named, or the usual one.
+    pub fn path(options: &Options) -> PathBuf {
+        let usual = || DEFAULT_FILE.into();
+        options.config.clone().unwrap_or_else(usual)
+    }
+
     fn file(options: &Options) -> Result<File, ConfigError> {
-        match &options.config {
-            Some(path) => service::config::load(path),
-            None => match service::config::load(Path::new(DEFAULT_FILE)) {
-                Err(ConfigError::Read { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    Ok(File::default())
-                }
-                other => other,
-            },
+        match service::config::load(&Self::path(options)) {
+            Err(ConfigError::Read { source, .. })
+                if options.config.is_none() && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(File::default())
+            }
+            other => other,
         }
     }
 
     fn from_parts(
-        file: File,
+        mut file: File,
         options: &Options,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<ShimError>> {
         let mut problems = Vec::new();
-        let slurm_conf = keep(&mut problems, slurm_conf(&file, options, variable));
-        let key = slurm_conf.as_ref().and_then(|slurm_conf| {
-            keep(
-                &mut problems,
-                key_source(&file, options, variable, slurm_conf),
-            )
-        });
-        let run_dir = keep(&mut problems, run_dir(&file, variable));
+        let main = file.take_default();
+        let access = main.access.clone().unwrap_or_default();
+        let mut clusters: Vec<_> = default_cluster(main, options, variable, &mut problems)
+            .into_iter()
+            .collect();
+        for mut table in std::mem::take(&mut file.clusters) {
+            table.access.get_or_insert_with(|| access.clone());
+            clusters.extend(more_cluster(table, &mut problems));
+        }
+        keep(&mut problems, distinct(&clusters));
         let slurm_user = keep(&mut problems, slurm_user(file.slurm_user.as_deref()));
-        let refresh = at_least(
-            "refresh-interval",
-            file.refresh_interval,
-            Duration::from_secs(10),
-        );
-        let refresh = keep(&mut problems, refresh);
-        let lifetime = at_least(
-            "token-lifetime",
-            file.token_lifetime,
-            Duration::from_secs(1),
-        );
-        let lifetime = keep(&mut problems, lifetime);
+        let ten = Duration::from_secs(10);
+        let refresh = at_least("refresh-interval", file.refresh_interval, ten);
+        let refresh_interval = keep(&mut problems, refresh)
+            .flatten()
+            .unwrap_or(DEFAULT_REFRESH);
         let limits = keep(&mut problems, file.limits.checked());
-        let (Some(slurm_conf), Some(key), Some(run_dir), Some(slurm_user)) =
-            (slurm_conf, key, run_dir, slurm_user)
-        else {
-            return Err(problems);
-        };
-        let (Some(refresh), Some(token_lifetime), Some(limits)) = (refresh, lifetime, limits)
-        else {
-            return Err(problems);
-        };
-        Ok(Self {
-            key,
-            run_dir,
-            slurm_conf,
-            slurm_user,
-            cluster: file.cluster.map(|name| name.to_lowercase()),
-            port: options
-                .port
-                .or_else(|| port_variable(variable))
-                .or(file.port),
-            register: !(options.disable_reconfig
-                || file.disable_reconfig
-                || variable("SACKD_DISABLE_RECONFIG").is_some()),
-            refresh_interval: refresh.unwrap_or(DEFAULT_REFRESH),
-            token_lifetime,
-            use_client_ids: file.use_client_ids,
-            limits,
-        })
+        let metrics_listen = file.metrics_listen;
+        if let Some(address) = metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            let words = format!("'metrics-listen' must be on loopback: '{address}'");
+            problems.push(ShimError::Setting(words));
+        }
+        let state_dir = file
+            .state_dir
+            .or_else(|| variable("STATE_DIRECTORY").map(PathBuf::from));
+        if let Some(folder) = state_dir.as_ref().filter(|folder| !folder.is_absolute()) {
+            let words = format!("'state-dir' must be absolute: '{}'", folder.display());
+            problems.push(ShimError::Setting(words));
+        }
+        match (slurm_user, limits) {
+            (Some(slurm_user), Some(limits)) if problems.is_empty() => Ok(Self {
+                clusters,
+                slurm_user,
+                refresh_interval,
+                state_dir,
+                metrics_listen,
+                limits,
+            }),
+            _ => Err(problems),
+        }
     }
 
+    /// The default cluster.
+    pub fn main(&self) -> &Cluster {
+        // `from_parts` gives at least one.
+        &self.clusters[0]
+    }
+
+    /// One line for each cluster at start that says what is served from what.
+    pub fn report(&self) {
+        for cluster in &self.clusters {
+            tracing::info!(
+                event = "shim.starting",
+                version = env!("CARGO_PKG_VERSION"),
+                key = %cluster.key.path().display(),
+                run_dir = %cluster.run_dir.display(),
+                slurm_conf = %cluster.slurm_conf_path().display(),
+                slurm_user = self.slurm_user.name,
+                uid = self.slurm_user.uid.as_raw(),
+            );
+        }
+    }
+}
+
+impl Cluster {
     /// The slurm.conf that the signer reads its few settings from.
     pub fn slurm_conf_path(&self) -> PathBuf {
         match &self.slurm_conf {
             SlurmConfSource::Local(path) => path.clone(),
-            SlurmConfSource::Fetched(_) => self.run_dir.join("conf/slurm.conf"),
+            _ => self.run_dir.join("conf/slurm.conf"),
         }
     }
+}
 
-    /// One line at start that says what is served from what.
-    pub fn report(&self) {
-        tracing::info!(
-            event = "shim.starting",
-            version = env!("CARGO_PKG_VERSION"),
-            key = %self.key.path().display(),
-            run_dir = %self.run_dir.display(),
-            slurm_conf = %self.slurm_conf_path().display(),
-            slurm_user = %self.slurm_user.name,
-            uid = self.slurm_user.uid.as_raw(),
-        );
+/// The default cluster: sackd's variables and options go before the file.
+fn default_cluster(
+    table: ClusterTable,
+    options: &Options,
+    variable: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<ShimError>,
+) -> Option<Cluster> {
+    let slurm_conf = keep(problems, slurm_conf(&table, options, variable));
+    let beside = slurm_conf.as_ref().map(|source| match source {
+        SlurmConfSource::Local(path) => path.as_path(),
+        _ => Path::new(DEFAULT_SLURM_CONF),
+    });
+    let key =
+        beside.and_then(|beside| keep(problems, key_source(&table, options, variable, beside)));
+    let run_dir = keep(problems, run_dir(&table, variable));
+    let port = options
+        .port
+        .or_else(|| port_variable(variable))
+        .or(table.port);
+    let register = !(options.disable_reconfig
+        || table.disable_reconfig
+        || variable("SACKD_DISABLE_RECONFIG").is_some());
+    finished(table, slurm_conf, key, run_dir, port, register, problems)
+}
+
+/// Another cluster: the file alone speaks of it.
+fn more_cluster(table: ClusterTable, problems: &mut Vec<ShimError>) -> Option<Cluster> {
+    let named = table.name.as_deref().filter(|name| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        !name.is_empty() && name.chars().all(plain)
+    });
+    let Some(name) = named.map(str::to_lowercase) else {
+        let words = "'clusters': each has a 'name', of letters, digits, '_' and '-'";
+        problems.push(ShimError::Setting(words.to_owned()));
+        return None;
+    };
+    let shown = |words: &str| ShimError::Setting(format!("cluster '{name}': {words}"));
+    let slurm_conf = match (&table.conf, controllers(table.conf_server.clone())) {
+        (_, Err(error)) => Err(error),
+        (Some(path), Ok(servers)) if servers.is_empty() => Ok(SlurmConfSource::Local(path.clone())),
+        (None, Ok(servers)) if !servers.is_empty() => Ok(SlurmConfSource::Fetched(servers)),
+        _ => Err(shown("needs 'conf-server' or 'conf', one of the two")),
+    };
+    let key = match (&table.key_file, &table.jwks_file) {
+        (Some(path), None) => Ok(KeySource::SlurmKey(path.clone())),
+        (None, Some(path)) => Ok(KeySource::Jwks(path.clone())),
+        _ => Err(shown("needs 'key-file' or 'jwks-file', one of the two")),
+    };
+    let run_dir = match &table.run_dir {
+        // Where Slurm's clients from 25.05 on look.
+        None => Ok(format!("/run/slurm-{name}").into()),
+        Some(_) => run_dir(&table, &|_| None),
+    };
+    let (slurm_conf, key) = (keep(problems, slurm_conf), keep(problems, key));
+    let run_dir = keep(problems, run_dir);
+    let (port, register) = (table.port, !table.disable_reconfig);
+    finished(table, slurm_conf, key, run_dir, port, register, problems)
+}
+
+fn finished(
+    table: ClusterTable,
+    slurm_conf: Option<SlurmConfSource>,
+    key: Option<KeySource>,
+    run_dir: Option<PathBuf>,
+    port: Option<u16>,
+    register: bool,
+    problems: &mut Vec<ShimError>,
+) -> Option<Cluster> {
+    let second = Duration::from_secs(1);
+    let lifetime = at_least("token-lifetime", table.token_lifetime, second);
+    let token_lifetime = keep(problems, lifetime);
+    let access = keep(problems, Access::new(&table.access.unwrap_or_default()));
+    Some(Cluster {
+        key: key?,
+        run_dir: run_dir?,
+        slurm_conf: slurm_conf?,
+        name: table.name.map(|name| name.to_lowercase()),
+        port,
+        register,
+        token_lifetime: token_lifetime?,
+        use_client_ids: table.use_client_ids,
+        access: access?,
+    })
+}
+
+/// Two clusters in one folder would overwrite each other's socket and files; at one port only one
+/// hears pushes.
+fn distinct(clusters: &[Cluster]) -> Result<(), ShimError> {
+    let mut folders = std::collections::HashSet::new();
+    let mut ports = std::collections::HashSet::new();
+    for cluster in clusters {
+        let folder = &cluster.run_dir;
+        if !folders.insert(folder) {
+            let words = format!("two clusters have the run directory '{}'", folder.display());
+            return Err(ShimError::Setting(words));
+        }
+        if let Some(port) = cluster.port.filter(|_| cluster.register)
+            && !ports.insert(port)
+        {
+            let words = format!("two clusters take pushes at port {port}");
+            return Err(ShimError::Setting(words));
+        }
     }
+    Ok(())
 }
 
 impl LimitsTable {
@@ -212,6 +321,14 @@ impl LimitsTable {
             request_timeout: self
                 .request_timeout
                 .map_or(Duration::from_secs(5), |Interval(duration)| duration),
+            user_rate: Rate {
+                per_second: self.requests_per_second.unwrap_or(100),
+                burst: self.burst.unwrap_or(1000),
+            },
+            system_rate: Rate {
+                per_second: self.system_requests_per_second.unwrap_or(1000),
+                burst: self.system_burst.unwrap_or(10_000),
+            },
         };
         if limits.connections_per_user == 0 || limits.connections < 2 * limits.connections_per_user
         {
@@ -249,8 +366,9 @@ fn at_least(
     }
 }
 
+/// In sackd's order: controllers that are named, a local file, DNS.
 fn slurm_conf(
-    file: &File,
+    table: &ClusterTable,
     options: &Options,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<SlurmConfSource, ShimError> {
@@ -261,45 +379,48 @@ fn slurm_conf(
         return Ok(SlurmConfSource::Local(path.clone()));
     }
     let given = variable("SLURM_CONF_SERVER").or_else(|| options.conf_server.clone());
-    let servers: Vec<String> = match given {
-        Some(list) => list
-            .split(',')
-            .map(|server| server.trim().to_owned())
-            .collect(),
-        None => file.conf_server.clone(),
+    let servers = match given {
+        Some(list) => controllers(list.split(',').map(|s| s.trim().to_owned()).collect())?,
+        None => controllers(table.conf_server.clone())?,
     };
     if !servers.is_empty() {
-        let mut seen = std::collections::HashSet::new();
-        for server in &servers {
-            if server.is_empty() || server.contains(char::is_whitespace) {
-                return Err(ShimError::Setting(format!(
-                    "'{server}' is not a controller"
-                )));
-            }
-            if !seen.insert(server) {
-                return Err(ShimError::Setting(format!(
-                    "controller '{server}' stands twice"
-                )));
-            }
-        }
         return Ok(SlurmConfSource::Fetched(servers));
     }
-    let path = file
+    let named = table
         .conf
         .clone()
         .or_else(|| variable("SLURM_CONF").map(PathBuf::from));
-    Ok(SlurmConfSource::Local(
-        path.unwrap_or_else(|| DEFAULT_SLURM_CONF.into()),
-    ))
+    Ok(match named {
+        Some(path) => SlurmConfSource::Local(path),
+        None if Path::new(DEFAULT_SLURM_CONF).exists() => {
+            SlurmConfSource::Local(DEFAULT_SLURM_CONF.into())
+        }
+        None => SlurmConfSource::Discovered,
+    })
 }
 
-/// An explicit file, else what lies beside slurm.conf. A slurm.jwks that is there goes before a
+fn controllers(servers: Vec<String>) -> Result<Vec<String>, ShimError> {
+    let mut seen = std::collections::HashSet::new();
+    for server in &servers {
+        if server.is_empty() || server.contains(char::is_whitespace) {
+            let words = format!("'{server}' is not a controller");
+            return Err(ShimError::Setting(words));
+        }
+        if !seen.insert(server) {
+            let words = format!("controller '{server}' stands twice");
+            return Err(ShimError::Setting(words));
+        }
+    }
+    Ok(servers)
+}
+
+/// An explicit file, else what lies `beside` slurm.conf. A slurm.jwks that is there goes before a
 /// slurm.key, as everywhere in Slurm.
 fn key_source(
-    file: &File,
+    table: &ClusterTable,
     options: &Options,
     variable: &dyn Fn(&str) -> Option<String>,
-    slurm_conf: &SlurmConfSource,
+    beside: &Path,
 ) -> Result<KeySource, ShimError> {
     let path = |name: &str, option: &Option<PathBuf>| {
         variable(name).map(PathBuf::from).or_else(|| option.clone())
@@ -307,21 +428,17 @@ fn key_source(
     let mut jwks = path("SLURM_SACK_JWKS", &options.jwks_file);
     let mut key = path("SLURM_SACK_KEY", &options.key_file);
     if jwks.is_none() && key.is_none() {
-        if file.jwks_file.is_some() && file.key_file.is_some() {
+        if table.jwks_file.is_some() && table.key_file.is_some() {
             let words = "'key-file' and 'jwks-file' exclude each other";
             return Err(ShimError::Setting(words.to_owned()));
         }
-        (jwks, key) = (file.jwks_file.clone(), file.key_file.clone());
+        (jwks, key) = (table.jwks_file.clone(), table.key_file.clone());
     }
     match (jwks, key) {
         (Some(jwks), None) => Ok(KeySource::Jwks(jwks)),
         (None, Some(key)) => Ok(KeySource::SlurmKey(key)),
         (Some(jwks), Some(key)) => Ok(first_there(jwks, key)),
         (None, None) => {
-            let beside = match slurm_conf {
-                SlurmConfSource::Local(path) => path.as_path(),
-                SlurmConfSource::Fetched(_) => Path::new(DEFAULT_SLURM_CONF),
-            };
             let (jwks, key) = (
                 beside.with_file_name("slurm.jwks"),
                 beside.with_file_name("slurm.key"),
@@ -342,26 +459,27 @@ fn first_there(jwks: PathBuf, key: PathBuf) -> KeySource {
     }
 }
 
-fn run_dir(file: &File, variable: &dyn Fn(&str) -> Option<String>) -> Result<PathBuf, ShimError> {
-    if let Some(folder) = variable("RUNTIME_DIRECTORY") {
+fn run_dir(
+    table: &ClusterTable,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<PathBuf, ShimError> {
+    // systemd joins the folders of several RuntimeDirectory= by colons; the first is ours.
+    if let Some(folders) = variable("RUNTIME_DIRECTORY") {
+        let folder = folders.split(':').next().unwrap_or_default();
         return match folder.strip_prefix("/run/") {
-            Some(rest) if !rest.is_empty() && !rest.contains(':') => Ok(folder.into()),
+            Some(rest) if !rest.is_empty() => Ok(folder.into()),
             _ => Err(ShimError::Setting(format!(
-                "RUNTIME_DIRECTORY '{folder}' must be one folder below /run/"
+                "RUNTIME_DIRECTORY '{folder}' must be a folder below /run/"
             ))),
         };
     }
-    let folder = file
-        .run_dir
-        .clone()
-        .unwrap_or_else(|| DEFAULT_RUN_DIR.into());
+    let usual = || DEFAULT_RUN_DIR.into();
+    let folder = table.run_dir.clone().unwrap_or_else(usual);
     if folder.is_absolute() {
         Ok(folder)
     } else {
-        Err(ShimError::Setting(format!(
-            "'run-dir' must be absolute: '{}'",
-            folder.display()
-        )))
+        let words = format!("'run-dir' must be absolute: '{}'", folder.display());
+        Err(ShimError::Setting(words))
     }
 }
 
@@ -379,27 +497,39 @@ fn port_variable(variable: &dyn Fn(&str) -> Option<String>) -> Option<u16> {
     port
 }
 
-/// By name or number; without a setting, whoever runs this, or `slurm` if that is root.
-fn slurm_user(name: Option<&str>) -> Result<User, ShimError> {
+/// By name or number; without a setting, whoever runs this, or `slurm` if that is root. A number
+/// needs no account: a container may know none.
+fn slurm_user(name: Option<&str>) -> Result<SlurmUser, ShimError> {
     let own = Uid::effective();
-    let found = match name {
-        None if !own.is_root() => User::from_uid(own),
-        name => {
-            let name = name.unwrap_or("slurm");
-            match name.parse() {
-                Ok(number) => User::from_uid(Uid::from_raw(number)),
-                Err(_) => User::from_name(name),
-            }
-        }
+    let number = match name {
+        None => (!own.is_root()).then_some(own),
+        Some(name) => name.parse().ok().map(Uid::from_raw),
     };
-    let shown = name.map_or_else(|| format!("uid {own}"), |name| format!("'{name}'"));
-    match found {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(ShimError::Setting(format!(
-            "slurm-user {shown} has no account here"
+    let name = name.unwrap_or("slurm");
+    let found = match number {
+        Some(uid) => User::from_uid(uid),
+        None => User::from_name(name),
+    };
+    match (found, number) {
+        (Ok(Some(user)), _) => Ok(SlurmUser {
+            name: user.name,
+            uid: user.uid,
+            gid: user.gid,
+        }),
+        (Ok(None), Some(uid)) => Ok(SlurmUser {
+            name: uid.to_string(),
+            uid,
+            gid: if uid == own {
+                Gid::effective()
+            } else {
+                Gid::from_raw(uid.as_raw())
+            },
+        }),
+        (Ok(None), None) => Err(ShimError::Setting(format!(
+            "slurm-user '{name}' has no account here: its number does as well"
         ))),
-        Err(error) => Err(ShimError::System {
-            doing: format!("look up slurm-user {shown}"),
+        (Err(error), _) => Err(ShimError::System {
+            doing: format!("look up slurm-user '{name}'"),
             source: error.into(),
         }),
     }
@@ -438,12 +568,12 @@ mod tests {
         let text = text.replace("\"slurm\"", "\"0\"");
         let settings = load(&text, "", &[]).unwrap();
         assert_eq!(
-            settings.key,
+            settings.main().key,
             KeySource::SlurmKey("/etc/slurm/slurm.key".into())
         );
-        assert_eq!(settings.run_dir, Path::new("/run/slurm"));
+        assert_eq!(settings.main().run_dir, Path::new("/run/slurm"));
         assert_eq!(
-            settings.slurm_conf,
+            settings.main().slurm_conf,
             SlurmConfSource::Fetched(vec!["slurmctld:6817".to_owned()])
         );
         // Every key that the example shows commented out is one that exists.
@@ -466,16 +596,25 @@ mod tests {
         let toml = format!("{BASE}conf-server = [\"file:1\"]\nrun-dir = \"/srv\"\nport = 3\n");
         let settings = load(&toml, "", &[]).unwrap();
         assert_eq!(
-            settings.slurm_conf,
+            settings.main().slurm_conf,
             SlurmConfSource::Fetched(vec!["file:1".to_owned()])
         );
-        assert_eq!((settings.port, settings.register), (Some(3), true));
+        assert_eq!(
+            (settings.main().port, settings.main().register),
+            (Some(3), true)
+        );
         let line = "--conf-server a,b:2 --key-file /option --port 4 --disable-reconfig";
         let settings = load(&toml, line, &[]).unwrap();
         let expected = vec!["a".to_owned(), "b:2".to_owned()];
-        assert_eq!(settings.slurm_conf, SlurmConfSource::Fetched(expected));
-        assert_eq!(settings.key, KeySource::SlurmKey("/option".into()));
-        assert_eq!((settings.port, settings.register), (Some(4), false));
+        assert_eq!(
+            settings.main().slurm_conf,
+            SlurmConfSource::Fetched(expected)
+        );
+        assert_eq!(settings.main().key, KeySource::SlurmKey("/option".into()));
+        assert_eq!(
+            (settings.main().port, settings.main().register),
+            (Some(4), false)
+        );
         let variables = [
             ("SLURM_CONF_SERVER", "v"),
             ("SLURM_SACK_JWKS", "/variable"),
@@ -484,14 +623,17 @@ mod tests {
         ];
         let settings = load(&toml, "--conf-server a", &variables).unwrap();
         assert_eq!(
-            settings.slurm_conf,
+            settings.main().slurm_conf,
             SlurmConfSource::Fetched(vec!["v".to_owned()])
         );
-        assert_eq!(settings.key, KeySource::Jwks("/variable".into()));
-        assert_eq!(settings.run_dir, Path::new("/run/slurm-a"));
-        assert_eq!(settings.port, Some(3));
+        assert_eq!(settings.main().key, KeySource::Jwks("/variable".into()));
+        assert_eq!(settings.main().run_dir, Path::new("/run/slurm-a"));
+        assert_eq!(settings.main().port, Some(3));
         let settings = load(&toml, "-f /local/slurm.conf", &variables[..1]).unwrap();
-        assert_eq!(settings.slurm_conf_path(), Path::new("/local/slurm.conf"));
+        assert_eq!(
+            settings.main().slurm_conf_path(),
+            Path::new("/local/slurm.conf")
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ const CHUNK: usize = 4096;
 pub enum State {
     /// Its request is not whole yet.
     Reading,
+    /// Its request came too fast and waits for its turn.
+    Paced(Request, Instant),
     /// Its request waits for an identity.
     Waiting(crate::signer::Create),
     /// Its answer is being sent.
@@ -42,6 +44,10 @@ pub struct Connection {
     stream: UnixStream,
     /// Who is at the other end, from the kernel.
     pub peer: PeerCredentials,
+    /// Whose socket it came to, by its place in the settings.
+    pub cluster: usize,
+    /// When its request was whole.
+    pub asked: Instant,
     /// When it was accepted.
     pub opened: Instant,
     /// When it must be over.
@@ -56,10 +62,16 @@ impl Connection {
     ///
     /// # Errors
     /// If the peer cannot be named or the stream not be made non-blocking.
-    pub fn new(stream: UnixStream, request_timeout: Duration) -> std::io::Result<Self> {
+    pub fn new(
+        stream: UnixStream,
+        cluster: usize,
+        request_timeout: Duration,
+    ) -> std::io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             peer: sys::peer::credentials(&stream)?,
+            cluster,
+            asked: Instant::now(),
             stream,
             opened: Instant::now(),
             deadline: Instant::now() + request_timeout,
@@ -89,7 +101,8 @@ impl Connection {
                     match Request::parse(&self.received) {
                         Ok(Some(request)) => {
                             self.received = Vec::new();
-                            self.deadline = Instant::now() + ANSWER_TIMEOUT;
+                            self.asked = Instant::now();
+                            self.deadline = self.asked + ANSWER_TIMEOUT;
                             return Progress::Request(request);
                         }
                         Ok(None) if self.received.len() > VERIFY_LIMIT => {

@@ -69,25 +69,37 @@ impl ShimError {
         problems.into_iter().next().unwrap_or_else(nothing)
     }
 
-    /// The exit code for it, and what to do about it where that is known.
-    pub fn into_failure(self) -> Failure {
-        let (exit, hint) = match &self {
-            Self::Setting(_) => (Exit::Config, None),
-            Self::NoKey { .. } => (Exit::Config, Some("name it by 'key-file' or --key-file")),
-            Self::Key { .. } | Self::File(_) | Self::SelfTest(_) => (
-                Exit::Config,
-                Some("\"sackd-shim check\" shows every problem at once"),
-            ),
-            Self::RunDirectory { .. } => (
-                Exit::Permission,
-                Some("give the directory to SlurmUser, mode 0755"),
-            ),
-            Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                (Exit::Permission, None)
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoKey { .. } => Some("name it by 'key-file' or --key-file"),
+            Self::Key { .. } => Some("make a new key, in place of the file, as on the controller"),
+            Self::File(service::config::ConfigError::Readable { .. }) => {
+                Some("chmod 0600, or 0640 for a group of its own")
             }
-            Self::System { .. } => (Exit::Failure, None),
-            Self::Filter(_) => (Exit::Software, None),
+            Self::File(service::config::ConfigError::Writable { .. }) => Some("chmod 0644"),
+            Self::RunDirectory { .. } => Some("give the directory to SlurmUser, mode 0755"),
+            Self::SelfTest(_) => Some("is the clock right?"),
+            Self::Setting(_) | Self::File(_) | Self::System { .. } | Self::Filter(_) => None,
+        }
+    }
+
+    /// The exit code for it, with the hint.
+    pub fn into_failure(self) -> Failure {
+        let exit = match &self {
+            Self::Setting(_)
+            | Self::NoKey { .. }
+            | Self::Key { .. }
+            | Self::File(_)
+            | Self::SelfTest(_) => Exit::Config,
+            Self::RunDirectory { .. } => Exit::Permission,
+            Self::System { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::Permission
+            }
+            Self::System { .. } => Exit::Failure,
+            Self::Filter(_) => Exit::Software,
         };
+        let hint = self.hint();
         let failure = Failure::new(exit, self);
         match hint {
             Some(hint) => failure.hint(hint),

@@ -2,6 +2,7 @@
 //! It never opens a network socket; the configuration is fetched by its child, `sackd-shim-config`.
 #![forbid(unsafe_code)]
 
+mod access;
 mod admission;
 mod audit;
 mod check;
@@ -9,54 +10,83 @@ mod child;
 mod config;
 mod connection;
 mod error;
+mod file;
 mod filter;
 mod identity;
 mod keys;
+mod metrics;
 mod nscd;
 mod options;
+mod origin;
+mod pace;
 mod policy;
 mod privileges;
+mod reload;
 mod server;
 mod signer;
 mod socket;
 mod stamp;
+mod status;
 mod tally;
 
 use std::process::ExitCode;
 
 use service::Failure;
 
+use crate::options::{Command, Options};
+
 fn main() -> ExitCode {
-    let options = match options::Options::from_command_line() {
+    let options = match Options::from_command_line() {
         Ok(options) => options,
         Err(exit) => return exit,
     };
     service::run("sackd-shim", move || run(&options))
 }
 
-fn run(options: &options::Options) -> Result<(), Failure> {
+fn run(options: &Options) -> Result<(), Failure> {
     service::log::init(&options.log_args());
-    if options.is_check() {
-        return check::run(options);
+    match options.command {
+        Some(Command::Check { json }) => check::run(options, json),
+        Some(Command::Status { json }) => status::run(options, json),
+        None => serve(options).map_err(error::ShimError::into_failure),
     }
-    serve(options).map_err(error::ShimError::into_failure)
 }
 
-fn serve(options: &options::Options) -> Result<(), error::ShimError> {
+fn serve(options: &Options) -> Result<(), error::ShimError> {
     let settings = config::Settings::load(options).map_err(error::ShimError::first_of)?;
     settings.report();
     privileges::drop(&settings)?;
-    let keys = keys::Keys::load(settings.key.clone())?;
-    let policy = policy::Policy::new(&settings);
-    let signer = signer::Signer::new(keys, policy)?;
-    let listener = socket::listen(&settings)?;
-    // From here on signals are read, not handled; the child and the threads come after the mask.
+    // Keys before sockets: a signer that cannot sign takes no socket from one that can.
+    let signers: Vec<_> = settings
+        .clusters
+        .iter()
+        .map(|cluster| signer::Signer::new(&settings, cluster))
+        .collect::<Result<_, _>>()?;
+    let mut listeners = Vec::new();
+    for cluster in &settings.clusters {
+        listeners.push(socket::listen(&cluster.run_dir, &settings.slurm_user)?);
+    }
+    // From here on signals are read, not handled; children and threads come after the mask.
     let signals = server::signals()?;
-    child::start(&settings, &options.log_args())?;
+    let mut desks = Vec::new();
+    for ((listener, signer), cluster) in listeners.into_iter().zip(signers).zip(&settings.clusters)
+    {
+        let config = child::start(&settings, cluster, &options.log_args())?;
+        desks.push(server::Desk {
+            listener,
+            signer,
+            config,
+        });
+    }
+    let status = status::listen(&settings.main().run_dir)?;
+    // Children are started, folders are written: from here on every thread goes without.
+    filter::give_up_files_and_network()?;
+    let metrics = metrics::Metrics::new(desks.len());
+    status::start(status, metrics.clone())?;
     let identities = identity::Identities::start()?;
     filter::enter()?;
     service::ready();
-    server::Server::new(listener, signals, identities, signer, settings.limits).run()?;
+    server::Server::new(desks, signals, identities, metrics, options, settings).run()?;
     service::ready::stopping();
     Ok(())
 }

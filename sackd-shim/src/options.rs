@@ -9,7 +9,7 @@ use service::Exit;
 use service::log::LogArgs;
 
 /// Serves Slurm's SACK socket on a login node, in place of sackd.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "sackd-shim", version)]
 pub struct Options {
     /// Configuration file; without one, sackd's own options and variables suffice
@@ -56,15 +56,27 @@ pub struct Options {
     #[command(flatten)]
     log: LogArgs,
 
+    /// Instead of serving
     #[command(subcommand)]
-    command: Option<Command>,
+    pub command: Option<Command>,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
+/// What else the program does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
     /// Reads configuration and keys, makes and verifies a token, pings the controllers; prints
-    /// every problem
-    Check,
+    /// every problem and what to do about it
+    Check {
+        /// One JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what the running service counts, and how its keys and configuration are
+    Status {
+        /// One JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Options {
@@ -78,11 +90,6 @@ impl Options {
                 ExitCode::SUCCESS
             }
         })
-    }
-
-    /// Whether this is `sackd-shim check`.
-    pub fn is_check(&self) -> bool {
-        matches!(self.command, Some(Command::Check))
     }
 
     /// What to log: `-v` and sackd's level variables count where `LOG_LEVEL` says nothing.

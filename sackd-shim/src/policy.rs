@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use slurm_wire::slurm_conf::SlurmConf;
 
-use crate::config::Settings;
+use crate::config::Cluster;
 use crate::stamp::Stamp;
 
 /// Life of a token where nobody says otherwise: that of Slurm.
@@ -29,17 +29,28 @@ pub struct Policy {
 
 impl Policy {
     /// Reads slurm.conf if it is there already.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Cluster) -> Self {
         let mut policy = Self {
             path: settings.slurm_conf_path(),
             seen: None,
             conf: SlurmConf::default(),
-            cluster: settings.cluster.clone(),
+            cluster: settings.name.clone(),
             lifetime: settings.token_lifetime,
             use_client_ids: settings.use_client_ids,
         };
         policy.refresh(true);
         policy
+    }
+
+    /// Takes over what a reloaded configuration file says.
+    pub fn set(&mut self, settings: &Cluster) {
+        self.lifetime = settings.token_lifetime;
+        self.use_client_ids = settings.use_client_ids;
+    }
+
+    /// When slurm.conf was last changed, in Unix time.
+    pub fn modified(&self) -> Option<i64> {
+        self.seen.map(Stamp::modified)
     }
 
     /// Reads slurm.conf again if it is another one than last time. A file that is gone for a

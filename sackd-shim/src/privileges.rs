@@ -3,32 +3,36 @@
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::Path;
 
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, getgrouplist};
 
-use crate::config::Settings;
+use crate::config::{Settings, SlurmUser};
 use crate::error::ShimError;
 
-/// Makes the run directory if it is missing and, as root, becomes SlurmUser.
+/// Makes the run directories if it is missing and, as root, becomes SlurmUser.
 ///
 /// # Errors
 /// [`ShimError::System`]. The process must then end.
 pub fn drop(settings: &Settings) -> Result<(), ShimError> {
-    make_run_dir(settings)?;
+    for cluster in &settings.clusters {
+        make_run_dir(&cluster.run_dir, &settings.slurm_user)?;
+    }
     let user = &settings.slurm_user;
     if Uid::effective().is_root() && !user.uid.is_root() {
         let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
         let groups = getgrouplist(&name, user.gid).unwrap_or_else(|_| vec![user.gid]);
         become_user(user.uid, user.gid, &groups)?;
     } else if Uid::effective() != user.uid {
-        tracing::warn!(
+        tracing::info!(
             event = "shim.user",
             uid = Uid::effective().as_raw(),
-            slurm_user = %user.name,
-            "not running as SlurmUser: the controller's pushes cannot be verified"
+            slurm_user = user.name,
+            "not running as SlurmUser"
         );
     }
+    raise_descriptors(settings.limits.connections);
     sys::process::no_new_privs().map_err(ShimError::system("set no_new_privs"))?;
     sys::process::no_dump().map_err(ShimError::system("forbid core dumps"))?;
     lock_memory();
@@ -40,8 +44,7 @@ fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> Result<(), ShimError> {
         .map_err(ShimError::system(format!("become uid {uid}")))
 }
 
-fn make_run_dir(settings: &Settings) -> Result<(), ShimError> {
-    let path = &settings.run_dir;
+fn make_run_dir(path: &Path, user: &SlurmUser) -> Result<(), ShimError> {
     if path.exists() {
         return Ok(());
     }
@@ -51,7 +54,6 @@ fn make_run_dir(settings: &Settings) -> Result<(), ShimError> {
         .create(path)
         .and_then(|()| {
             if Uid::effective().is_root() {
-                let user = &settings.slurm_user;
                 chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
             }
             Ok(())
@@ -60,6 +62,24 @@ fn make_run_dir(settings: &Settings) -> Result<(), ShimError> {
         "make run directory '{}'",
         path.display()
     )))
+}
+
+/// A descriptor for each connection and some for look-ups, as far as the hard limit goes.
+fn raise_descriptors(connections: usize) {
+    let wanted = connections as u64 + 128;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let Ok((soft, hard)) = limit else { return };
+    if soft < wanted {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
+    }
+    if hard < wanted {
+        tracing::warn!(
+            event = "shim.descriptors",
+            hard,
+            wanted,
+            "raise LimitNOFILE or lower 'limits.connections'"
+        );
+    }
 }
 
 /// Only where there is no limit: with a small one, memory asked for later would be refused.

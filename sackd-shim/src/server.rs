@@ -12,19 +12,27 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use slurm_wire::sack::{Request, token_reply, verdict_reply};
 use sys::signals::Signals;
 
+use crate::access::Caller;
 use crate::admission::{Connections, Verdict, judge};
-use crate::audit;
-use crate::config::Limits;
+use crate::audit::{self, Asker};
+use crate::config::{Limits, Settings};
 use crate::connection::{Connection, Progress, State};
 use crate::error::ShimError;
 use crate::identity::{Answer, Identities};
-use crate::signer::{Create, Signer};
-use crate::tally::{Ending, Tally};
+use crate::metrics::{Class, Metrics, Reason};
+use crate::options::Options;
+use crate::origin::Origins;
+use crate::pace::{Pace, Turn};
+use crate::reload::Reload;
+use crate::signer::{Create, Refusal, Signer, unix_now};
+use crate::tally::Tally;
 
 /// How often files are looked at without being asked.
 const TICK: Duration = Duration::from_secs(1);
 /// Connections accepted before the ones that are there get their turn again.
 const BATCH: usize = 64;
+/// Longest wait of a request that came too fast.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The signals that are read instead of being handled; to be blocked before threads exist.
 ///
@@ -47,42 +55,60 @@ pub fn signals() -> Result<Signals, ShimError> {
 enum Source {
     Signals,
     Identities,
-    Listener,
+    Listener(usize),
     Connection(u64),
+}
+
+/// One cluster: its socket and what answers there.
+#[derive(Debug)]
+pub struct Desk {
+    /// The SACK socket.
+    pub listener: UnixListener,
+    /// Keys and rules.
+    pub signer: Signer,
+    /// The way to its configuration process, if it has one.
+    pub config: Option<crate::child::Child>,
 }
 
 /// The signer at work.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
+    desks: Vec<Desk>,
     signals: Signals,
     identities: Identities,
-    signer: Signer,
+    reload: Reload,
     limits: Limits,
+    pace: Pace,
     connections: Connections,
     next: u64,
+    origins: Origins,
+    metrics: Metrics,
     tally: Tally,
-    /// Out of descriptors: leave the listener alone until then.
+    /// Out of descriptors: leave the listeners alone until then.
     accept_after: Instant,
 }
 
 impl Server {
-    /// Puts the parts together.
+    /// Puts the parts together; `desks` in the order of the clusters in `settings`.
     pub fn new(
-        listener: UnixListener,
+        desks: Vec<Desk>,
         signals: Signals,
         identities: Identities,
-        signer: Signer,
-        limits: Limits,
+        metrics: Metrics,
+        options: &Options,
+        settings: Settings,
     ) -> Self {
         Self {
-            listener,
+            desks,
             signals,
             identities,
-            signer,
-            limits,
+            limits: settings.limits,
+            reload: Reload::new(options, settings),
+            pace: Pace::new(PATIENCE),
             connections: Connections::new(),
             next: 0,
+            origins: Origins::default(),
+            metrics,
             tally: Tally::new(),
             accept_after: Instant::now(),
         }
@@ -94,6 +120,7 @@ impl Server {
     /// [`ShimError::System`] if `poll` or the signal descriptor fails.
     pub fn run(mut self) -> Result<(), ShimError> {
         let mut next_tick = Instant::now() + TICK;
+        self.publish();
         loop {
             let ready = self
                 .wait(next_tick)
@@ -109,15 +136,17 @@ impl Server {
                         }
                     }
                     Source::Identities => self.identities_arrived(),
-                    Source::Listener => self.accept(),
+                    Source::Listener(desk) => self.accept(desk),
                     Source::Connection(number) => self.progress(number),
                 }
             }
             let now = Instant::now();
             self.expire(now);
             if now >= next_tick {
-                self.signer.refresh(false);
+                self.refresh(false);
                 self.tally.report();
+                self.publish();
+                service::ready::alive();
                 next_tick = now + TICK;
             }
         }
@@ -134,17 +163,23 @@ impl Server {
         let mut until = until;
         for (number, connection) in &self.connections {
             until = until.min(connection.deadline);
-            let interest = match connection.state {
+            let interest = match &connection.state {
                 State::Reading => PollFlags::POLLIN,
                 State::Writing(_) => PollFlags::POLLOUT,
                 State::Waiting(_) => continue,
+                State::Paced(_, turn) => {
+                    until = until.min(*turn);
+                    continue;
+                }
             };
             sources.push(Source::Connection(*number));
             fds.push(watch(connection.stream().as_fd(), interest));
         }
         if self.accept_after <= Instant::now() {
-            sources.push(Source::Listener);
-            fds.push(watch(self.listener.as_fd(), PollFlags::POLLIN));
+            for (number, desk) in self.desks.iter().enumerate() {
+                sources.push(Source::Listener(number));
+                fds.push(watch(desk.listener.as_fd(), PollFlags::POLLIN));
+            }
         } else {
             until = until.min(self.accept_after);
         }
@@ -177,7 +212,10 @@ impl Server {
                 }
                 Signal::SIGHUP => {
                     tracing::info!(event = "shim.reloading");
-                    self.signer.refresh(true);
+                    service::ready::reloading();
+                    self.refresh(true);
+                    self.publish();
+                    service::ready();
                 }
                 Signal::SIGCHLD => reap(),
                 _ => {}
@@ -186,13 +224,53 @@ impl Server {
         Ok(false)
     }
 
-    fn accept(&mut self) {
+    /// Looks for changed files; `forced` reads them in any case and has configurations fetched.
+    fn refresh(&mut self, forced: bool) {
+        if let Some(settings) = self.reload.look(forced) {
+            self.limits = settings.limits;
+            for (desk, cluster) in self.desks.iter_mut().zip(&settings.clusters) {
+                desk.signer.set(cluster);
+            }
+        }
+        for desk in &mut self.desks {
+            desk.signer.refresh(forced);
+            if forced && let Some(config) = &mut desk.config {
+                config.fetch_now();
+            }
+        }
+    }
+
+    /// Puts what is not counted but looked at into the metrics.
+    fn publish(&self) {
+        let now = unix_now();
+        self.metrics.lock().connections = self.connections.len();
+        for (number, desk) in self.desks.iter().enumerate() {
+            let run_dir = &self.reload.settings().clusters[number].run_dir;
+            let report = desk.config.is_some().then(|| crate::child::report(run_dir));
+            let (keys, expires, loaded, bad) = desk.signer.keys().state(now);
+            self.metrics.of(number, |numbers| {
+                numbers.cluster = desk.signer.policy().cluster().unwrap_or("-").to_owned();
+                numbers.socket = crate::socket::path(run_dir).display().to_string();
+                numbers.kid = desk.signer.keys().kid(now).map(str::to_owned);
+                numbers.keys = keys;
+                numbers.key_expires = expires;
+                numbers.key_loaded = loaded;
+                numbers.key_file_bad = bad;
+                numbers.conf_modified = desk.signer.policy().modified();
+                numbers.configuration = report.flatten();
+            });
+        }
+    }
+
+    fn accept(&mut self, desk: usize) {
         for _ in 0..BATCH {
-            match self.listener.accept() {
-                Ok((stream, _)) => match Connection::new(stream, self.limits.request_timeout) {
-                    Ok(connection) => self.admit(connection),
-                    Err(error) => tracing::debug!(event = "sack.no_peer", %error),
-                },
+            match self.desks[desk].listener.accept() {
+                Ok((stream, _)) => {
+                    match Connection::new(stream, desk, self.limits.request_timeout) {
+                        Ok(connection) => self.admit(connection),
+                        Err(error) => tracing::debug!(event = "sack.no_peer", %error),
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -214,8 +292,11 @@ impl Server {
         }
         match verdict {
             Verdict::Admit => {}
-            Verdict::Evict(number) => self.end(number, Ending::Evicted),
-            Verdict::TurnAway => return self.tally.count(Ending::TurnedAway, uid),
+            Verdict::Evict(number) => self.end(number, Reason::Evicted),
+            Verdict::TurnAway => {
+                self.metrics.refused(connection.cluster, Reason::TurnedAway);
+                return self.tally.count(Reason::TurnedAway, uid);
+            }
         }
         let number = self.next;
         self.next += 1;
@@ -229,7 +310,7 @@ impl Server {
             return;
         };
         match connection.state {
-            State::Waiting(_) => {}
+            State::Waiting(_) | State::Paced(..) => {}
             State::Writing(_) => {
                 if connection.write() {
                     self.connections.remove(&number);
@@ -243,17 +324,44 @@ impl Server {
                 }
                 Progress::Ended(Some(error)) => {
                     tracing::debug!(event = "sack.malformed", uid = connection.peer.uid, %error);
-                    self.end(number, Ending::Malformed);
+                    self.end(number, Reason::Malformed);
                 }
             },
         }
     }
 
+    /// A request is whole. Who asks faster than the limits allow waits for a turn.
     fn requested(&mut self, number: u64, request: Request) {
         let Some(connection) = self.connections.get_mut(&number) else {
             return;
         };
-        let peer = connection.peer;
+        let (peer, desk) = (connection.peer, connection.cluster);
+        let (uid, rate) = if self.desks[desk].signer.is_system(peer.uid) {
+            (None, self.limits.system_rate)
+        } else {
+            (Some(peer.uid), self.limits.user_rate)
+        };
+        match self.pace.turn(uid, rate, connection.asked) {
+            Turn::Now => self.proceed(number, request),
+            Turn::At(turn) => {
+                connection.deadline += turn.saturating_duration_since(connection.asked);
+                connection.state = State::Paced(request, turn);
+            }
+            Turn::Never(told) => {
+                if let Some(requests) = told {
+                    let cluster = self.desks[desk].signer.policy().cluster();
+                    audit::too_fast(cluster.unwrap_or("-"), peer, requests);
+                }
+                self.end(number, Reason::Rate);
+            }
+        }
+    }
+
+    fn proceed(&mut self, number: u64, request: Request) {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        let (peer, desk) = (connection.peer, connection.cluster);
         match request {
             Request::Create {
                 version,
@@ -270,8 +378,19 @@ impl Server {
                 }
             }
             Request::Verify { token, .. } => {
-                let result = self.signer.verify(peer, &token);
-                audit::checked(peer, &token, &result);
+                let origin = self.origins.find(connection.stream(), peer);
+                let result = self.desks[desk].signer.verify(peer, &token);
+                let cluster = self.desks[desk].signer.policy().cluster();
+                let asker = Asker {
+                    cluster: cluster.unwrap_or("-"),
+                    peer,
+                    origin: &origin,
+                };
+                audit::checked(&asker, &token, &result);
+                self.metrics.of(desk, |numbers| match &result {
+                    Ok(_) => numbers.verified += 1,
+                    Err(_) => numbers.not_verified += 1,
+                });
                 self.answer(number, verdict_reply(result.is_ok()).to_vec());
             }
         }
@@ -298,42 +417,96 @@ impl Server {
         let State::Waiting(request) = &connection.state else {
             return;
         };
-        let peer = connection.peer;
-        match self.signer.create(peer, request, answer) {
+        let (peer, desk) = (connection.peer, connection.cluster);
+        let signer = &mut self.desks[desk].signer;
+        let groups = if signer.asks_for_groups() {
+            sys::peer::groups(connection.stream()).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let caller = Caller {
+            peer,
+            groups: &groups,
+            answer,
+        };
+        let origin = self.origins.find(connection.stream(), peer);
+        let result = signer.create(&caller, request);
+        let asker = Asker {
+            cluster: signer.policy().cluster().unwrap_or("-"),
+            peer,
+            origin: &origin,
+        };
+        match result {
             Ok((token, claims)) => {
-                audit::made(peer, answer, &claims, &token);
+                audit::made(
+                    &asker,
+                    answer,
+                    &claims,
+                    signer.keys().kid(claims.iat),
+                    &token,
+                );
+                let class = if signer.is_system(peer.uid) {
+                    Class::System
+                } else {
+                    Class::User
+                };
+                self.metrics.of(desk, |numbers| match class {
+                    Class::System => numbers.made_system += 1,
+                    Class::User => numbers.made_user += 1,
+                });
                 self.answer(number, token_reply(&token));
             }
             Err(why) => {
-                audit::refused(peer, answer, request, &why);
-                self.connections.remove(&number);
+                audit::refused(&asker, answer, request, &why);
+                let reason = match why {
+                    Refusal::Denied(_) => Reason::Access,
+                    Refusal::NoIdentity => Reason::Identity,
+                    Refusal::Token(_) => Reason::Token,
+                };
+                self.end(number, reason);
             }
         }
     }
 
     fn answer(&mut self, number: u64, bytes: Vec<u8>) {
-        if let Some(connection) = self.connections.get_mut(&number)
-            && connection.answer(bytes)
-        {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        self.metrics.answered(connection.asked.elapsed());
+        if connection.answer(bytes) {
             self.connections.remove(&number);
         }
     }
 
+    /// Deals with those whose turn has come and those whose time is over.
     fn expire(&mut self, now: Instant) {
-        let late = |(number, connection): (&u64, &Connection)| {
-            (connection.deadline <= now).then_some(*number)
+        let due = |(number, connection): (&u64, &Connection)| match &connection.state {
+            State::Paced(_, turn) if *turn <= now => Some(*number),
+            _ => (connection.deadline <= now).then_some(*number),
         };
-        let late: Vec<u64> = self.connections.iter().filter_map(late).collect();
-        for number in late {
+        let due: Vec<u64> = self.connections.iter().filter_map(due).collect();
+        for number in due {
+            let Some(connection) = self.connections.get_mut(&number) else {
+                continue;
+            };
+            if let State::Paced(..) = connection.state
+                && let State::Paced(request, _) =
+                    std::mem::replace(&mut connection.state, State::Reading)
+            {
+                self.proceed(number, request);
+                continue;
+            }
             // Nobody waits longer for an identity than a login takes patience for.
             self.create(number, &Answer::Unavailable);
-            self.end(number, Ending::TimedOut);
+            self.end(number, Reason::TimedOut);
         }
     }
 
-    fn end(&mut self, number: u64, ending: Ending) {
+    /// Ends a connection without an answer.
+    fn end(&mut self, number: u64, reason: Reason) {
         if let Some(connection) = self.connections.remove(&number) {
-            self.tally.count(ending, connection.peer.uid);
+            self.metrics.refused(connection.cluster, reason);
+            self.tally.count(reason, connection.peer.uid);
         }
     }
 }

@@ -7,6 +7,8 @@ use slurm_auth::{Claims, Context, TokenError, UserIdentity, Verifier};
 use slurm_wire::ProtocolVersion;
 use sys::peer::PeerCredentials;
 
+use crate::access::{Access, Caller, Denied};
+use crate::config::{Cluster, Settings};
 use crate::error::ShimError;
 use crate::identity::Answer;
 use crate::keys::Keys;
@@ -26,6 +28,9 @@ pub struct Create {
 /// Why no token is made.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
+    /// The rules say no.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Without the identity slurmctld would take the user for somebody else or nobody.
     #[error("the user's identity is not available")]
     NoIdentity,
@@ -39,26 +44,62 @@ pub enum Refusal {
 pub struct Signer {
     keys: Keys,
     policy: Policy,
+    access: Access,
     host: String,
+    /// SlurmUser.
+    slurm_user: u32,
+    /// Who runs this, and so the configuration process.
+    own: u32,
 }
 
 impl Signer {
-    /// Puts a signer together.
+    /// Loads the keys and slurm.conf of a cluster.
     ///
     /// # Errors
-    /// [`ShimError::System`] if the host has no name.
-    pub fn new(keys: Keys, policy: Policy) -> Result<Self, ShimError> {
+    /// Those of [`Keys::load`]; [`ShimError::System`] if the host has no name.
+    pub fn new(settings: &Settings, cluster: &Cluster) -> Result<Self, ShimError> {
+        let slurm_user = settings.slurm_user.uid.as_raw();
         Ok(Self {
-            keys,
-            policy,
+            keys: Keys::load(cluster.key.clone(), slurm_user)?,
+            policy: Policy::new(cluster),
+            access: cluster.access.clone(),
             host: short_host_name()?,
+            slurm_user,
+            own: nix::unistd::Uid::effective().as_raw(),
         })
     }
 
     /// Looks for changed files; `forced` (SIGHUP) reads them in any case.
     pub fn refresh(&mut self, forced: bool) {
-        self.keys.refresh(forced);
         self.policy.refresh(forced);
+        self.keys.refresh(forced, self.policy.lifetime());
+        self.keys.look_at_the_clock();
+    }
+
+    /// Takes over what a reloaded configuration file says.
+    pub fn set(&mut self, cluster: &Cluster) {
+        self.policy.set(cluster);
+        self.access = cluster.access.clone();
+    }
+
+    /// The keys in use.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// What slurm.conf says.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether the kernel must be asked for a caller's groups.
+    pub fn asks_for_groups(&self) -> bool {
+        self.access.asks_for_groups()
+    }
+
+    /// Root, SlurmUser, or whoever runs this.
+    pub fn is_system(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.slurm_user || uid == self.own
     }
 
     /// Makes a token for the peer.
@@ -67,11 +108,15 @@ impl Signer {
     /// [`Refusal`].
     pub fn create(
         &mut self,
-        peer: PeerCredentials,
+        caller: &Caller<'_>,
         request: &Create,
-        answer: &Answer,
     ) -> Result<(String, Claims), Refusal> {
+        let (peer, answer) = (caller.peer, caller.answer);
+        if peer.uid != self.own {
+            self.access.judge(caller, self.slurm_user)?;
+        }
         self.policy.refresh(false);
+        self.keys.refresh(false, self.policy.lifetime());
         let now = unix_now();
         let lifetime = i64::try_from(self.policy.lifetime().as_secs()).unwrap_or(i64::MAX);
         let claims = Claims {
@@ -87,20 +132,27 @@ impl Signer {
             uid: peer.uid,
             ver: i64::from(request.version.0),
         };
-        let token = slurm_auth::sign(&claims, self.keys.ring())?;
+        let token = self.keys.sign(&claims)?;
         Ok((token, claims))
     }
 
-    /// Checks a token for the peer.
+    /// Checks a token for the peer. The configuration process, which runs as we do, reads what is
+    /// meant for SlurmUser as well: the controller's pushes are, whoever we run as.
     ///
     /// # Errors
     /// Why it is not good.
-    pub fn verify(&self, peer: PeerCredentials, token: &str) -> Result<Claims, TokenError> {
-        let reader = Verifier {
-            uid: peer.uid,
+    pub fn verify(&mut self, peer: PeerCredentials, token: &str) -> Result<Claims, TokenError> {
+        self.keys.refresh(false, self.policy.lifetime());
+        let reader = |uid| Verifier {
+            uid,
             now: unix_now(),
         };
-        slurm_auth::verify(token, self.keys.ring(), reader)
+        match self.keys.verify(token, reader(peer.uid)) {
+            Err(TokenError::NotForReader(_)) if peer.uid == self.own => {
+                self.keys.verify(token, reader(self.slurm_user))
+            }
+            result => result,
+        }
     }
 
     /// As the original: a uid without an account gets a token without `id`. One whose account

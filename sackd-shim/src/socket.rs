@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
-use crate::config::Settings;
+use crate::config::SlurmUser;
 use crate::error::ShimError;
 
 /// Name of the socket in the run directory; clients look for exactly this.
@@ -12,23 +13,28 @@ const NAME: &str = "sack.socket";
 /// Everybody may connect: who asks is known from the kernel.
 const MODE: u32 = 0o777;
 
-/// Listens on the SACK socket, in place of an older one.
+/// The SACK socket in a run directory.
+pub fn path(run_dir: &Path) -> PathBuf {
+    run_dir.join(NAME)
+}
+
+/// Listens on the SACK socket in `folder`, in place of an older one.
 ///
 /// # Errors
 /// [`ShimError::RunDirectory`] if somebody else could replace the socket, [`ShimError::System`].
-pub fn listen(settings: &Settings) -> Result<UnixListener, ShimError> {
-    let folder = &settings.run_dir;
+pub fn listen(folder: &Path, slurm_user: &SlurmUser) -> Result<UnixListener, ShimError> {
     let meta = fs::metadata(folder).map_err(ShimError::system(format!(
         "look at run directory '{}'",
         folder.display()
     )))?;
-    if meta.uid() != settings.slurm_user.uid.as_raw() && meta.uid() != 0 {
+    let own = nix::unistd::Uid::effective().as_raw();
+    if ![0, own, slurm_user.uid.as_raw()].contains(&meta.uid()) {
         return Err(ShimError::RunDirectory {
-            path: folder.clone(),
+            path: folder.to_owned(),
             owner: meta.uid(),
         });
     }
-    let path = folder.join(NAME);
+    let path = path(folder);
     let doing = format!("listen on '{}'", path.display());
     let listener = sys::listen::unix_stream(&path, MODE)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))

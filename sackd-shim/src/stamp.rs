@@ -15,6 +15,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// When its content was last changed, in Unix time.
+    pub fn modified(self) -> i64 {
+        self.modified.0
+    }
+
     /// The stamp of the file a path leads to; `None` if there is none to see.
     pub fn of(path: &Path) -> Option<Self> {
         let meta = fs::metadata(path).ok()?;

@@ -108,7 +108,9 @@ impl Monitor {
         let report = gateway_wire::encode(&report).map_err(io::Error::other)?;
         // A listener that has gone needs no report.
         let _ = sys::fds::send_with_fds(&self.link.borrow().listener, &report, &[]);
-        let _ = sys::process::set_title(&format!("login-gateway-monitor: {name} [priv]"));
+        // The login at the end is how sackd-shim knows whose token it makes.
+        let title = format!("login-gateway-monitor: {name} [priv] {}", connection.login);
+        let _ = sys::process::set_title(&title);
         let policy = user.policy().clone();
         let opened = user_session::open(
             &self.settings,

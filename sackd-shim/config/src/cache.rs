@@ -81,6 +81,33 @@ impl Cache {
         written.map(|()| Outcome::Installed)
     }
 
+    /// Puts what another cache holds in place, if there is nothing here; `true` if that was done.
+    pub fn restore(&self, from: &Self) -> bool {
+        if self.directory().join(MAIN).exists() {
+            return false;
+        }
+        let Ok(files) = read(&from.directory()) else {
+            return false;
+        };
+        let file = |(name, (content, execute))| ConfigFile {
+            name,
+            content: Some(content),
+            execute,
+        };
+        let configuration = Configuration {
+            files: files.into_iter().map(file).collect(),
+            spool_directory: None,
+        };
+        match self.install(&configuration) {
+            Ok(outcome) => outcome == Outcome::Installed,
+            Err(error) => {
+                let error = service::exit::chain(&error);
+                tracing::warn!(event = "cache.not_restored", error);
+                false
+            }
+        }
+    }
+
     /// Removes what an earlier run may have left unfinished.
     pub fn clean(&self) {
         let Ok(entries) = fs::read_dir(&self.run_dir) else {
@@ -170,6 +197,8 @@ fn write(directory: &Path, files: &Files) -> io::Result<()> {
             .mode(mode)
             .open(path)?;
         file.write_all(content)?;
+        // A name without its content must not be what a power cut leaves.
+        file.sync_all()?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     Ok(())
@@ -275,6 +304,23 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_place_is_filled_from_another() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kept = Cache::new(old.path(), None);
+        let place = Cache::new(new.path(), Some("lab"));
+        assert!(!place.restore(&kept), "nothing there");
+        kept.install(&configuration(&[LAB, ("hook.sh", Some("x"))]))
+            .unwrap();
+        assert!(place.restore(&kept));
+        assert_eq!(listing(&place), ["hook.sh", "slurm.conf"]);
+        let other = configuration(&[("slurm.conf", Some("ClusterName=other\n"))]);
+        kept.install(&other).unwrap();
+        assert!(!place.restore(&kept), "what is there stays");
+        fs::remove_dir_all(place.directory()).unwrap();
+        assert!(!place.restore(&kept), "of another cluster");
+    }
+
+    #[test]
     fn a_reader_never_sees_half_a_configuration() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path(), None);
@@ -284,20 +330,21 @@ mod tests {
         };
         cache.install(&with("0")).unwrap();
         let directory = cache.directory();
-        let reader = std::thread::spawn(move || {
-            for _ in 0..2000 {
-                // One directory handle sees one generation, old or new, whole.
-                let main = fs::read_to_string(directory.join("slurm.conf"));
-                assert!(main.is_ok_and(|text| text.starts_with("ClusterName=x\n#")));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(order) {
+                    // One directory handle sees one generation, old or new, whole.
+                    let main = fs::read_to_string(directory.join("slurm.conf"));
+                    assert!(main.is_ok_and(|text| text.starts_with("ClusterName=x\n#")));
+                }
+            });
+            for n in 1..50 {
+                cache.install(&with(&n.to_string())).unwrap();
             }
+            done.store(true, order);
         });
-        let mut n = 0;
-        while !reader.is_finished() {
-            n += 1;
-            cache.install(&with(&n.to_string())).unwrap();
-        }
-        reader.join().unwrap();
-        assert!(n > 1);
     }
 
     #[test]

@@ -14,6 +14,21 @@ pub enum ConfigError {
     /// A controller's name is not HOST, HOST:PORT or [V6]:PORT.
     #[error("'{0}' is not a controller's address")]
     Address(String),
+    /// No domain has the service.
+    #[error("no SRV record _slurmctld._tcp in the domains '{0}'")]
+    NoService(String),
+    /// No name server answered well.
+    #[error("ask for the SRV records '{name}'")]
+    Resolver {
+        /// What was asked for.
+        name: String,
+        /// What came of it.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that the sandbox was built upon was replaced.
+    #[error("start again: a file that names are looked up in was replaced")]
+    Outdated,
     /// Network or socket trouble.
     #[error("{doing}")]
     System {

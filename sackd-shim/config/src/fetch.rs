@@ -13,14 +13,29 @@ use crate::address::Controller;
 use crate::error::ConfigError;
 use crate::exchange::exchange;
 use crate::sack::Signer;
+use crate::srv::Resolver;
 
 /// How often one controller may ask for patience before the next one is tried.
 const BACK_OFFS: u32 = 5;
 
+/// Longest wait that one controller may ask for.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+
+/// Where the controllers' names come from.
+#[derive(Debug, Clone)]
+pub enum Controllers {
+    /// They were given.
+    Named(Vec<Controller>),
+    /// DNS is asked, each time anew.
+    Discovered,
+}
+
 /// Who is asked, and how the last one was asked with success.
 #[derive(Debug)]
 pub struct Fetcher {
+    source: Controllers,
     controllers: Vec<Controller>,
+    answered: Option<String>,
     signer: Signer,
     request: ConfigRequest,
     version: Option<ProtocolVersion>,
@@ -31,7 +46,7 @@ pub struct Fetcher {
 impl Fetcher {
     /// Asks these controllers, with tokens of this signer; `port` is where pushes shall go, 0
     /// for SlurmdPort.
-    pub fn new(controllers: Vec<Controller>, signer: Signer, register: bool, port: u16) -> Self {
+    pub fn new(source: Controllers, signer: Signer, register: bool, port: u16) -> Self {
         let wanted = if register {
             Wanted::ClientAndRegister
         } else {
@@ -39,7 +54,9 @@ impl Fetcher {
         };
         let request = ConfigRequest { wanted, port };
         Self {
-            controllers,
+            source,
+            controllers: Vec::new(),
+            answered: None,
             signer,
             request,
             version: None,
@@ -52,11 +69,20 @@ impl Fetcher {
         self.version
     }
 
+    /// The controller that gave the last configuration.
+    pub fn answered(&self) -> Option<&str> {
+        self.answered.as_deref()
+    }
+
     /// Asks until one controller gives the configuration. Each that does not is logged.
     ///
     /// # Errors
-    /// [`ConfigError::NoServer`]; the error of a lone controller as it is.
+    /// [`ConfigError::NoServer`]; the error of a lone controller as it is; those of the resolver.
     pub fn fetch(&mut self) -> Result<Configuration, ConfigError> {
+        self.controllers = match &self.source {
+            Controllers::Named(list) => list.clone(),
+            Controllers::Discovered => Resolver::of_system().controllers()?,
+        };
         let mut last = ConfigError::NoServer;
         for at in 0..self.controllers.len() {
             match self.ask_in_any_version(at) {
@@ -89,6 +115,7 @@ impl Fetcher {
                             %version
                         );
                     }
+                    self.answered = Some(controller.name);
                     return Ok(configuration);
                 }
                 Err(ConfigError::Version { speaks, .. }) => {
@@ -139,7 +166,7 @@ impl Fetcher {
         version: ProtocolVersion,
     ) -> Result<Configuration, ConfigError> {
         let body = self.request.encode(version);
-        for _ in 0..BACK_OFFS {
+        for count in 1..=BACK_OFFS {
             let message_type = MessageType::REQUEST_CONFIG;
             let token = self.signer.token(version, message_type, &body)?;
             let request = Message {
@@ -173,7 +200,9 @@ impl Fetcher {
                             code,
                         });
                     }
-                    std::thread::sleep(Duration::from_secs(1));
+                    // As Slurm's own clients: a second more each time.
+                    let wait = Duration::from_secs(u64::from(count));
+                    std::thread::sleep(wait.min(LONGEST_BACK_OFF));
                 }
                 MessageType(other) => {
                     let source = slurm_wire::WireError::Value {

@@ -2,6 +2,7 @@
 //! signer that starts us can start nothing more once its filter is in place.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::process::{ExitStatusExt, parent_id};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
     for server in &options.servers {
         crate::address::Controller::parse(server)?;
     }
+    let orders = std::io::stdin();
     let program = std::env::current_exe().map_err(ConfigError::system("find our own program"))?;
     // Ours before those we were given: of several `--parent`, the first counts.
     let own = std::process::id().to_string();
@@ -40,10 +42,14 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
     loop {
         let began = Instant::now();
         let environment = std::env::vars_os();
+        // The signer's orders come in on standard input.
+        let orders = orders.as_fd().try_clone_to_owned();
+        let orders = orders.map_err(ConfigError::system("hand standard input on"))?;
         let ended = Spawn::new(&program)
             .arg0("sackd-shim-config")
             .args(&arguments)
             .env(environment)
+            .fd(0, orders)
             .inherit_stderr()
             .start()
             .and_then(|mut child| child.wait())

@@ -8,10 +8,14 @@ mod error;
 mod exchange;
 mod fetch;
 mod keeper;
+mod metrics;
 mod options;
 mod ping;
 mod push;
+mod report;
 mod sack;
+mod sandbox;
+mod srv;
 mod worker;
 
 use std::process::ExitCode;

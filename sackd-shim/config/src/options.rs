@@ -1,5 +1,6 @@
 //! The command line. There is no file of its own: the signer, or whoever starts it, says all.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +24,26 @@ pub struct Options {
     /// Take only a configuration of this cluster
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
+
+    /// Find the controllers by DNS: SRV records of _slurmctld._tcp in the resolver's domains
+    #[arg(long, conflicts_with = "servers")]
+    pub srv: bool,
+
+    /// Fetch nothing: slurm.conf is kept by somebody else
+    #[arg(long, conflicts_with_all = ["servers", "srv"])]
+    pub no_fetch: bool,
+
+    /// SlurmUser, whose pushes are taken [default: the user this runs as]
+    #[arg(long, value_name = "UID")]
+    pub slurm_user: Option<u32>,
+
+    /// Folder where the last good configuration outlives the run directory
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Hand the signer's metrics on at this TCP address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
 
     /// TCP port for pushes [default: SlurmdPort]
     #[arg(long, value_name = "PORT")]
@@ -54,7 +75,7 @@ pub struct Options {
 /// What else it does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Pings controllers with a token read from standard input
+    /// Pings controllers with tokens read from standard input; without any, those that DNS names
     #[command(hide = true)]
     Ping {
         /// Controllers.
@@ -66,8 +87,8 @@ impl Options {
     /// Parses the command line; help and version exit with 0, anything wrong with 64.
     pub fn from_command_line() -> Result<Self, ExitCode> {
         let parsed = Self::try_parse().and_then(|options| {
-            if options.servers.is_empty() && !matches!(options.command, Some(Command::Ping { .. }))
-            {
+            let named = !options.servers.is_empty() || options.srv || options.no_fetch;
+            if !named && options.command.is_none() {
                 let kind = clap::error::ErrorKind::MissingRequiredArgument;
                 return Err(clap::Error::raw(kind, "name at least one controller\n"));
             }

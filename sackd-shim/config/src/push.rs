@@ -20,6 +20,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Pushes read at a time. More are closed at once; the periodic fetch makes up for them.
 const AT_A_TIME: usize = 4;
 
+/// What the worker hears of.
+#[derive(Debug)]
+pub enum Event {
+    /// A push that may be made.
+    Pushed(Configuration),
+    /// One that could not be read or may not be made: perhaps a good one that was damaged.
+    PushFailed,
+    /// Somebody wants a fetch now.
+    FetchNow,
+}
+
 /// Who may push.
 #[derive(Debug, Clone)]
 pub struct Gate {
@@ -79,7 +90,7 @@ pub fn listen(port: u16) -> Result<TcpListener, ConfigError> {
 }
 
 /// Takes pushes for ever, each in a thread of its own, and hands good ones on.
-pub fn serve(listener: &TcpListener, gate: &Gate, installed: &Sender<Configuration>) {
+pub fn serve(listener: &TcpListener, gate: &Gate, events: &Sender<Event>) {
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
         let Ok(stream) = stream else {
@@ -90,9 +101,9 @@ pub fn serve(listener: &TcpListener, gate: &Gate, installed: &Sender<Configurati
             open.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
-        let (gate, installed, count) = (gate.clone(), installed.clone(), Arc::clone(&open));
+        let (gate, events, count) = (gate.clone(), events.clone(), Arc::clone(&open));
         let work = move || {
-            take(stream, &gate, &installed);
+            take(stream, &gate, &events);
             count.fetch_sub(1, Ordering::Relaxed);
         };
         if std::thread::Builder::new()
@@ -105,7 +116,7 @@ pub fn serve(listener: &TcpListener, gate: &Gate, installed: &Sender<Configurati
     }
 }
 
-fn take(mut stream: TcpStream, gate: &Gate, installed: &Sender<Configuration>) {
+fn take(mut stream: TcpStream, gate: &Gate, events: &Sender<Event>) {
     let from = stream
         .peer_addr()
         .map_or_else(|_| "-".to_owned(), |address| address.to_string());
@@ -115,6 +126,7 @@ fn take(mut stream: TcpStream, gate: &Gate, installed: &Sender<Configuration>) {
         Ok(None) => return,
         Err(error @ (FrameError::Io(_) | FrameError::Wire(_) | FrameError::Http)) => {
             tracing::debug!(event = "push.unreadable", from, ?error);
+            let _ = events.send(Event::PushFailed);
             return;
         }
     };
@@ -125,12 +137,15 @@ fn take(mut stream: TcpStream, gate: &Gate, installed: &Sender<Configuration>) {
                 from,
                 files = configuration.files.len()
             );
-            let _ = installed.send(configuration);
+            let _ = events.send(Event::Pushed(configuration));
         }
-        Err(error) => tracing::warn!(
-            event = "push.refused",
-            from,
-            error = service::exit::chain(&error)
-        ),
+        Err(error) => {
+            tracing::warn!(
+                event = "push.refused",
+                from,
+                error = service::exit::chain(&error)
+            );
+            let _ = events.send(Event::PushFailed);
+        }
     }
 }

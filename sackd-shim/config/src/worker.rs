@@ -2,6 +2,8 @@
 //! place stays in place whatever fails.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,12 @@ use slurm_wire::configuration::Configuration;
 use crate::address::Controller;
 use crate::cache::{Cache, Outcome};
 use crate::error::ConfigError;
-use crate::fetch::Fetcher;
+use crate::fetch::{Controllers, Fetcher};
 use crate::options::Options;
-use crate::push::{Gate, listen, serve};
+use crate::push::{Event, Gate, listen, serve};
+use crate::report::{Report, unix_now};
 use crate::sack::Signer;
+use crate::sandbox::Sandbox;
 
 /// SlurmdPort where slurm.conf says nothing.
 const SLURMD_PORT: u16 = 6818;
@@ -24,92 +28,217 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait after a failed fetch.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// Shortest time between two fetches that strangers can cause.
+const AFTER_BAD_PUSH: Duration = Duration::from_secs(10);
+
 /// Works until the keeper ends it.
 ///
 /// # Errors
-/// [`ConfigError::Address`] for a controller that cannot be one.
+/// [`ConfigError::Address`] for a controller that cannot be one; [`ConfigError::Outdated`] when the
+/// keeper shall start it again.
 pub fn run(options: &Options) -> Result<(), ConfigError> {
     if let Some(parent) = options.parent.first().copied() {
         crate::keeper::end_with(parent)?;
     }
-    let controllers: Result<Vec<_>, _> = options
+    let named: Result<Vec<_>, _> = options
         .servers
         .iter()
         .map(|server| Controller::parse(server))
         .collect();
+    let controllers = if options.srv {
+        Controllers::Discovered
+    } else {
+        Controllers::Named(named?)
+    };
+    let mut writable = vec![options.run_dir.as_path()];
+    if let Some(folder) = &options.state_dir {
+        make_folder(folder);
+        writable.push(folder);
+    }
+    let sandbox = Sandbox::enter(&writable)?;
+    if let Some(address) = options.metrics_listen
+        && let Err(error) = crate::metrics::start(address, &options.run_dir)
+    {
+        let error = service::exit::chain(&error);
+        tracing::error!(event = "metrics.not_listening", error);
+    }
     let signer = Signer::in_run_dir(&options.run_dir);
     let register = !options.disable_reconfig;
-    let port = options.port.unwrap_or(0);
-    let cache = Cache::new(&options.run_dir, options.cluster.as_deref());
+    let cluster = options.cluster.as_deref();
+    let cache = Cache::new(&options.run_dir, cluster);
     cache.clean();
-    let (pushed, pushes) = channel();
+    let state = options.state_dir.as_deref().map(|folder| {
+        let state = Cache::new(folder, cluster);
+        state.clean();
+        if cache.restore(&state) {
+            tracing::info!(event = "config.restored", from = %folder.display());
+        }
+        state
+    });
+    let (events, inbox) = channel();
+    take_orders(events.clone())?;
+    let slurm_user = options.slurm_user;
     let mut worker = Worker {
-        fetcher: Fetcher::new(controllers?, signer.clone(), register, port),
+        fetcher: Fetcher::new(
+            controllers,
+            signer.clone(),
+            register,
+            options.port.unwrap_or(0),
+        ),
         cache,
-        gate: Gate::new(signer, Uid::effective().as_raw()),
-        port: options.port,
+        state,
+        gate: Gate::new(
+            signer,
+            slurm_user.unwrap_or_else(|| Uid::effective().as_raw()),
+        ),
+        options,
         register,
-        interval: options.refresh_interval,
-        listening: None,
-        pushed,
+        events,
+        sandbox,
+        report: Report::default(),
     };
+    if options.no_fetch {
+        loop {
+            std::thread::park();
+        }
+    }
     worker.listen();
-    worker.work(&pushes)
+    worker.work(&inbox)
 }
 
-struct Worker {
+/// The state directory's own folder; what goes wrong shows when it is written to.
+fn make_folder(folder: &Path) {
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        tracing::warn!(event = "state.not_made", path = %folder.display(), %error);
+    }
+}
+
+/// Each byte on standard input is an order to fetch. Its end is none: the signer's end is told by a
+/// signal.
+fn take_orders(events: Sender<Event>) -> Result<(), ConfigError> {
+    let work = move || {
+        let mut order = [0; 1];
+        while std::io::stdin().read(&mut order).is_ok_and(|n| n > 0) {
+            if events.send(Event::FetchNow).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("orders".to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(ConfigError::system("start the thread for orders"))
+}
+
+struct Worker<'a> {
     fetcher: Fetcher,
     cache: Cache,
+    /// A second place, which outlives the first.
+    state: Option<Cache>,
     gate: Gate,
-    port: Option<u16>,
+    options: &'a Options,
     register: bool,
-    interval: Duration,
-    listening: Option<u16>,
-    pushed: Sender<Configuration>,
+    events: Sender<Event>,
+    sandbox: Sandbox,
+    report: Report,
 }
 
-impl Worker {
-    fn work(&mut self, pushes: &Receiver<Configuration>) -> Result<(), ConfigError> {
-        let mut failures = 0;
+impl Worker<'_> {
+    fn work(&mut self, inbox: &Receiver<Event>) -> Result<(), ConfigError> {
         loop {
+            if self.sandbox.is_outdated() {
+                return Err(ConfigError::Outdated);
+            }
+            let began = Instant::now();
             let wait = if self.fetch() {
-                failures = 0;
-                jittered(self.interval)
+                self.options.refresh_interval
             } else {
-                failures += 1;
-                jittered(wait_after(failures))
+                wait_after(self.report.failures)
             };
-            let until = Instant::now() + wait;
+            self.report.write(&self.options.run_dir);
+            let mut until = Instant::now() + jittered(wait);
             // This end holds a sender, so the only error is that the time is over.
-            while let Ok(configuration) =
-                pushes.recv_timeout(until.saturating_duration_since(Instant::now()))
+            while let Ok(event) =
+                inbox.recv_timeout(until.saturating_duration_since(Instant::now()))
             {
-                self.install(&configuration, "push");
-                self.listen();
+                match event {
+                    Event::Pushed(configuration) => {
+                        if self.install(&configuration, "push") {
+                            self.report.last_push = Some(unix_now());
+                        }
+                        self.listen();
+                    }
+                    Event::PushFailed => {
+                        self.report.pushes_refused += 1;
+                        until = until.min(began + AFTER_BAD_PUSH);
+                    }
+                    Event::FetchNow => {
+                        tracing::info!(event = "fetch.asked");
+                        break;
+                    }
+                }
+                self.report.write(&self.options.run_dir);
             }
         }
     }
 
     /// Fetches and installs; `true` if the configuration is in place.
     fn fetch(&mut self) -> bool {
+        let had_fetched = self.report.last_fetch.is_some();
+        let changed_before = self.report.last_change;
         let done = match self.fetcher.fetch() {
-            Ok(configuration) => self.install(&configuration, "fetch"),
+            Ok(configuration) => {
+                let installed = self.install(&configuration, "fetch");
+                if !installed {
+                    self.report.last_error = Some("the configuration is not acceptable".to_owned());
+                }
+                installed
+            }
             Err(error) => {
-                tracing::warn!(event = "fetch.failed", error = service::exit::chain(&error));
+                let error = service::exit::chain(&error);
+                tracing::warn!(event = "fetch.failed", error);
+                self.report.last_error = Some(error);
                 false
             }
         };
+        if done {
+            let missed = had_fetched && self.register && self.report.last_change != changed_before;
+            if missed {
+                self.report.pushes_missed += 1;
+                tracing::warn!(
+                    event = "push.missed",
+                    "a change came without a push; this fetch has registered us again"
+                );
+            }
+            self.report.failures = 0;
+            self.report.last_error = None;
+            self.report.last_fetch = Some(unix_now());
+            self.report.registered = self.register;
+            self.report.controller = self.fetcher.answered().map(str::to_owned);
+            self.report.version = self.fetcher.version().map(|version| version.to_string());
+        } else {
+            self.report.failures += 1;
+        }
         self.listen();
         self.warn_about_port();
         done
     }
 
-    fn install(&self, configuration: &Configuration, by: &str) -> bool {
-        match self.cache.install(configuration) {
+    fn install(&mut self, configuration: &Configuration, by: &str) -> bool {
+        let outcome = self.cache.install(configuration);
+        if let (Ok(_), Some(state)) = (&outcome, &self.state)
+            && let Err(error) = state.install(configuration)
+        {
+            let error = service::exit::chain(&error);
+            tracing::warn!(event = "state.not_written", error);
+        }
+        match outcome {
             Ok(Outcome::Installed) => {
                 let path = self.cache.directory();
                 let cluster = self.cache.settings().and_then(|s| s.cluster_name);
                 tracing::info!(event = "config.installed", by, path = %path.display(), cluster);
+                self.report.last_change = Some(unix_now());
                 true
             }
             Ok(Outcome::Unchanged) => {
@@ -127,7 +256,7 @@ impl Worker {
     /// Listens for pushes as soon as the port is known; a port in use is tried again later. A
     /// SlurmdPort that changes afterwards takes a restart, which the log says.
     fn listen(&mut self) {
-        let known = self.port.or_else(|| {
+        let known = self.options.port.or_else(|| {
             self.cache
                 .settings()
                 .map(|settings| settings.slurmd_port.unwrap_or(SLURMD_PORT))
@@ -135,7 +264,7 @@ impl Worker {
         let Some(port) = known.filter(|_| self.register) else {
             return;
         };
-        match self.listening {
+        match self.report.port {
             Some(now) if now != port => {
                 tracing::warn!(
                     event = "push.port",
@@ -160,14 +289,14 @@ impl Worker {
                 return;
             }
         };
-        let (gate, pushed) = (self.gate.clone(), self.pushed.clone());
-        let work = move || serve(&listener, &gate, &pushed);
+        let (gate, events) = (self.gate.clone(), self.events.clone());
+        let work = move || serve(&listener, &gate, &events);
         if std::thread::Builder::new()
             .name("pushes".to_owned())
             .spawn(work)
             .is_ok()
         {
-            self.listening = Some(port);
+            self.report.port = Some(port);
             tracing::info!(event = "push.listening", port);
         }
     }
@@ -183,7 +312,7 @@ impl Worker {
             .settings()
             .and_then(|s| s.slurmd_port)
             .unwrap_or(SLURMD_PORT);
-        if let Some(port) = self.port
+        if let Some(port) = self.options.port
             && old
             && self.register
             && port != slurmd
@@ -205,8 +334,12 @@ fn wait_after(failures: u32) -> Duration {
 
 /// Between 80 and 120 per cent, so that a thousand login nodes do not ask at once.
 fn jittered(duration: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish() % 1000;
-    duration.mul_f64(0.8 + 0.4 * (random as f64 / 1000.0))
+    duration.mul_f64(0.8 + 0.4 * ((random() % 1000) as f64 / 1000.0))
+}
+
+/// Not for secrets.
+pub fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

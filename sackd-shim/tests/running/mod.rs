@@ -28,9 +28,18 @@ pub struct Shim {
 impl Shim {
     /// Starts one with a local slurm.conf of this text and more lines of configuration.
     pub fn start(slurm_conf: &str, more: &str) -> Self {
+        Self::start_in(slurm_conf, more, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_in(slurm_conf: &str, more: &str, variables: &[(&str, &str)]) -> Self {
         let folder = folder(slurm_conf, more);
         let log = fs::File::create(folder.path().join("log")).unwrap();
-        let child = command(folder.path()).stderr(log).spawn().unwrap();
+        let child = command(folder.path())
+            .envs(variables.iter().copied())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let shim = Self { folder, child };
         wait_for("the socket", || UnixStream::connect(shim.socket()).is_ok());
         shim
@@ -50,6 +59,27 @@ impl Shim {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Writes the configuration file anew, with other lines.
+    pub fn reconfigure(&self, more: &str) {
+        let text = config_text(self.folder.path(), more);
+        self.replace("config.toml", text.as_bytes(), 0o644);
+    }
+
+    /// Asks `status.socket`.
+    pub fn http(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.path("run/status.socket")).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        String::from_utf8(rest(stream)).unwrap()
+    }
+
+    /// Runs `sackd-shim` with the same configuration and these arguments.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        command(self.folder.path())
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     /// Puts a file in place as a rotation does: a new one, renamed.
@@ -154,14 +184,19 @@ fn folder(slurm_conf: &str, more: &str) -> TempDir {
     fs::create_dir(path.join("run")).unwrap();
     put(&path.join("slurm.key"), KEY, 0o600);
     put(&path.join("slurm.conf"), slurm_conf.as_bytes(), 0o644);
-    let at = path.display();
-    let uid = nix::unistd::geteuid();
-    let config = format!(
-        "key-file = \"{at}/slurm.key\"\nrun-dir = \"{at}/run\"\nconf = \"{at}/slurm.conf\"\n\
-         slurm-user = \"{uid}\"\n{more}\n"
-    );
+    let config = config_text(path, more);
     put(&path.join("config.toml"), config.as_bytes(), 0o644);
     folder
+}
+
+fn config_text(folder: &Path, more: &str) -> String {
+    let at = folder.display();
+    let uid = nix::unistd::geteuid();
+    let more = more.replace("@", &at.to_string());
+    format!(
+        "key-file = \"{at}/slurm.key\"\nrun-dir = \"{at}/run\"\nconf = \"{at}/slurm.conf\"\n\
+         slurm-user = \"{uid}\"\n{more}\n"
+    )
 }
 
 fn command(folder: &Path) -> Command {

@@ -1,0 +1,181 @@
+//! The signer's own numbers on `status.socket`, for root and SlurmUser: a word of HTTP, enough for
+//! Prometheus over a Unix socket, `curl --unix-socket` and `sackd-shim status`.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use service::{Exit, Failure};
+
+use crate::config::Settings;
+use crate::error::ShimError;
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::signer::unix_now;
+
+/// Name of the socket in the default cluster's run directory.
+pub const NAME: &str = "status.socket";
+/// For SlurmUser, and root.
+const MODE: u32 = 0o600;
+/// Patience with a reader.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest request head.
+const HEAD: usize = 4096;
+/// Longest reply that is read.
+const REPLY: u64 = 1 << 20;
+
+/// Makes the socket.
+///
+/// # Errors
+/// [`ShimError::System`].
+pub fn listen(run_dir: &Path) -> Result<UnixListener, ShimError> {
+    let path = run_dir.join(NAME);
+    let doing = format!("listen on '{}'", path.display());
+    sys::listen::unix_stream(&path, MODE).map_err(ShimError::system(doing))
+}
+
+/// Serves the numbers from a thread of its own; call before the filter, which forbids new threads.
+///
+/// # Errors
+/// [`ShimError::System`].
+pub fn start(listener: UnixListener, metrics: Metrics) -> Result<(), ShimError> {
+    std::thread::Builder::new()
+        .name("status".to_owned())
+        .spawn(move || serve(&listener, &metrics))
+        .map(drop)
+        .map_err(ShimError::system("start the status thread"))
+}
+
+fn serve(listener: &UnixListener, metrics: &Metrics) {
+    for stream in listener.incoming() {
+        match stream {
+            Ok(stream) => {
+                // A reader that went away needs no answer.
+                let _ = answer(stream, metrics);
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn answer(mut stream: UnixStream, metrics: &Metrics) -> std::io::Result<()> {
+    let head = head(&mut stream)?;
+    let (code, kind, body) = match head.split(' ').nth(1) {
+        Some("/metrics") => (
+            "200 OK",
+            "text/plain; version=0.0.4",
+            metrics.prometheus(unix_now()),
+        ),
+        Some("/status") => ("200 OK", "application/json", metrics.json().to_string()),
+        _ => (
+            "404 Not Found",
+            "text/plain",
+            "/metrics, /status\n".to_owned(),
+        ),
+    };
+    let length = body.len();
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    write!(
+        stream,
+        "HTTP/1.1 {code}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
+/// The request up to its empty line, all of it within one deadline.
+fn head(stream: &mut UnixStream) -> std::io::Result<String> {
+    let deadline = Instant::now() + TIMEOUT;
+    let mut received = Vec::new();
+    let mut chunk = [0; 1024];
+    while !received.windows(4).any(|end| end == b"\r\n\r\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || received.len() > HEAD {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            n => received.extend_from_slice(&chunk[..n]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&received).into_owned())
+}
+
+/// `sackd-shim status`: what the running signer says of itself.
+///
+/// # Errors
+/// [`Failure`] if there is none that answers.
+pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
+    let settings = Settings::load(options).map_err(|e| ShimError::first_of(e).into_failure())?;
+    let path = settings.main().run_dir.join(NAME);
+    let text = ask(&path).map_err(|source| {
+        let doing = format!("ask '{}'", path.display());
+        let error = ShimError::System { doing, source };
+        Failure::new(Exit::Failure, error)
+            .hint("it is for root and SlurmUser; is sackd-shim running?")
+    })?;
+    if json {
+        println!("{text}");
+        return Ok(());
+    }
+    let value: serde_json::Value = serde_json::from_str(&text)?;
+    print!("{}", table(&value));
+    Ok(())
+}
+
+fn ask(path: &PathBuf) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nHost: sackd-shim\r\n\r\n")?;
+    let mut reply = String::new();
+    stream.take(REPLY).read_to_string(&mut reply)?;
+    match reply.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+        _ => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
+/// For people: a line for each thing, objects inside by indentation.
+fn table(value: &serde_json::Value) -> String {
+    fn lines(value: &serde_json::Value, indent: usize, text: &mut String) {
+        use serde_json::Value;
+        use std::fmt::Write as _;
+        let Value::Object(fields) = value else { return };
+        for (name, value) in fields {
+            let _ = match value {
+                Value::Object(_) => {
+                    let done = writeln!(text, "{:indent$}{name}", "");
+                    lines(value, indent + 2, text);
+                    done
+                }
+                Value::Array(list) if list.iter().all(Value::is_object) => {
+                    for value in list {
+                        let _ = writeln!(text, "{:indent$}{name}", "");
+                        lines(value, indent + 2, text);
+                    }
+                    Ok(())
+                }
+                Value::Null => writeln!(text, "{:indent$}{name:<22} -", ""),
+                Value::String(word) => writeln!(text, "{:indent$}{name:<22} {word}", ""),
+                other => writeln!(text, "{:indent$}{name:<22} {other}", ""),
+            };
+        }
+    }
+    let mut text = String::new();
+    lines(value, 0, &mut text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_every_field() {
+        let value = serde_json::json!({"pid": 7, "clusters": [{"cluster": "lab", "kid": null}]});
+        let text = table(&value);
+        for words in ["pid", "7", "  cluster ", "lab", "  kid"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The record of tokens, the numbers, and what `status` and `check` make of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod running;
+
+use std::fs;
+
+use running::{KEY, Shim, claims, wait_for};
+use serde_json::Value;
+use slurm_auth::signature_digest;
+use slurm_wire::sack::ANYBODY;
+
+const CONF: &str = "ClusterName=lab\nAuthType=auth/slurm\n";
+
+/// The audit lines of a JSON log.
+fn lines(shim: &Shim) -> Vec<Value> {
+    let log = shim.log();
+    let parsed = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    parsed
+        .filter(|line: &Value| line["target"] == "audit")
+        .collect()
+}
+
+#[test]
+fn every_token_has_a_line_whatever_the_level() {
+    let quiet = [("LOG_LEVEL", "error"), ("LOG_FORMAT", "json")];
+    let shim = Shim::start_in(CONF, "", &quiet);
+    let token = shim.token(77, &[2; 33]).unwrap();
+    let other = shim.token(ANYBODY, &[2; 33]).unwrap();
+    assert_eq!(shim.verify(&other), [0; 4]);
+    assert_eq!(shim.verify("a.b.c"), [0xff; 4]);
+    wait_for("four lines", || lines(&shim).len() == 4);
+    let all = lines(&shim);
+    assert_eq!(shim.log().lines().count(), 4, "nothing but the record");
+    let made = &all[0];
+    let own = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap();
+    let exe = std::env::current_exe().unwrap();
+    for (field, expected) in [
+        ("event", Value::from("token.made")),
+        ("cluster", "lab".into()),
+        ("uid", own.uid.as_raw().into()),
+        ("user", own.name.into()),
+        ("gid", nix::unistd::getegid().as_raw().into()),
+        ("pid", std::process::id().into()),
+        (
+            "exe",
+            exe.file_name().unwrap().to_str().unwrap()[..15].into(),
+        ),
+        ("ruid", 77.into()),
+        ("hash", "k12".into()),
+        ("signature_sha256", signature_digest(&token).into()),
+    ] {
+        assert_eq!(made[field], expected, "{field}: {made}");
+    }
+    let exp = claims(&other, KEY).exp;
+    assert_eq!(all[1]["exp"], exp);
+    assert!(made["timestamp"].is_string() && made["login"].is_string());
+    assert!(
+        made["cgroup"]
+            .as_str()
+            .is_some_and(|group| !group.is_empty())
+    );
+    assert_eq!(all[2]["event"], "token.verified");
+    assert_eq!(all[3]["event"], "token.not_verified");
+    assert!(!shim.log().contains("eyJ"), "a token stands in the log");
+}
+
+#[test]
+fn numbers_and_what_status_makes_of_them() {
+    let shim = Shim::start(CONF, "");
+    for _ in 0..3 {
+        shim.token(ANYBODY, b"").unwrap();
+    }
+    shim.verify("a.b.c");
+    shim.say(b"GET / HTTP/1.1\r\n\r\n");
+    let text = shim.http("/metrics");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    for line in [
+        "sackd_shim_tokens_made_total{cluster=\"lab\",class=\"system\"} 3",
+        "sackd_shim_tokens_checked_total{cluster=\"lab\",result=\"bad\"} 1",
+        "sackd_shim_refused_total{cluster=\"lab\",reason=\"malformed\"} 1",
+        "sackd_shim_request_duration_seconds_count 4",
+        "sackd_shim_key_file_bad{cluster=\"lab\"} 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(text.contains("sackd_shim_config_age_seconds{cluster=\"lab\"}"));
+    assert!(shim.http("/else").starts_with("HTTP/1.1 404"));
+    let output = shim.run(&["status", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["pid"], shim.pid());
+    assert_eq!(value["clusters"][0]["made_system"], 3);
+    assert_eq!(value["clusters"][0]["refused"]["malformed"], 1);
+    let output = shim.run(&["status"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("made_system") && text.contains("lab"),
+        "{text}"
+    );
+    // A key file that went bad is to be seen before it hurts.
+    shim.replace("slurm.key", KEY, 0o644);
+    wait_for("the number", || {
+        let line = "sackd_shim_key_file_bad{cluster=\"lab\"} 1";
+        shim.http("/metrics").contains(line)
+    });
+}
+
+#[test]
+fn status_without_a_service_says_so() {
+    let shim = Shim::start(CONF, "");
+    fs::remove_file(shim.path("run/status.socket")).unwrap();
+    let output = shim.run(&["status"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("is sackd-shim running?"), "{said}");
+}
+
+#[test]
+fn check_speaks_json() {
+    let shim = Shim::start(CONF, "");
+    let output = shim.run(&["check", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &value["problems"]),
+        (Some(0), &0.into())
+    );
+    shim.replace("slurm.key", &[b'a'; 64], 0o600);
+    let output = shim.run(&["check", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &value["problems"]),
+        (Some(78), &1.into())
+    );
+    let findings = value["findings"].as_array().unwrap();
+    let bad = findings.iter().find(|f| f["level"] == "problem").unwrap();
+    assert!(
+        bad["text"]
+            .as_str()
+            .unwrap()
+            .contains("fewer than 8 different bytes")
+    );
+    assert!(bad["hint"].is_string());
+}
