@@ -4,10 +4,12 @@
 //! **Invariant:** an [`AuthenticatedUser`] is made here alone, at the end of a whole way in.
 
 mod candidate;
+mod certificate;
 mod dialogue;
 mod key_policy;
 mod password;
 mod public_key;
+mod revocation;
 mod ways;
 
 use std::cell::RefCell;
@@ -157,7 +159,10 @@ impl<'a> Authentication<'a> {
                     self.password(&mut candidate, password, heard)?
                 }
                 FromNet::Interactive { .. } => self.interactive(&mut candidate, heard)?,
-                _ => Attempt::refused("certificates are not taken", Evidence::default()),
+                FromNet::CertificateVerified { certificate, .. } => {
+                    self.certificate_verified(&mut candidate, &certificate)?
+                }
+                _ => return Err(io::Error::other("net spoke out of order")),
             }
         } else {
             Attempt::refused("the method is not offered", Evidence::default())

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use gateway_wire::Settings;
 use gateway_wire::policy::Restrictions;
 use gateway_wire::session::{KeyAnswer, KeyQuestion};
+use gateway_wire::{MAX_MESSAGE, Settings};
 use sha2::{Digest, Sha256};
 use sys::identity::Identity;
 
@@ -23,6 +23,8 @@ pub enum Place {
     Directory,
     /// `authorized_keys`.
     Files,
+    /// An authority of the policy's, `trusted-user-ca-keys`.
+    Authority,
 }
 
 impl Place {
@@ -31,6 +33,7 @@ impl Place {
         match self {
             Self::Directory => "directory",
             Self::Files => "files",
+            Self::Authority => "authority",
         }
     }
 }
@@ -51,6 +54,8 @@ pub struct Search {
     pub found: Option<Found>,
     /// Whether the user trusts an authority, so that a certificate of this key could be good.
     pub authority: bool,
+    /// What the line of a file of principals takes away that names one of the certificate's.
+    pub principal: Option<Restrictions>,
 }
 
 /// Looks for the key. An account that does not exist costs the same steps, so that the time of a
@@ -65,6 +70,39 @@ pub fn find(
     source: IpAddr,
     key: &[u8],
 ) -> io::Result<Search> {
+    search(settings, candidate, nobody, source, key, None)
+}
+
+/// Looks for the authority of a certificate with these principals, in the same places.
+///
+/// # Errors
+/// If the child cannot be started.
+pub fn find_authority(
+    settings: &Settings,
+    candidate: &Candidate,
+    nobody: &Identity,
+    source: IpAddr,
+    authority: &[u8],
+    principals: &[String],
+) -> io::Result<Search> {
+    search(
+        settings,
+        candidate,
+        nobody,
+        source,
+        authority,
+        Some(principals),
+    )
+}
+
+fn search(
+    settings: &Settings,
+    candidate: &Candidate,
+    nobody: &Identity,
+    source: IpAddr,
+    key: &[u8],
+    principals: Option<&[String]>,
+) -> io::Result<Search> {
     let (identity, home, lines) = match &candidate.account {
         Ok(account) => (
             &account.identity,
@@ -73,18 +111,23 @@ pub fn find(
         ),
         Err(_) => (nobody, PathBuf::from("/nonexistent"), &[][..]),
     };
+    let principals_files = match principals {
+        Some(_) => candidate.policy.authorized_principals_files.clone(),
+        None => Vec::new(),
+    };
     let question = KeyQuestion {
         home,
         files: candidate.policy.authorized_keys_files.clone(),
         lines: Vec::new(),
         key: key.to_vec(),
-        principals: None,
-        principals_files: Vec::new(),
-        user: candidate.name.clone(),
+        principals: principals.map(<[String]>::to_vec),
+        principals_files,
+        user: candidate.canonical_name().clone(),
         source,
     };
     let mut search = in_directory(settings, lines, nobody, &question)?;
-    if search.found.is_none() && !question.files.is_empty() {
+    let files = !question.files.is_empty() || !question.principals_files.is_empty();
+    if search.found.is_none() && files {
         let answer = ask_as(settings, identity, &question)?;
         let answer = answer.filter(|_| candidate.account.is_ok());
         search = search.or(answer, Place::Files);
@@ -104,6 +147,7 @@ impl Search {
         Self {
             found: self.found.or(found),
             authority: self.authority || answer.authority,
+            principal: self.principal.or(answer.principal),
         }
     }
 }
@@ -126,7 +170,7 @@ fn in_directory(
             .decode(encoded)
             .is_ok_and(|known| known == question.key)
     };
-    if plain.iter().any(same) {
+    if question.principals.is_none() && plain.iter().any(same) {
         search.found = Some(Found {
             place: Place::Directory,
             restrictions: Restrictions::default(),
@@ -134,13 +178,24 @@ fn in_directory(
     } else if !others.is_empty() {
         let question = KeyQuestion {
             files: Vec::new(),
-            lines: others.into_iter().cloned().collect(),
+            lines: bounded(others),
             principals_files: Vec::new(),
             ..question.clone()
         };
         search = search.or(ask_as(settings, nobody, &question)?, Place::Directory);
     }
     Ok(search)
+}
+
+/// As many lines as one message can hold.
+fn bounded(lines: Vec<&String>) -> Vec<String> {
+    let mut left = MAX_MESSAGE / 2;
+    let fits = |line: &&String| {
+        let enough = line.len() + 8 <= left;
+        left = left.saturating_sub(line.len() + 8);
+        enough
+    };
+    lines.into_iter().take_while(fits).cloned().collect()
 }
 
 fn ask_as(

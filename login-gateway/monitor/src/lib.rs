@@ -2,4 +2,6 @@
 //! messages and processes are the program's.
 #![forbid(unsafe_code)]
 
+pub mod key_list;
+pub mod krl;
 pub mod wire_form;

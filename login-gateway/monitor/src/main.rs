@@ -14,6 +14,7 @@ mod key;
 mod link;
 mod net_process;
 mod relay;
+mod trusted_file;
 mod user_session;
 
 use std::cell::RefCell;

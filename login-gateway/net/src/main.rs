@@ -8,6 +8,7 @@
 mod authentication;
 #[cfg(feature = "captured")]
 mod captured;
+mod certificate;
 mod channel;
 mod connection;
 mod crypto;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     service::run("login-gateway-net", || match arguments.as_slice() {
         [command, path] if command == "generate-host-key" => Ok(host_key::generate(path.as_ref())?),
         [command, path] if command == "check-host-key" => Ok(host_key::check(path.as_ref())?),
+        [command] if command == "read-certificate" => certificate::read(),
         [] => serve(),
         _ => Err(Failure::new(
             Exit::Usage,

@@ -2,6 +2,7 @@
 //! factors, keys with options, certificates, revocation, the account for emergencies.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod certificates;
 mod factors;
 mod host;
 mod keys;

@@ -107,6 +107,13 @@ impl Candidate {
         }
     }
 
+    /// The name as the account has it.
+    pub fn canonical_name(&self) -> &UserName {
+        self.account
+            .as_ref()
+            .map_or(&self.name, |account| &account.name)
+    }
+
     /// Whether the key was a factor already.
     pub fn has_used(&self, key: &[u8]) -> bool {
         self.keys.iter().any(|used| used == key)

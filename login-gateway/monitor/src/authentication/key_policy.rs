@@ -6,6 +6,11 @@ use login_gateway_monitor::wire_form::Reader;
 
 /// Names by which an RSA key may be admitted besides its own: those of its signatures.
 const RSA_SIGNATURES: [&str; 2] = ["rsa-sha2-512", "rsa-sha2-256"];
+const RSA_CERTIFICATE: &str = "ssh-rsa-cert-v01@openssh.com";
+const RSA_CERTIFICATE_SIGNATURES: [&str; 2] = [
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
+];
 
 /// Whether policy takes this key, in SSH wire form, under this name: its own type's, or that of the
 /// certificate around it.
@@ -14,8 +19,10 @@ const RSA_SIGNATURES: [&str; 2] = ["rsa-sha2-512", "rsa-sha2-256"];
 /// Why not, for the log.
 pub fn check(policy: &Policy, key: &[u8], name: &str) -> Result<(), String> {
     let mut names = vec![name];
-    if name == "ssh-rsa" {
-        names.extend(RSA_SIGNATURES);
+    match name {
+        "ssh-rsa" => names.extend(RSA_SIGNATURES),
+        RSA_CERTIFICATE => names.extend(RSA_CERTIFICATE_SIGNATURES),
+        _ => {}
     }
     let excluded = |name: &&str| {
         let mut patterns = policy.public_key_algorithms.iter();

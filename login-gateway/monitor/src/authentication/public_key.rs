@@ -5,21 +5,35 @@ use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use login_gateway_monitor::krl::Subject;
 
 use super::candidate::{Candidate, Factor};
-use super::{Attempt, Authentication, Evidence, key_policy};
+use super::{Attempt, Authentication, Evidence, key_policy, revocation};
 use crate::key::{self, Found};
 
 impl Authentication<'_> {
     /// May this key log in? Asked before the client signs.
+    ///
+    /// For a certificate russh shows its bare key, and does not say that there is more (T11). So
+    /// where a certificate of this key could be good every key is, for now; what the client then
+    /// signs with is judged by what it is.
     pub(super) fn key_offered(
         &mut self,
         candidate: &mut Candidate,
         key: &[u8],
     ) -> io::Result<Attempt> {
         let judged = self.judge_key(candidate, key)?;
+        let by_user = candidate
+            .searched
+            .as_ref()
+            .is_some_and(|(_, search)| search.authority);
+        let by_policy = !candidate.policy.trusted_user_ca_keys.is_empty();
+        let judged = match judged {
+            Err(_) if by_user || by_policy => certifiable(candidate, key),
+            judged => judged.map(|_| ()),
+        };
         Ok(match judged {
-            Ok(_) => Attempt::Usable,
+            Ok(()) => Attempt::Usable,
             Err(reason) => Attempt::refused(reason, evidence(key)),
         })
     }
@@ -73,6 +87,7 @@ impl Authentication<'_> {
         let kind = key_policy::key_type(key).ok_or("not a key")?;
         let found = found.ok_or("key not authorized")?;
         key_policy::check(&candidate.policy, key, kind)?;
+        not_revoked(candidate, key)?;
         if candidate.has_used(key) {
             return Err("the key has been used already".into());
         }
@@ -83,6 +98,27 @@ impl Authentication<'_> {
         let source = self.endpoints.source.ip();
         key::find(self.settings, candidate, &self.nobody, source, key)
     }
+}
+
+/// Whether a certificate of this key could be good, whoever the user is.
+fn certifiable(candidate: &Candidate, key: &[u8]) -> Result<(), String> {
+    let kind = key_policy::key_type(key).ok_or("not a key")?;
+    let plain = kind.strip_suffix("@openssh.com").unwrap_or(kind);
+    let name = format!("{plain}-cert-v01@openssh.com");
+    key_policy::check(&candidate.policy, key, &name)?;
+    not_revoked(candidate, key)?;
+    if candidate.has_used(key) {
+        return Err("the key has been used already".into());
+    }
+    Ok(())
+}
+
+fn not_revoked(candidate: &Candidate, key: &[u8]) -> Result<(), String> {
+    let subject = Subject {
+        key,
+        certificate: None,
+    };
+    revocation::check(&candidate.policy.revoked_keys, &subject)
 }
 
 fn evidence(key: &[u8]) -> Evidence {
