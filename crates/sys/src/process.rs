@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 
 /// No core dump, no `ptrace` by the same user, `/proc/self` owned by root.
@@ -48,6 +48,21 @@ pub fn lock_bytes(bytes: &[u8]) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Lets this process lock `bytes` of memory if that is possible; whoever is not root gets what the
+/// hard limit leaves. The result is what it may lock now: `RLIMIT_MEMLOCK`, getrlimit(2).
+pub fn allow_locked_memory(bytes: u64) -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK) else {
+        return 0;
+    };
+    if soft >= bytes {
+        return soft;
+    }
+    let wanted = [(bytes, hard.max(bytes)), (hard.min(bytes), hard)];
+    let set = |(soft, hard)| setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard).is_ok();
+    let done = wanted.into_iter().find(|limits| set(*limits));
+    done.map_or(soft, |(soft, _)| soft)
 }
 
 /// Sends `signal` to this process when its parent ends. Set it after the last change of identity:

@@ -5,29 +5,26 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use gateway_wire::Settings;
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
+use gateway_wire::settings::CryptoPolicy;
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 use russh::server::Config;
-use russh::{Preferred, SshId, cipher, compression, kex, mac};
+use russh::{Limits, Preferred, SshId, cipher, compression, kex, mac};
 
 use crate::authentication::first_methods;
+use crate::host_key::Identity;
 
 /// Receive window of a channel in bytes. Large, since it bounds the speed of an upload over a long
 /// line: russh gives it back when half is used, so 8 MiB in 40 ms are 200 MiB/s.
 pub const WINDOW: u32 = 16 << 20;
 
+/// Bytes below which new session keys would be all that a connection does.
+const MIN_REKEY_BYTES: u32 = 64 * 1024;
+/// The same in time.
+const MIN_REKEY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Time that a refused key takes, whatever the reason was: about what the slowest ordinary refusal
 /// needs (a look-up and a child that reads authorized keys).
 pub const REFUSAL_TIME: Duration = Duration::from_millis(50);
-
-/// No finite-field Diffie-Hellman: one group18 handshake costs over a second of CPU (T6). The last
-/// two names are not algorithms but turn on strict key exchange and `server-sig-algs`.
-const KEX: &[kex::Name] = &[
-    kex::MLKEM768X25519_SHA256,
-    kex::CURVE25519,
-    kex::CURVE25519_PRE_RFC_8731,
-    kex::EXTENSION_SUPPORT_AS_SERVER,
-    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-];
 
 /// Host and user key algorithms. No `ssh-rsa`, which signs with SHA-1 (T15).
 const KEYS: &[Algorithm] = &[
@@ -51,36 +48,111 @@ const KEYS: &[Algorithm] = &[
     Algorithm::SkEcdsaSha2NistP256,
 ];
 
-const CIPHERS: &[cipher::Name] = &[
-    cipher::AES_256_GCM,
-    cipher::AES_128_GCM,
-    cipher::CHACHA20_POLY1305,
-    cipher::AES_256_CTR,
-    cipher::AES_192_CTR,
-    cipher::AES_128_CTR,
-];
+/// A preset's algorithms, the preferred ones first.
+struct Preset {
+    kex: &'static [kex::Name],
+    ciphers: &'static [cipher::Name],
+    macs: &'static [mac::Name],
+}
 
-const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
+/// No finite-field Diffie-Hellman in any of them: one group18 handshake costs over a second of CPU
+/// (T6). The last two names of each list of key exchanges are not algorithms but turn on strict key
+/// exchange and `server-sig-algs`.
+const MODERN: Preset = Preset {
+    kex: &[
+        kex::MLKEM768X25519_SHA256,
+        kex::CURVE25519,
+        kex::CURVE25519_PRE_RFC_8731,
+        kex::EXTENSION_SUPPORT_AS_SERVER,
+        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+    ],
+    ciphers: &[
+        cipher::AES_256_GCM,
+        cipher::AES_128_GCM,
+        cipher::CHACHA20_POLY1305,
+        cipher::AES_256_CTR,
+        cipher::AES_192_CTR,
+        cipher::AES_128_CTR,
+    ],
+    macs: &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM],
+};
+
+/// Adds what clients of 2013 speak: the curves of NIST, MACs over the plain text.
+const COMPATIBLE: Preset = Preset {
+    kex: &[
+        kex::MLKEM768X25519_SHA256,
+        kex::CURVE25519,
+        kex::CURVE25519_PRE_RFC_8731,
+        kex::ECDH_SHA2_NISTP256,
+        kex::ECDH_SHA2_NISTP384,
+        kex::ECDH_SHA2_NISTP521,
+        kex::EXTENSION_SUPPORT_AS_SERVER,
+        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+    ],
+    ciphers: MODERN.ciphers,
+    macs: &[
+        mac::HMAC_SHA512_ETM,
+        mac::HMAC_SHA256_ETM,
+        mac::HMAC_SHA512,
+        mac::HMAC_SHA256,
+    ],
+};
+
+/// SP 800-56A (curves), SP 800-38A and D (AES), FIPS 198 (HMAC). All keys of [`KEYS`] are those of
+/// FIPS 186-5.
+const FIPS_140_3: Preset = Preset {
+    kex: &[
+        kex::ECDH_SHA2_NISTP256,
+        kex::ECDH_SHA2_NISTP384,
+        kex::ECDH_SHA2_NISTP521,
+        kex::EXTENSION_SUPPORT_AS_SERVER,
+        kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+    ],
+    ciphers: &[
+        cipher::AES_256_GCM,
+        cipher::AES_128_GCM,
+        cipher::AES_256_CTR,
+        cipher::AES_192_CTR,
+        cipher::AES_128_CTR,
+    ],
+    macs: COMPATIBLE.macs,
+};
+
+impl Preset {
+    fn of(policy: CryptoPolicy) -> Self {
+        match policy {
+            CryptoPolicy::Modern => MODERN,
+            CryptoPolicy::Compatible => COMPATIBLE,
+            CryptoPolicy::Fips140 => FIPS_140_3,
+        }
+    }
+}
 
 /// russh's configuration for one connection.
-pub fn server_config(settings: &Settings, keys: Vec<PrivateKey>) -> Config {
+pub fn server_config(settings: &Settings, identity: Identity) -> Config {
+    let preset = Preset::of(settings.crypto_policy);
+    // russh counts in both directions by itself; more than 1 GiB it does not take.
+    let bytes = settings.rekey_bytes.clamp(MIN_REKEY_BYTES, 1 << 30) as usize;
+    let interval = settings.rekey_interval.max(MIN_REKEY_INTERVAL);
     Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-slurm-login")),
         methods: first_methods(settings),
         // russh waits until this time is over before a refusal goes out (T9).
         auth_rejection_time: REFUSAL_TIME,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys,
+        keys: identity.keys,
+        certificates: identity.certificates,
+        limits: Limits::new(bytes, bytes, interval),
         window_size: WINDOW,
         maximum_packet_size: 32 * 1024,
         channel_buffer_size: 256,
         event_buffer_size: 64,
         preferred: Preferred {
-            kex: Cow::Borrowed(KEX),
+            kex: Cow::Borrowed(preset.kex),
             key: Cow::Borrowed(KEYS),
             host_key_certificates: Cow::Borrowed(&[]),
-            cipher: Cow::Borrowed(CIPHERS),
-            mac: Cow::Borrowed(MACS),
+            cipher: Cow::Borrowed(preset.ciphers),
+            mac: Cow::Borrowed(preset.macs),
             // zlib before authentication is attack surface, and links are not slow (T15).
             compression: Cow::Borrowed(&[compression::NONE]),
         },
@@ -99,38 +171,73 @@ pub fn server_config(settings: &Settings, keys: Vec<PrivateKey>) -> Config {
 mod tests {
     use super::*;
 
+    fn names(policy: CryptoPolicy) -> Vec<String> {
+        let settings = Settings {
+            crypto_policy: policy,
+            ..Settings::default()
+        };
+        let offered = server_config(&settings, Identity::default()).preferred;
+        let kex = offered.kex.iter().map(|n| n.as_ref().to_owned());
+        kex.chain(offered.key.iter().map(|a| a.to_string()))
+            .chain(offered.cipher.iter().map(|n| n.as_ref().to_owned()))
+            .chain(offered.mac.iter().map(|n| n.as_ref().to_owned()))
+            .chain(offered.compression.iter().map(|n| n.as_ref().to_owned()))
+            .collect()
+    }
+
     #[test]
     fn nothing_weak_is_offered() {
-        let config = server_config(&Settings::default(), Vec::new());
-        let names: Vec<String> = config
-            .preferred
-            .kex
-            .iter()
-            .map(|n| n.as_ref().to_owned())
-            .chain(config.preferred.key.iter().map(|a| a.to_string()))
-            .chain(
-                config
-                    .preferred
-                    .cipher
-                    .iter()
-                    .map(|n| n.as_ref().to_owned()),
-            )
-            .chain(config.preferred.mac.iter().map(|n| n.as_ref().to_owned()))
-            .chain(
-                config
-                    .preferred
-                    .compression
-                    .iter()
-                    .map(|n| n.as_ref().to_owned()),
-            )
-            .collect();
-        for name in &names {
-            for weak in ["diffie-hellman", "sha1", "cbc", "zlib", "3des", "md5"] {
-                assert!(!name.contains(weak), "{name}");
+        for policy in [
+            CryptoPolicy::Modern,
+            CryptoPolicy::Compatible,
+            CryptoPolicy::Fips140,
+        ] {
+            let names = names(policy);
+            for name in &names {
+                for weak in ["diffie-hellman", "sha1", "cbc", "zlib", "3des", "md5"] {
+                    assert!(!name.contains(weak), "{name}");
+                }
+                assert_ne!(name, "ssh-rsa");
             }
-            assert_ne!(name, "ssh-rsa");
+            assert!(names.contains(&"kex-strict-s-v00@openssh.com".to_owned()));
         }
-        assert!(names.contains(&"kex-strict-s-v00@openssh.com".to_owned()));
-        assert_eq!(config.inactivity_timeout, None);
+    }
+
+    #[test]
+    fn what_the_presets_differ_in() {
+        let has = |policy, name: &str| names(policy).iter().any(|n| n == name);
+        for (name, modern, compatible, fips) in [
+            ("mlkem768x25519-sha256", true, true, false),
+            ("curve25519-sha256@libssh.org", true, true, false),
+            ("ecdh-sha2-nistp256", false, true, true),
+            ("chacha20-poly1305@openssh.com", true, true, false),
+            ("aes256-gcm@openssh.com", true, true, true),
+            ("hmac-sha2-256", false, true, true),
+            ("hmac-sha2-256-etm@openssh.com", true, true, true),
+            ("ssh-ed25519", true, true, true),
+        ] {
+            assert_eq!(has(CryptoPolicy::Modern, name), modern, "{name}");
+            assert_eq!(has(CryptoPolicy::Compatible, name), compatible, "{name}");
+            assert_eq!(has(CryptoPolicy::Fips140, name), fips, "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_are_in_bounds() {
+        let mut settings = Settings::default();
+        let limits = |settings: &Settings| {
+            let config = server_config(settings, Identity::default());
+            assert_eq!(config.inactivity_timeout, None);
+            (
+                config.limits.rekey_read_limit,
+                config.limits.rekey_time_limit,
+            )
+        };
+        assert_eq!(limits(&settings), (1 << 30, Duration::from_secs(3600)));
+        settings.rekey_bytes = u32::MAX;
+        settings.rekey_interval = Duration::ZERO;
+        assert_eq!(limits(&settings), (1 << 30, MIN_REKEY_INTERVAL));
+        settings.rekey_bytes = 0;
+        assert_eq!(limits(&settings).0, MIN_REKEY_BYTES as usize);
     }
 }

@@ -1,13 +1,17 @@
 //! The host's private keys: loaded before the sandbox, made on the spot where nobody brought any.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use gateway_wire::Settings;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, HashAlg, PrivateKey};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey};
 use service::config::{ConfigError, read_secret};
+
+use crate::host_certificate::{self, Time};
 
 /// Largest private key file, in bytes; an RSA key of 16,384 bits needs about 12 KiB.
 const MAX_KEY_FILE: u64 = 32 * 1024;
@@ -35,6 +39,17 @@ pub enum HostKeyError {
         /// Length of the modulus.
         bits: u32,
     },
+    /// It is not a certificate in OpenSSH's format, its signature is wrong, or it is not a host's.
+    #[error("host certificate '{path}' {what}", path = path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no such kind of key.
+    #[error("'{0}' is not a kind of host key: ed25519, ecdsa or rsa")]
+    Kind(String),
     /// No key is configured.
     #[error("no host key is configured")]
     None,
@@ -49,7 +64,36 @@ pub enum HostKeyError {
     },
 }
 
-/// Loads every key; one bad key fails all, since clients would otherwise see another host.
+/// By what clients know this host.
+#[derive(Default)]
+pub struct Identity {
+    /// Private keys.
+    pub keys: Vec<PrivateKey>,
+    /// Certificates of some of them.
+    pub certificates: Vec<Certificate>,
+}
+
+impl Identity {
+    /// Loads every key and certificate; one bad file fails all, since clients would otherwise see
+    /// another host. A certificate whose time has not come or is over is left out and logged: the
+    /// bare key serves those who know it.
+    pub fn load(settings: &Settings) -> Result<Self, HostKeyError> {
+        let keys = load(&settings.host_keys)?;
+        let mut certificates = Vec::new();
+        for path in &settings.host_certificates {
+            let (certificate, time) = host_certificate::load(path, &keys)?;
+            match time {
+                Time::Valid => certificates.push(certificate),
+                Time::Other(why) => {
+                    eprintln!("error: host certificate '{}' {why}", path.display());
+                }
+            }
+        }
+        Ok(Self { keys, certificates })
+    }
+}
+
+/// Loads every key.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<PrivateKey>, HostKeyError> {
     if paths.is_empty() {
         return Err(HostKeyError::None);
@@ -91,9 +135,18 @@ pub fn check(path: &Path) -> Result<(), HostKeyError> {
     Ok(())
 }
 
-/// Makes an Ed25519 key at `path` (mode 0600) and its public half at `path.pub`, and prints the
+/// Makes a key at `path` (mode 0600) and its public half at `path.pub`, and prints the
 /// fingerprint. An existing file is left as it is.
-pub fn generate(path: &Path) -> Result<(), HostKeyError> {
+pub fn generate(path: &Path, kind: &OsStr) -> Result<(), HostKeyError> {
+    let algorithm = match kind.to_str() {
+        Some("ed25519") => Algorithm::Ed25519,
+        Some("ecdsa") => Algorithm::Ecdsa {
+            curve: EcdsaCurve::NistP256,
+        },
+        // 4096 bits.
+        Some("rsa") => Algorithm::Rsa { hash: None },
+        _ => return Err(HostKeyError::Kind(kind.display().to_string())),
+    };
     let write = |path: &Path, source| HostKeyError::Write {
         path: path.into(),
         source,
@@ -102,11 +155,8 @@ pub fn generate(path: &Path) -> Result<(), HostKeyError> {
         path: path.into(),
         source: std::io::Error::other(e.to_string()),
     };
-    let key = PrivateKey::random(
-        &mut rand_core::UnwrapErr(getrandom::SysRng),
-        Algorithm::Ed25519,
-    )
-    .map_err(|e| other(path, e))?;
+    let mut random = rand_core::UnwrapErr(getrandom::SysRng);
+    let key = PrivateKey::random(&mut random, algorithm).map_err(|e| other(path, e))?;
     let text = key.to_openssh(LineEnding::LF).map_err(|e| other(path, e))?;
     File::options()
         .write(true)
@@ -140,9 +190,13 @@ mod tests {
     fn a_new_key_loads_and_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        generate(&path).unwrap();
+        generate(&path, OsStr::new("ed25519")).unwrap();
         assert!(load(std::slice::from_ref(&path)).is_ok());
-        assert!(generate(&path).is_err());
+        let other = folder.path().join("ecdsa");
+        generate(&other, OsStr::new("ecdsa")).unwrap();
+        assert!(load(&[other]).is_ok());
+        assert!(generate(&folder.path().join("dsa"), OsStr::new("dsa")).is_err());
+        assert!(generate(&path, OsStr::new("ed25519")).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod channel;
 mod connection;
 mod crypto;
 mod growing_reader;
+mod host_certificate;
 mod host_key;
 mod inbox;
 mod monitor_link;
@@ -21,6 +22,7 @@ mod sandbox;
 mod seqpacket;
 mod session_link;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,13 +33,23 @@ use tokio::runtime::Runtime;
 
 /// Descriptor of the socket to the monitor.
 const MONITOR: i32 = 3;
+/// Bytes that this process may keep out of swap: key buffers, a few pages each.
+const LOCKED_MEMORY: u64 = 4 << 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     service::run("login-gateway-net", || match arguments.as_slice() {
-        [command, path] if command == "generate-host-key" => Ok(host_key::generate(path.as_ref())?),
+        [command, path] if command == "generate-host-key" => {
+            Ok(host_key::generate(path.as_ref(), OsStr::new("ed25519"))?)
+        }
+        [command, path, kind] if command == "generate-host-key" => {
+            Ok(host_key::generate(path.as_ref(), kind)?)
+        }
         [command, path] if command == "check-host-key" => Ok(host_key::check(path.as_ref())?),
         [command] if command == "read-certificate" => certificate::read(),
+        [command, path, keys @ ..] if command == "check-host-certificate" => {
+            Ok(host_certificate::check(path.as_ref(), keys)?)
+        }
         [] => serve(),
         _ => Err(Failure::new(
             Exit::Usage,
@@ -69,8 +81,10 @@ fn serve() -> Result<(), Failure> {
 fn prepare() -> Result<(Settings, Arc<Config>, Runtime), Failure> {
     let settings = sys::fds::read_shared(&std::io::stdin(), gateway_wire::MAX_MESSAGE)?;
     let settings: Settings = gateway_wire::decode(&settings)?;
-    let keys = host_key::load(&settings.host_keys)?;
-    let config = Arc::new(crypto::server_config(&settings, keys));
+    let identity = host_key::Identity::load(&settings)?;
+    let config = Arc::new(crypto::server_config(&settings, identity));
+    // russh locks buffers with keys in memory, and says nothing where that fails (T17).
+    sys::process::allow_locked_memory(LOCKED_MEMORY);
     // The runtime's descriptors are made before the filter, which knows no call to make them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -71,7 +71,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn run(program: &str, args: &[&str]) {
+pub fn run(program: &str, args: &[&str]) {
     assert!(Command::new(program).args(args).status().unwrap().success());
 }
 
@@ -115,11 +115,15 @@ pub fn world() -> tempfile::TempDir {
 /// The configuration of a gateway in this world.
 pub fn configuration(world: &Path, more: &str) -> String {
     let at = |name: &str| world.join(name).display().to_string();
+    let host_keys = if more.contains("host-keys") {
+        String::new()
+    } else {
+        format!("host-keys = [\"{}\"]\n", at("host"))
+    };
     format!(
         "listen = [\"127.0.0.1:0\"]\nhealth-listen = \"127.0.0.1:0\"\nuser = \"nobody\"\n\
-         host-keys = [\"{host}\"]\nempty-root = \"{empty}\"\nmake-home = false\n\
+         {host_keys}empty-root = \"{empty}\"\nmake-home = false\n\
          {more}\n",
-        host = at("host"),
         empty = at("empty"),
     )
 }
