@@ -5,7 +5,6 @@ mod build;
 mod command;
 mod keys;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -24,14 +23,6 @@ use crate::gateway::Gateway;
 use crate::pages::print;
 use crate::programs::Programs;
 use crate::reexec::Reload;
-
-/// Where distributions have it.
-const SFTP_SERVERS: [&str; 4] = [
-    "/usr/lib/openssh/sftp-server",
-    "/usr/libexec/openssh/sftp-server",
-    "/usr/libexec/sftp-server",
-    "/usr/lib/ssh/sftp-server",
-];
 
 /// Serves until Ctrl-C.
 pub fn run(options: &Dev, arguments: &Arguments) -> Result<(), Failure> {
@@ -81,11 +72,8 @@ pub fn own_settings(programs: &Programs) -> Result<Settings, Failure> {
     if !host_key.exists() {
         make_host_key(&programs.net, &host_key)?;
     }
-    let sftp = SFTP_SERVERS.iter().find(|path| Path::new(path).is_file());
-    let subsystems: BTreeMap<_, _> = sftp
-        .map(|path| ("sftp".to_owned(), (*path).to_owned()))
-        .into_iter()
-        .collect();
+    let sftp = service::sibling("sftp-server")?;
+    let subsystems = [("sftp".to_owned(), sftp.to_string_lossy().into_owned())].into();
     let mut settings = Settings {
         host_keys: vec![host_key],
         user: None,

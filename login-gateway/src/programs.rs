@@ -23,11 +23,12 @@ pub struct Programs {
 }
 
 /// All that must lie beside the listener.
-pub const SIBLINGS: [&str; 4] = [
+pub const SIBLINGS: [&str; 5] = [
     "login-gateway-accept",
     "login-gateway-monitor",
     "login-gateway-net",
     "login-gateway-session",
+    "sftp-server",
 ];
 
 /// Bytes of a monitor's first argument, so that it can show a user's name in `ps`.

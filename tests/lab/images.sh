@@ -6,7 +6,7 @@
 . "$(dirname "$0")/environment.sh"
 
 programs=(
-    login-gateway login-gateway-accept login-gateway-monitor login-gateway-net login-gateway-session
+    login-gateway login-gateway-accept login-gateway-monitor login-gateway-net login-gateway-session sftp-server
     sackd-shim sackd-shim-config directoryd login-admin slurm-client
 )
 

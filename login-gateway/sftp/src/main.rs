@@ -16,6 +16,7 @@ use sftp_server::paths::Paths;
 use sftp_server::request::TABLE;
 use sftp_server::server::Server;
 use sftp_server::stream::Stream;
+use sys::landlock::{self, Give, Grant};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -61,6 +62,7 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
         umask(Mode::from_bits_truncate(mask));
     }
     let paths = paths(arguments)?;
+    restrict(arguments);
     let input = Input::of(Stream::of(std::io::stdin())?);
     let output = Output::to(Stream::of(std::io::stdout())?);
     Server::new(arguments.policy(), paths, output, who()).serve(input)
@@ -85,6 +87,46 @@ fn paths(arguments: &Arguments) -> Result<Paths, Failure> {
         tracing::error!(event = "sftp.start", folder = %start.display(), %error);
     }
     Ok(Paths::whole()?)
+}
+
+/// Has the kernel hold what `--root` and `-R` say a second time, where it has Landlock. Outside the
+/// root, only what names of users and the time zone are read from stays readable.
+fn restrict(arguments: &Arguments) {
+    const SYSTEM: [&str; 7] = [
+        "/etc",
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/run",
+        "/var/lib/sss",
+        "/var/run",
+    ];
+    let root = arguments.root.as_deref();
+    if root.is_none() && !arguments.read_only {
+        return;
+    }
+    let system = SYSTEM.iter().map(|path| Grant {
+        path: path.as_ref(),
+        write: false,
+    });
+    let grants: Vec<_> = root
+        .map(|path| Grant {
+            path,
+            write: !arguments.read_only,
+        })
+        .into_iter()
+        .chain(system)
+        .collect();
+    let give = Give {
+        reading: root.is_some(),
+        tcp: false,
+        abstract_sockets: false,
+    };
+    let done = sys::process::no_new_privs().and_then(|()| landlock::restrict(give, &grants));
+    match done {
+        Ok(version) => tracing::debug!(event = "sftp.landlock", version),
+        Err(error) => tracing::warn!(event = "sftp.landlock", %error),
+    }
 }
 
 /// The user's name, and the client's address as the SSH server has written it.
