@@ -163,7 +163,6 @@ pub fn server_config(settings: &Settings, identity: Identity) -> Config {
         keepalive_interval: Some(settings.keepalive_interval),
         keepalive_max: settings.keepalive_count_max,
         nodelay: false,
-        ..Config::default()
     }
 }
 
