@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use gateway_wire::Settings;
+use gateway_wire::settings::MAX_BANNER;
 use service::{Exit, Failure};
 
 use crate::config;
@@ -78,6 +79,7 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
     found.programs();
     found.host_keys(settings);
     found.sandbox(settings);
+    found.texts(settings);
     found.logins(settings);
     found.0
 }
@@ -227,6 +229,15 @@ impl Found {
         }
     }
 
+    fn texts(&mut self, settings: &Settings) {
+        if let Some(path) = &settings.banner
+            && let Err(error) = service::config::read_text(path, MAX_BANNER)
+        {
+            let error = service::exit::chain(&error);
+            self.warning(format!("banner: {error}; none is shown"));
+        }
+    }
+
     fn logins(&mut self, settings: &Settings) {
         if let Some(service) = &settings.pam_service {
             let folders = ["/etc/pam.d", "/usr/lib/pam.d"].map(Path::new);
@@ -328,6 +339,10 @@ mod tests {
             "x: no program '/no/x'",
         );
         check(&|_| (), "host-keys: no key");
+        check(
+            &|s| s.banner = Some("/nonexistent".into()),
+            "banner: read '/nonexistent': No such file",
+        );
         check(
             &|s| s.health_listen = Some("127.0.0.1:22".parse().unwrap()),
             "'0.0.0.0:22' and '127.0.0.1:22' are the same port twice",

@@ -39,16 +39,18 @@ impl Programs {
     pub fn find(log: &LogArgs) -> Result<Self, Failure> {
         let format = log.log_format.to_possible_value();
         let format = format.map_or("text".into(), |f| f.get_name().to_owned());
-        let environment = [
-            ("LOG_FORMAT", format),
-            ("LOG_LEVEL", log.log_level.to_string()),
+        let mut environment: Vec<(OsString, OsString)> = vec![
+            ("LOG_FORMAT".into(), format.into()),
+            ("LOG_LEVEL".into(), log.log_level.to_string().into()),
         ];
+        // The zone of the service is its users' too.
+        environment.extend(std::env::vars_os().filter(|(name, _)| name == "TZ"));
         Ok(Self {
             listener: service::sibling("login-gateway")?,
             accept: service::sibling("login-gateway-accept")?,
             monitor: service::sibling("login-gateway-monitor")?,
             net: service::sibling("login-gateway-net")?,
-            environment: environment.map(|(k, v)| (k.into(), v.into())).into(),
+            environment,
         })
     }
 

@@ -127,6 +127,23 @@ pub fn read_secret(path: &Path, limit: u64) -> Result<Secret<Vec<u8>>, ConfigErr
     Ok(secret)
 }
 
+/// Reads a text of at most `limit` bytes that is shown to people as it is.
+///
+/// # Errors
+/// [`ConfigError`]; a text that is not UTF-8 names the line.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, ConfigError> {
+    let (bytes, _) = read_bounded(path, limit)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        ConfigError::Syntax {
+            path: path.into(),
+            line: before.iter().filter(|b| **b == b'\n').count() + 1,
+            column: before.iter().rev().take_while(|b| **b != b'\n').count() + 1,
+            message: "the text is not UTF-8".into(),
+        }
+    })
+}
+
 fn read_bounded(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     let read = |source| ConfigError::Read {
         path: path.into(),
@@ -287,6 +304,20 @@ mod tests {
             load::<Sample>(Path::new("/dev")),
             Err(ConfigError::NotAFile(_))
         ));
+    }
+
+    #[test]
+    fn texts_are_utf8_and_bounded() {
+        assert_eq!(read_text(file("ä\n", 0o644).path(), 10).unwrap(), "ä\n");
+        let long = file("much too long", 0o644);
+        assert!(matches!(
+            read_text(long.path(), 4),
+            Err(ConfigError::TooLarge { limit: 4, .. })
+        ));
+        let latin = file("", 0o644);
+        std::fs::write(latin.path(), b"a\nb\xff").unwrap();
+        let said = read_text(latin.path(), 10).unwrap_err().to_string();
+        assert!(said.ends_with(":2:2: the text is not UTF-8"), "{said}");
     }
 
     #[test]

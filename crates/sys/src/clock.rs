@@ -5,6 +5,8 @@
 pub struct LocalTime {
     /// Full year, such as 2026.
     pub year: i64,
+    /// 0 is Sunday.
+    pub weekday: usize,
     /// 0 is January.
     pub month: usize,
     /// Of the month, from 1.
@@ -31,6 +33,7 @@ pub fn local_time(seconds: i64) -> Option<LocalTime> {
     let number = |part: libc::c_int| u32::try_from(part).unwrap_or_default();
     Some(LocalTime {
         year: i64::from(parts.tm_year) + 1900,
+        weekday: usize::try_from(parts.tm_wday).unwrap_or_default() % 7,
         month: usize::try_from(parts.tm_mon).unwrap_or_default() % 12,
         day: number(parts.tm_mday),
         hour: number(parts.tm_hour),

@@ -10,6 +10,7 @@ pub mod inherit;
 pub mod landlock;
 pub mod listen;
 pub mod local_time;
+pub mod login_records;
 pub mod memfd;
 pub mod peer;
 pub mod process;

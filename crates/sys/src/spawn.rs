@@ -87,6 +87,15 @@ impl Spawn {
         self
     }
 
+    /// Leaves our standard output and error to the program.
+    #[must_use]
+    pub fn inherit_outputs(mut self) -> Self {
+        self.command
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit());
+        self
+    }
+
     /// Runs it as this user. Needs the capabilities to change ids.
     #[must_use]
     pub fn identity(mut self, identity: Identity) -> Self {
@@ -129,6 +138,26 @@ impl Spawn {
     /// # Errors
     /// If any step up to `execve` fails; the child has then ended.
     pub fn start(self) -> io::Result<Child> {
+        let (mut command, fds) = self.prepared()?;
+        let child = command.spawn();
+        drop(fds);
+        child
+    }
+
+    /// Becomes the program, with our own descriptors 0 to 2 in the place of `/dev/null`. It returns
+    /// only if that failed; the process is then fit for nothing but its end.
+    pub fn replace_us(mut self) -> io::Error {
+        self.command
+            .stdin(Stdio::inherit())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit());
+        match self.prepared() {
+            Ok((mut command, _fds)) => command.exec(),
+            Err(error) => error,
+        }
+    }
+
+    fn prepared(self) -> io::Result<(Command, Vec<(OwnedFd, RawFd)>)> {
         let Self {
             mut command,
             fds,
@@ -179,9 +208,7 @@ impl Spawn {
         // SAFETY: `prepare` makes system calls on values made before the fork; it takes no lock and
         // allocates nothing.
         unsafe { command.pre_exec(prepare) };
-        let child = command.spawn();
-        drop(fds);
-        child
+        Ok((command, fds))
     }
 }
 

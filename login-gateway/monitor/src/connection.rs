@@ -13,6 +13,7 @@ use gateway_wire::{MAX_MESSAGE, Settings};
 
 use crate::authentication::{Authentication, Outcome};
 use crate::link::{Event, Link};
+use crate::login_records::LoginRecords;
 use crate::user_session::{self, AuthenticatedUser, UserSession};
 
 /// net enforces the grace time; the monitor ends a net that does not, this much later.
@@ -102,6 +103,7 @@ impl Monitor {
 
     fn logged_in(&self, user: AuthenticatedUser, connection: &Connection) -> io::Result<()> {
         let name = user.account().name.clone();
+        let uid = user.account().identity.uid;
         // The client hears "accepted" while the session is being opened.
         self.answer(ToNet::Accepted, None)?;
         let report = FromMonitor::Authenticated(name.clone());
@@ -128,7 +130,11 @@ impl Monitor {
         self.answer(ToNet::Session(Box::new(policy)), Some(&for_net))?;
         drop(for_net);
         tracing::info!(target: "audit", event = "session.opened", user = %name);
-        let (reason, bytes) = self.until_logout(&mut session);
+        let source = connection.endpoints.source.ip();
+        let mut records = LoginRecords::new(&self.settings, name.clone(), uid, source);
+        let (reason, bytes) = self.until_logout(&mut session, &mut records);
+        // While the session lives: its terminals are still its own.
+        drop(records);
         // Without net the session's socket closes, and the session with it.
         self.end_net();
         session.close();
@@ -143,7 +149,11 @@ impl Monitor {
         Ok(())
     }
 
-    fn until_logout(&self, session: &mut UserSession) -> (String, (u64, u64)) {
+    fn until_logout(
+        &self,
+        session: &mut UserSession,
+        records: &mut LoginRecords,
+    ) -> (String, (u64, u64)) {
         loop {
             match self.wait(Some(session), None, true) {
                 Ok(Event::Net(FromNet::Ended {
@@ -153,6 +163,13 @@ impl Monitor {
                 })) => {
                     return (reason, (bytes_in, bytes_out));
                 }
+                Ok(Event::Net(FromNet::Terminal { number, open: true })) => {
+                    records.opened(number);
+                    if let Err(error) = self.answer(ToNet::Accepted, None) {
+                        return (error.to_string(), (0, 0));
+                    }
+                }
+                Ok(Event::Net(FromNet::Terminal { number, .. })) => records.closed(number),
                 // The listener may restart; the login lives on.
                 Ok(Event::Listener) => {}
                 Ok(Event::SessionEnded) => return ("the session program ended".into(), (0, 0)),

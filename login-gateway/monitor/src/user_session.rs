@@ -16,7 +16,11 @@ use sys::spawn::Spawn;
 use crate::account::Account;
 use crate::authentication::Granted;
 use crate::home;
+use crate::login_records;
 use crate::relay::Relay;
+
+/// Bytes of an argument that says nothing, so that the session can show its user's name in `ps`.
+const TITLE_ROOM: usize = 96;
 
 /// An account that may log in now. Only the end of a whole way in makes one.
 pub struct AuthenticatedUser {
@@ -75,8 +79,6 @@ pub fn open(
             .map_err(io::Error::other)?;
         pam.open_session().map_err(io::Error::other)?;
         pam_env = pam.environment();
-        // Meant for modules alone.
-        pam_env.retain(|(name, _)| !name.as_encoded_bytes().starts_with(b"SSH_AUTH_INFO"));
         identity.groups = getgroups()?.iter().map(|g| g.as_raw()).collect();
     }
     let mut skel = None;
@@ -93,6 +95,7 @@ pub fn open(
             }
         }
     }
+    let print_last = granted.policy.print_last_log.then_some(identity.uid);
     let setup = Setup {
         user: account.name,
         home: account.home,
@@ -103,6 +106,7 @@ pub fn open(
         skel,
         policy: granted.policy,
         restrictions: granted.restrictions,
+        last_login: print_last.and_then(|uid| login_records::greeting(settings, uid)),
         notices: granted.notices,
         factors: granted.factors,
     };
@@ -112,7 +116,9 @@ pub fn open(
     let (log, stderr) = Relay::pipe("session")?;
     let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
         .arg0("login-gateway-session")
-        .args(["serve"])
+        .args(["serve", &" ".repeat(TITLE_ROOM)])
+        // The zone that this gateway was started in is the users' too.
+        .env(std::env::vars_os().filter(|(name, _)| name == "TZ"))
         .fd(0, setup)
         .fd(2, stderr)
         .fd(3, socket);

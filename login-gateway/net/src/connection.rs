@@ -27,7 +27,7 @@ use crate::channel::{self, Program, Traffic};
 use crate::crypto::WINDOW;
 use crate::growing_reader::GrowingReader;
 use crate::inbox::Inbox;
-use crate::monitor_link::{MonitorLink, Started};
+use crate::monitor_link::MonitorLink;
 use crate::prompt_stream::PromptStream;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
 use crate::session_link::SessionLink;
@@ -51,7 +51,12 @@ const THROTTLED: u32 = 2;
 const PACE: Duration = Duration::from_millis(5);
 
 /// Waits for the one connection and serves it to its end.
-pub async fn serve(monitor: OwnedFd, settings: Settings, config: Arc<Config>) -> io::Result<()> {
+pub async fn serve(
+    monitor: OwnedFd,
+    settings: Settings,
+    config: Arc<Config>,
+    banner: Option<String>,
+) -> io::Result<()> {
     let (sender, mut receiver): (Sender<FromNet>, Receiver<Serve>) = split(monitor)?;
     sender.send(&FromNet::Sandboxed).await?;
     let Some((Serve { endpoints: _ }, fds)) = receiver.receive().await? else {
@@ -62,7 +67,16 @@ pub async fn serve(monitor: OwnedFd, settings: Settings, config: Arc<Config>) ->
     let (link, session) = MonitorLink::start(sender, receiver.then::<ToNet>());
     let link = Arc::new(link);
     let traffic = Arc::new(Traffic::default());
-    let reason = match run(socket, &settings, config, link.clone(), session, &traffic).await {
+    let handler = Connection {
+        authentication: Authentication::new(link.clone(), &settings),
+        session: SessionLink::start(session, link.clone()),
+        logged_in: Arc::default(),
+        channels: HashMap::new(),
+        next: 0,
+        traffic: traffic.clone(),
+        banner,
+    };
+    let reason = match run(socket, &settings, config, handler).await {
         Ok(()) => "closed by the client".to_owned(),
         Err(error) => error,
     };
@@ -80,21 +94,11 @@ async fn run(
     socket: OwnedFd,
     settings: &Settings,
     config: Arc<Config>,
-    monitor: Arc<MonitorLink>,
-    session: oneshot::Receiver<Started>,
-    traffic: &Arc<Traffic>,
+    handler: Connection,
 ) -> Result<(), String> {
     let words = |error: russh::Error| error.to_string();
     let stream = tune(socket, settings).map_err(|e| e.to_string())?;
-    let logged_in = Arc::new(Notify::new());
-    let handler = Connection {
-        authentication: Authentication::new(monitor, settings),
-        session: SessionLink::start(session),
-        logged_in: logged_in.clone(),
-        channels: HashMap::new(),
-        next: 0,
-        traffic: traffic.clone(),
-    };
+    let logged_in = handler.logged_in.clone();
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
     let stream = GrowingReader::new(stream);
@@ -142,6 +146,8 @@ struct Connection {
     channels: HashMap<ChannelId, Open>,
     next: u32,
     traffic: Arc<Traffic>,
+    /// Shown before authentication, once.
+    banner: Option<String>,
 }
 
 /// A session channel as the client prepares it.
@@ -198,6 +204,10 @@ impl Connection {
 
 impl Handler for Connection {
     type Error = russh::Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.banner.take())
+    }
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
         Ok(self.authentication.methods(user).await)

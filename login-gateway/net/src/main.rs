@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use gateway_wire::Settings;
+use gateway_wire::settings::MAX_BANNER;
 use russh::server::Config;
 use service::{Exit, Failure};
 use tokio::runtime::Runtime;
@@ -63,10 +64,11 @@ fn serve() -> Result<(), Failure> {
         |e| Failure::new(Exit::Usage, e).hint("this program is started by login-gateway-monitor");
     let monitor = sys::fds::take_inherited(MONITOR).map_err(started)?;
     match prepare() {
-        Ok((settings, config, runtime)) => {
-            runtime.block_on(connection::serve(monitor, settings, config))?;
+        Ok(ready) => {
+            let serving = connection::serve(monitor, ready.settings, ready.config, ready.banner);
+            ready.runtime.block_on(serving)?;
             // Tasks may still wait for a program that outlives the connection; the process ends here.
-            runtime.shutdown_background();
+            ready.runtime.shutdown_background();
             Ok(())
         }
         Err(failure) => {
@@ -77,14 +79,27 @@ fn serve() -> Result<(), Failure> {
     }
 }
 
+/// What a connection is served with.
+struct Prepared {
+    settings: Settings,
+    config: Arc<Config>,
+    banner: Option<String>,
+    runtime: Runtime,
+}
+
 /// All that needs a right, then the sandbox.
-fn prepare() -> Result<(Settings, Arc<Config>, Runtime), Failure> {
+fn prepare() -> Result<Prepared, Failure> {
     let settings = sys::fds::read_shared(&std::io::stdin(), gateway_wire::MAX_MESSAGE)?;
     let settings: Settings = gateway_wire::decode(&settings)?;
     let identity = host_key::Identity::load(&settings)?;
     let config = Arc::new(crypto::server_config(&settings, identity));
     // russh locks buffers with keys in memory, and says nothing where that fails (T17).
     sys::process::allow_locked_memory(LOCKED_MEMORY);
+    // Why one that cannot be read is missing, the listener has said when it started.
+    let banner = settings.banner.as_deref();
+    let banner = banner
+        .and_then(|path| service::config::read_text(path, MAX_BANNER).ok())
+        .filter(|text| !text.is_empty());
     // The runtime's descriptors are made before the filter, which knows no call to make them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -92,5 +107,10 @@ fn prepare() -> Result<(Settings, Arc<Config>, Runtime), Failure> {
     sandbox::enter(&settings)?;
     #[cfg(feature = "captured")]
     captured::report();
-    Ok((settings, config, runtime))
+    Ok(Prepared {
+        settings,
+        config,
+        banner,
+        runtime,
+    })
 }

@@ -4,10 +4,16 @@
 //! **Invariant:** it holds no secret and no right that the user's shell does not have.
 #![forbid(unsafe_code)]
 
+mod auth_file;
+mod command;
 mod environment;
+mod greeting;
 mod key_files;
 mod programs;
+mod rc;
 mod skel;
+mod stage;
+mod start;
 mod terminal_modes;
 
 use std::io::Write;
@@ -27,6 +33,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     service::run("login-gateway-session", || match arguments.as_slice() {
         [command] if command == "find-key" => find_key(),
+        [command] if command == "stage" => stage::run(),
         // What follows `serve` is room for the title in ps.
         [command, ..] if command == "serve" => serve(),
         _ => Err(Failure::new(

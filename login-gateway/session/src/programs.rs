@@ -1,29 +1,21 @@
 //! The user's running programs: started for a channel, resized, signalled, reported when they end.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 
 use gateway_wire::MAX_MESSAGE;
-use gateway_wire::session::{ExitStatus, FromSession, Program, Pty, Setup, ToSession, WindowSize};
+use gateway_wire::session::{ExitStatus, FromSession, Setup, ToSession};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, ttyname};
-use sys::pty::Winsize;
+use nix::unistd::Pid;
 use sys::signals::Signals;
-use sys::spawn::Spawn;
 
-use crate::{environment, terminal_modes};
-
-/// Room in a pipe between a program and the client, in bytes; the default of 64 KiB makes bulk
-/// data wait for a process switch twice as often.
-const PIPE_SIZE: i32 = 256 * 1024;
+use crate::auth_file::AuthFile;
+use crate::start::{StartError, Started, Wanted, start, winsize};
 
 /// A program of a channel that is still open or still running.
 struct Running {
@@ -39,6 +31,7 @@ pub fn serve(net: BorrowedFd<'_>, signals: &Signals, setup: &Setup) -> io::Resul
         net,
         setup,
         running: HashMap::new(),
+        auth_file: auth_file(setup),
     };
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
@@ -69,6 +62,7 @@ struct Programs<'a> {
     net: BorrowedFd<'a>,
     setup: &'a Setup,
     running: HashMap<u32, Running>,
+    auth_file: Option<AuthFile>,
 }
 
 impl Programs<'_> {
@@ -79,21 +73,17 @@ impl Programs<'_> {
                 program,
                 pty,
                 env,
-                x11: _,
-            } => match start(self.setup, &program, pty.as_ref(), &env) {
-                Ok(Started { pid, terminal, fds }) => {
-                    let pid = Some(pid);
-                    self.running.insert(channel, Running { pid, terminal });
-                    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                    let terminal = None;
-                    self.send(&FromSession::Started { channel, terminal }, &fds)
-                }
-                Err(reason) => {
-                    let reason = service::exit::chain(&reason);
-                    eprintln!("warn: {reason}");
-                    self.send(&FromSession::Refused { channel, reason }, &[])
-                }
-            },
+                x11,
+            } => {
+                let wanted = Wanted {
+                    program: &program,
+                    pty: pty.as_ref(),
+                    env: &env,
+                    x11: x11.as_ref(),
+                    extra: &self.extra(),
+                };
+                self.started(channel, start(self.setup, &wanted))
+            }
             ToSession::Connect { channel, .. } | ToSession::Listen { channel, .. } => {
                 let reason = "forwarding is not permitted".to_owned();
                 self.send(&FromSession::Refused { channel, reason }, &[])
@@ -130,6 +120,36 @@ impl Programs<'_> {
         }
     }
 
+    fn started(&mut self, channel: u32, started: Result<Started, StartError>) -> io::Result<()> {
+        match started {
+            Ok(Started {
+                pid,
+                terminal,
+                number,
+                fds,
+            }) => {
+                let pid = Some(pid);
+                self.running.insert(channel, Running { pid, terminal });
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                let terminal = number;
+                self.send(&FromSession::Started { channel, terminal }, &fds)
+            }
+            Err(reason) => {
+                let reason = service::exit::chain(&reason);
+                eprintln!("warn: {reason}");
+                self.send(&FromSession::Refused { channel, reason }, &[])
+            }
+        }
+    }
+
+    /// Variables that the programs of this login have besides the usual ones.
+    fn extra(&self) -> Vec<(OsString, OsString)> {
+        let file = self.auth_file.as_ref();
+        file.map(|file| ("SSH_USER_AUTH".into(), file.path().into()))
+            .into_iter()
+            .collect()
+    }
+
     fn reap(&mut self) -> io::Result<()> {
         loop {
             let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -160,126 +180,12 @@ impl Programs<'_> {
     }
 }
 
-struct Started {
-    pid: Pid,
-    terminal: Option<OwnedFd>,
-    fds: Vec<OwnedFd>,
-}
-
-/// A program that did not start.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("open a terminal")]
-    Terminal(#[source] io::Error),
-    #[error("open pipes")]
-    Pipes(#[source] io::Error),
-    #[error("run '{shell}'", shell = shell.display())]
-    Run {
-        shell: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("unknown subsystem '{0}'")]
-    Subsystem(String),
-}
-
-fn start(
-    setup: &Setup,
-    program: &Program,
-    pty: Option<&Pty>,
-    env: &[(String, String)],
-) -> Result<Started, StartError> {
-    let (arg0, args) = arguments(setup, program)?;
-    let spawn = Spawn::new(&setup.shell)
-        .arg0(arg0)
-        .args(args)
-        .folder(&setup.home);
-    let run = |spawn: Spawn| {
-        let child = spawn.start().map_err(|source| StartError::Run {
-            shell: setup.shell.clone(),
-            source,
-        })?;
-        Ok(Pid::from_raw(child.id() as i32))
-    };
-    if let Some(pty) = pty {
-        let (master, slave) = sys::pty::open(winsize(pty.size)).map_err(StartError::Terminal)?;
-        let prepare = || -> io::Result<_> {
-            sys::pty::edit_settings(&slave, |s| terminal_modes::apply(s, &pty.modes))?;
-            let path = ttyname(&slave)?;
-            let copies = (slave.try_clone()?, slave.try_clone()?, master.try_clone()?);
-            Ok((path, copies))
-        };
-        let (path, (output, error, for_net)) = prepare().map_err(StartError::Terminal)?;
-        let vars = environment::of(setup, env, Some((&pty.term, &path)));
-        let spawn = spawn
-            .env(vars)
-            .fd(0, slave)
-            .fd(1, output)
-            .fd(2, error)
-            .new_terminal_session();
-        let pid = run(spawn)?;
-        return Ok(Started {
-            pid,
-            terminal: Some(master),
-            fds: vec![for_net],
-        });
+/// The file for `SSH_USER_AUTH`, where the policy wants one.
+fn auth_file(setup: &Setup) -> Option<AuthFile> {
+    if !setup.policy.expose_auth_info {
+        return None;
     }
-    let ((input, to_input), (from_output, output), (from_error, error)) =
-        pipes().map_err(StartError::Pipes)?;
-    let spawn = spawn
-        .env(environment::of(setup, env, None))
-        .fd(0, input)
-        .fd(1, output)
-        .fd(2, error)
-        .new_session();
-    let pid = run(spawn)?;
-    Ok(Started {
-        pid,
-        terminal: None,
-        fds: vec![to_input, from_output, from_error],
-    })
-}
-
-/// `-bash` for a login shell; `bash -c command` for everything else, as sshd(8) does.
-fn arguments(setup: &Setup, program: &Program) -> Result<(OsString, Vec<OsString>), StartError> {
-    let name = setup.shell.file_name().unwrap_or(OsStr::new("sh"));
-    let command = match program {
-        Program::Shell => {
-            let mut arg0 = OsString::from("-");
-            arg0.push(name);
-            return Ok((arg0, Vec::new()));
-        }
-        Program::Exec(command) => OsString::from_vec(command.clone()),
-        Program::Subsystem(name) => setup
-            .policy
-            .subsystems
-            .get(name)
-            .map(OsString::from)
-            .ok_or_else(|| StartError::Subsystem(name.clone()))?,
-    };
-    Ok((name.to_owned(), vec!["-c".into(), command]))
-}
-
-type Pipe = (OwnedFd, OwnedFd);
-
-/// Read and write ends for standard input, output and error.
-fn pipes() -> io::Result<(Pipe, Pipe, Pipe)> {
-    let pipe = |size: Option<i32>| -> io::Result<Pipe> {
-        let (reader, writer) = io::pipe()?;
-        if let Some(size) = size {
-            // Refused when the user has many pipes; the default size works as well.
-            let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size));
-        }
-        Ok((reader.into(), writer.into()))
-    };
-    Ok((pipe(Some(PIPE_SIZE))?, pipe(Some(PIPE_SIZE))?, pipe(None)?))
-}
-
-fn winsize(size: WindowSize) -> Winsize {
-    Winsize {
-        ws_row: size.rows,
-        ws_col: size.columns,
-        ws_xpixel: size.width,
-        ws_ypixel: size.height,
-    }
+    let made = AuthFile::new(&std::env::temp_dir(), &setup.factors);
+    made.inspect_err(|error| eprintln!("warn: write the file for SSH_USER_AUTH: {error}"))
+        .ok()
 }

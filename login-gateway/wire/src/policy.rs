@@ -220,7 +220,8 @@ impl Restrictions {
 
 impl Policy {
     /// The policy of a login with a key that carries these restrictions: never wider than either.
-    /// The policy's own command stands before the key's, as in sshd_config(5) `ForceCommand`.
+    /// The policy's own command stands before the key's, as in sshd_config(5) `ForceCommand`. What a
+    /// key adds to the environment stays with the key: PAM's variables stand above it.
     pub fn restrict(&mut self, key: &Restrictions) {
         if let (true, Some(command)) = (self.force_command.is_empty(), &key.command) {
             self.force_command.clone_from(command);
@@ -232,11 +233,6 @@ impl Policy {
         if !key.port_forwarding {
             self.tcp_forwarding = Forwarding::No;
             self.stream_local_forwarding = Forwarding::No;
-        }
-        for (name, value) in &key.environment {
-            if listed(&self.permit_user_environment, name) {
-                self.set_env.insert(name.clone(), value.clone());
-            }
         }
     }
 }
@@ -381,10 +377,6 @@ mod tests {
         assert_eq!(policy.force_command, "date");
         assert!(!policy.permit_tty && policy.permit_user_rc);
         assert_eq!(policy.tcp_forwarding, Forwarding::No);
-        assert_eq!(
-            policy.set_env.into_iter().collect::<Vec<_>>(),
-            [("OK".into(), "1".into())]
-        );
         let mut forced = settings(r#"force-command = "id""#).policy(&who("a", &[], "::1"));
         forced.restrict(&Restrictions {
             command: Some("date".into()),

@@ -34,7 +34,10 @@ pub struct Setup {
     /// What the login's key says; its scalars are part of the policy already, its lists of
     /// addresses hold beside the policy's.
     pub restrictions: Restrictions,
-    /// Lines for the first terminal: when the user was here last, what PAM says.
+    /// When and from where the user was here last, a line for a new terminal; absent if nobody
+    /// knows or the policy does not show it.
+    pub last_login: Option<String>,
+    /// Further lines for a new terminal: what PAM says.
     pub notices: Vec<String>,
     /// How the user authenticated, a line per factor, for `SSH_USER_AUTH`.
     pub factors: Vec<String>,
@@ -177,8 +180,9 @@ pub struct WindowSize {
 /// From session to net.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromSession {
-    /// The program runs. Descriptors: the terminal's master side, or the program's standard input,
-    /// output and error.
+    /// The program runs. Descriptors: the program's standard input, output and error. Or the
+    /// terminal's master side and a pipe: the program begins when it is closed, so that it finds its
+    /// terminal in the login records.
     Started {
         /// The channel.
         channel: u32,

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::monitor::Method;
 use crate::policy::{Forwarding, GatewayPorts, Umask, Way};
 
+/// Largest banner, in bytes.
+pub const MAX_BANNER: u64 = 64 * 1024;
+
 /// A key of the configuration file, for its man page.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -234,6 +237,8 @@ settings! {
         motd_command: String = String::new();
         /// Whether a new terminal shows when and from where the user logged in last.
         print_last_log: bool = true;
+        /// Whether SSH_USER_AUTH names a file that says how the user authenticated.
+        expose_auth_info: bool = false;
         /// Commands by subsystem name.
         subsystems: BTreeMap<String, String> = [("sftp".to_owned(), "/usr/lib/openssh/sftp-server".to_owned())].into();
     }

@@ -1,0 +1,149 @@
+//! What stands between the start of a program's process and the program: the greeting of a new
+//! terminal, the way into the home, `~/.ssh/rc`. It runs in the program's own process, so that
+//! nothing here can hold up another channel, and then becomes the program by `execve`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gateway_wire::session::Setup;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+use service::Failure;
+use sys::memfd::Shared;
+use sys::spawn::Spawn;
+
+use crate::command::Command;
+use crate::greeting::Greeting;
+use crate::rc::Rc;
+
+/// Descriptors of the plan and of the pipe whose end is the permission to begin.
+const PLAN: i32 = 3;
+const GO: i32 = 4;
+
+/// Largest plan, in bytes: a command of 128 KiB and its environment.
+const MAX_PLAN: usize = 1 << 20;
+
+/// How long the program waits for its terminal's entry in the login records. It is there after a
+/// fraction of a millisecond; a login without it is better than none.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// All that the process does before it is the program.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stage {
+    program: PathBuf,
+    arg0: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    /// The login shell, which starts the user's rc.
+    shell: PathBuf,
+    home: PathBuf,
+    greeting: Option<Greeting>,
+    rc: Option<Rc>,
+}
+
+impl Stage {
+    /// Puts it together.
+    pub fn new(
+        setup: &Setup,
+        command: &Command,
+        env: Vec<(OsString, OsString)>,
+        greeting: Option<Greeting>,
+        rc: Option<Rc>,
+    ) -> Self {
+        Self {
+            program: command.program.clone(),
+            arg0: command.arg0.clone(),
+            args: command.args.clone(),
+            shell: setup.shell.clone(),
+            env,
+            home: setup.home.clone(),
+            greeting,
+            rc,
+        }
+    }
+
+    /// The process, to be given its descriptors 0 to 2. It begins when the other end of `wait` is
+    /// closed.
+    pub fn spawn(&self, wait: Option<OwnedFd>) -> io::Result<Spawn> {
+        let plan = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        let plan = Shared::new("program", &plan)?.reader()?;
+        let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
+            .arg0("login-gateway-session")
+            .args(["stage"])
+            .fd(PLAN, plan);
+        if let Some(wait) = wait {
+            spawn = spawn.fd(GO, wait);
+        }
+        Ok(spawn)
+    }
+
+    fn run(self) -> io::Error {
+        if let Some(greeting) = &self.greeting {
+            greeting.show(&self.env);
+        }
+        if let Err(error) = std::env::set_current_dir(&self.home) {
+            let home = self.home.display();
+            let reason = reason(&error);
+            complain(&format!(
+                "Could not chdir to home directory {home}: {reason}"
+            ));
+            let _ = std::env::set_current_dir("/");
+        }
+        if let Some(rc) = &self.rc {
+            rc.run(&self.shell, &self.env);
+        }
+        Spawn::new(&self.program)
+            .arg0(&self.arg0)
+            .args(&self.args)
+            .env(self.env)
+            .replace_us()
+    }
+}
+
+/// The program did not run after all.
+#[derive(Debug, thiserror::Error)]
+#[error("run '{program}'", program = program.display())]
+struct StageError {
+    program: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The process of [`Stage::spawn`].
+pub fn run() -> Result<(), Failure> {
+    let plan = sys::fds::take_inherited(PLAN)?;
+    let plan = sys::fds::read_shared(&plan, MAX_PLAN)?;
+    let stage: Stage = postcard::from_bytes(&plan)?;
+    if let Ok(go) = sys::fds::take_inherited(GO) {
+        wait(&go);
+    }
+    let program = stage.program.clone();
+    Err(StageError {
+        program,
+        source: stage.run(),
+    }
+    .into())
+}
+
+/// Waits until the other end has been closed, or for [`PATIENCE`].
+fn wait(go: &OwnedFd) {
+    let mut ready = [PollFd::new(go.as_fd(), PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(PATIENCE.as_millis()).unwrap_or(PollTimeout::MAX);
+    let _ = poll(&mut ready, limit);
+}
+
+/// The system's words without the number that Rust puts behind them.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// A line on standard error; nobody may be there to read it.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,185 @@
+//! Who is where, as Debian's tools tell: `who`, `w`, `last`, `lastlog`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::{Host, PAM, SOON, Server, Start, User, run};
+
+use crate::host;
+
+/// A shell on a terminal that stays until it is dropped.
+struct Stays {
+    child: Child,
+    /// The terminal, `/dev/pts/N`.
+    terminal: String,
+}
+
+impl Stays {
+    fn start(server: &Server, user: &User) -> Self {
+        let mut child = server
+            .ssh(user, &["-tt"])
+            .arg("stty -echo; tty; exec cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            child,
+            terminal: line.trim().to_owned(),
+        }
+    }
+
+    fn line(&self) -> &str {
+        self.terminal.trim_start_matches("/dev/")
+    }
+
+    fn leave(mut self) {
+        // ^D
+        self.child.stdin.take().unwrap().write_all(&[4]).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Stays {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines that a tool prints about this user, blanks squeezed.
+fn about(host: &Host, tool: &str, user: &User) -> Vec<String> {
+    let done = host.sh(tool);
+    done.ok()
+        .lines()
+        .filter(|line| line.split_whitespace().next() == Some(&user.name))
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_terminal_is_entered_and_logged_out() {
+    let Some(host) = host("records::a_terminal_is_entered_and_logged_out") else {
+        return;
+    };
+    // last(1) believes in a login whose process has the user's loginuid.
+    let server = host.gateway(Start {
+        pam: Some(format!("session optional pam_loginuid.so\n{PAM}")),
+        ..Start::default()
+    });
+    let ann = host.user();
+    assert_eq!(
+        server.says(&ann, "cat /proc/self/loginuid").ok(),
+        ann.uid.to_string()
+    );
+    assert!(about(host, "who", &ann).is_empty());
+    let stays = Stays::start(&server, &ann);
+    let line = stays.line().to_owned();
+    let who = about(host, "who", &ann);
+    assert_eq!(who.len(), 1, "{who:?}");
+    assert!(
+        who[0].starts_with(&format!("{} {line} ", ann.name)),
+        "{who:?}"
+    );
+    assert!(who[0].ends_with("(127.0.0.1)"), "{who:?}");
+    // USER TTY FROM LOGIN@ IDLE JCPU PCPU WHAT
+    let w = about(host, "w -h -i", &ann);
+    assert!(
+        w[0].starts_with(&format!("{} {line} 127.0.0.1 ", ann.name)),
+        "{w:?}"
+    );
+    assert!(w[0].ends_with(" cat"), "{w:?}");
+    let last = about(host, "last -w -i", &ann);
+    assert!(
+        last[0].starts_with(&format!("{} {line} 127.0.0.1 ", ann.name)),
+        "{last:?}"
+    );
+    assert!(last[0].ends_with("still logged in"), "{last:?}");
+    let lastlog = about(host, "lastlog", &ann);
+    assert!(
+        lastlog[0].starts_with(&format!("{} {line} 127.0.0.1 ", ann.name)),
+        "{lastlog:?}"
+    );
+    // A second one beside it, on a command.
+    let second = Stays::start(&server, &ann);
+    assert_eq!(about(host, "who", &ann).len(), 2);
+    second.leave();
+    until("one is left", || about(host, "who", &ann).len() == 1);
+    stays.leave();
+    until("nobody is left", || about(host, "who", &ann).is_empty());
+    // last(1) calls what ended in this very second still running.
+    until("both have an end", || {
+        let last = about(host, "last -w -i", &ann);
+        last.len() == 2 && last.iter().all(|line| line.contains(" - "))
+    });
+}
+
+#[test]
+fn a_command_on_a_terminal_finds_itself_entered() {
+    let Some(host) = host("records::a_command_on_a_terminal_finds_itself_entered") else {
+        return;
+    };
+    let server = host.gateway("");
+    let ann = host.user();
+    for times in 1..=5 {
+        let done = run(server
+            .ssh(&ann, &["-tt"])
+            .arg("who | grep -c \"^$USER .*(127.0.0.1)\""));
+        assert_eq!(done.ok(), "1");
+        assert_eq!(about(host, "last -w", &ann).len(), times);
+    }
+    // Without a terminal nobody is anywhere.
+    server.says(&ann, "true").ok();
+    assert_eq!(about(host, "last -w", &ann).len(), 5);
+}
+
+#[test]
+fn a_login_that_is_torn_down_is_logged_out() {
+    let Some(host) = host("records::a_login_that_is_torn_down_is_logged_out") else {
+        return;
+    };
+    let server = host.gateway("");
+    for victim in ["login-gateway-net", "login-gateway-session: ANN"] {
+        let ann = host.user();
+        let stays = Stays::start(&server, &ann);
+        assert_eq!(about(host, "who", &ann).len(), 1);
+        let script = if victim == "login-gateway-net" {
+            // The net of ann's monitor.
+            format!(
+                "pkill -9 -P $(pgrep -f '^login-gateway-monitor: {}') -f '^login-gateway-net'",
+                ann.name
+            )
+        } else {
+            format!("pkill -9 -f '^login-gateway-session: {}'", ann.name)
+        };
+        host.sh(&script).ok();
+        until(victim, || about(host, "who", &ann).is_empty());
+        drop(stays);
+    }
+}
+
+#[test]
+fn login_records_can_be_switched_off() {
+    let Some(host) = host("records::login_records_can_be_switched_off") else {
+        return;
+    };
+    let server = host.gateway("login-records = false\n");
+    let ann = host.user();
+    let stays = Stays::start(&server, &ann);
+    assert!(about(host, "who", &ann).is_empty());
+    stays.leave();
+    assert!(about(host, "last -w", &ann).is_empty());
+}
