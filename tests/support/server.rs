@@ -314,13 +314,12 @@ pub fn programs() -> &'static Path {
             build.args(["-p", "login-gateway"]);
             for part in fs::read_dir(repo().join("login-gateway")).expect("read") {
                 let part = part.expect("read").path();
-                if part.join("src/main.rs").exists() {
-                    let name = part
-                        .file_name()
-                        .expect("a name")
-                        .to_string_lossy()
-                        .into_owned();
-                    build.args(["-p", &format!("login-gateway-{name}")]);
+                let manifest = fs::read_to_string(part.join("Cargo.toml")).unwrap_or_default();
+                let name = manifest
+                    .lines()
+                    .find_map(|line| line.strip_prefix("name = "));
+                if let (true, Some(name)) = (part.join("src/main.rs").exists(), name) {
+                    build.args(["-p", name.trim_matches('"')]);
                 }
             }
             assert!(build.status().expect("run cargo").success(), "cargo build");

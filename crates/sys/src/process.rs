@@ -1,6 +1,7 @@
 //! Settings of the calling process: what it may be asked for, and what it may do from now on.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::sys::prctl;
@@ -92,6 +93,21 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
 /// If `/proc/self/stat` or `prctl(PR_SET_MM)` is refused; the title is a convenience, go on.
 pub fn set_title(title: &str) -> io::Result<()> {
     title_area::write(title)
+}
+
+/// A descriptor that `poll(2)` calls readable when the child has ended: `pidfd_open(2)`.
+///
+/// # Errors
+/// Those of the call.
+pub fn end_of(child: &std::process::Child) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 mod title_area {

@@ -117,7 +117,6 @@ fn command(
     out: &mut impl Write,
 ) -> io::Result<End> {
     let signals = Signals::of(&[
-        Signal::SIGCHLD,
         Signal::SIGINT,
         Signal::SIGQUIT,
         Signal::SIGHUP,
@@ -133,11 +132,11 @@ fn command(
         .fd(1, writer.into())
         .new_session()
         .start()?;
-    let end = watch(&mut reader, &signals, &mut child, limit, out);
+    let end = watch(&mut reader, &signals, &child, limit, out);
     if !matches!(end, Ok(End::Ended)) {
         let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-        let _ = child.wait();
     }
+    let _ = child.wait();
     // What was pressed during the command was meant for it.
     while signals.next()?.is_some() {}
     SigSet::empty().thread_set_mask()?;
@@ -148,7 +147,7 @@ fn command(
 fn watch(
     reader: &mut File,
     signals: &Signals,
-    child: &mut Child,
+    child: &Child,
     limit: Duration,
     out: &mut impl Write,
 ) -> io::Result<End> {
@@ -157,6 +156,7 @@ fn watch(
         left: MAX_TEXT,
         last: b'\n',
     };
+    let ended = sys::process::end_of(child)?;
     let mut open = true;
     let end = loop {
         let wait = deadline.saturating_duration_since(Instant::now());
@@ -164,7 +164,10 @@ fn watch(
             break End::Stopped;
         }
         let wait = PollTimeout::try_from(wait.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-        let mut ready = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut ready = vec![
+            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
         if open {
             ready.push(PollFd::new(reader.as_fd(), PollFlags::POLLIN));
         }
@@ -172,20 +175,16 @@ fn watch(
             Err(Errno::EINTR) => continue,
             other => other?,
         };
+        let mut stop = (ready[0].any() == Some(true)).then_some(End::Ended);
         open = open && text.carry(reader, out)?;
-        let mut stop = None;
         while let Some(signal) = signals.next()? {
             match signal {
-                Signal::SIGCHLD if child.try_wait()?.is_some() => stop = Some(End::Ended),
-                Signal::SIGCHLD => {}
                 Signal::SIGHUP | Signal::SIGTERM => stop = Some(End::HungUp),
                 _ => stop = Some(End::Stopped),
             }
         }
         if let Some(stop) = stop {
-            // Its last words may have come after the look above; a background process that keeps
-            // the pipe is not waited for.
-            let _ = open && text.carry(reader, out)?;
+            // A background process that keeps the pipe is not waited for.
             break stop;
         }
     };
