@@ -84,10 +84,6 @@ fn a_missing_home_is_said_and_the_shell_starts_in_the_root() {
     host.write(format!("/etc/keys.people/{}", ann.name), ann.public_key());
     let server = host.gateway("authorized-keys-files = [\"/etc/keys.people/%u\"]\n");
     let away = ann.files.with_extension("away");
-    if server.says(&ann, "true").code != 0 {
-        println!("skipped: program::a_missing_home needs authorized-keys-files with %u");
-        return;
-    }
     std::fs::rename(&ann.files, &away).unwrap();
     let said = format!(
         "Could not chdir to home directory {}: No such file or directory",
@@ -101,7 +97,11 @@ fn a_missing_home_is_said_and_the_shell_starts_in_the_root() {
     std::fs::set_permissions(&ann.files, PermissionsExt::from_mode(0o000)).unwrap();
     let done = server.says(&ann, "pwd");
     let said = said.replace("No such file or directory", "Permission denied");
-    assert_eq!((done.ok(), done.err.trim_end()), ("/", said.as_str()));
+    // Then bash has words of its own for its .bashrc.
+    assert_eq!(
+        (done.ok(), done.err.lines().next()),
+        ("/", Some(said.as_str()))
+    );
 }
 
 #[test]
