@@ -9,6 +9,8 @@ programs=(
     login-gateway login-gateway-accept login-gateway-monitor login-gateway-net login-gateway-session sftp-server
     sackd-shim sackd-shim-config directoryd login-admin slurm-client
 )
+# What programs load, by the names that cargo gives them.
+libraries=(libpam_directory.so)
 
 build() {
     local image=$1 inputs=$2
@@ -37,13 +39,13 @@ login_image() {
     logged cargo-build "programs (cargo build --release)" \
         cargo build --manifest-path "$REPO/Cargo.toml" --release --locked --workspace
     mkdir -p "$LAB/programs"
-    for program in "${programs[@]}"; do
+    for program in "${programs[@]}" "${libraries[@]}"; do
         [ -x "$release/$program" ] || die "the build left no '$program'" "is it a [[bin]] of the workspace?"
         cmp -s "$release/$program" "$LAB/programs/$program" || install -m 0755 "$release/$program" "$LAB/programs/$program"
     done
     local sources=()
     mapfile -t sources < <(find "$REPO/images/login" -type f | sort)
-    build "$IMAGES/login:$tag" "$SUITE-$(digest "${sources[@]}" "${programs[@]/#/$LAB/programs/}")" \
+    build "$IMAGES/login:$tag" "$SUITE-$(digest "${sources[@]}" "${programs[@]/#/$LAB/programs/}" "${libraries[@]/#/$LAB/programs/}")" \
         --build-arg "BASE=docker.io/library/debian:$SUITE-slim" --build-arg BIN=prebuilt \
         --file "$REPO/images/login/Containerfile" --ignorefile "$REPO/images/login/containerignore" "$REPO"
     # The image that this one replaces has lost its name.

@@ -49,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ldap-link", &[]),
+    ("pam-directory", &["directory-client"]),
     (
         "client-cli",
         &["directory-client", "ldap-link", "service", "sys"],

@@ -41,6 +41,10 @@ pub enum AccountState {
     NotYet,
     /// The login shell is one that refuses logins (`nologin`, `false`).
     NoLogin,
+    /// Not now: outside the hours the directory allows (`logonHours`).
+    Hours,
+    /// This service does not let the account in: a rule about users, groups, hosts or services.
+    Denied,
 }
 
 /// One directory user. Local users (`/etc/passwd`) are never reported here.

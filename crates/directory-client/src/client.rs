@@ -11,10 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use zeroize::Zeroizing;
+
 use crate::{
-    Account, ClientError, Lookup, Status,
+    Account, Change, ClientError, Explanation, Lookup, Password, Status, Verdict,
     codec::{Answer, CodecError, MAX_ANSWER, Request, body_length},
 };
+
+/// The longest that the daemon takes for a password, its own pause after a refusal included.
+const PASSWORD: Duration = Duration::from_secs(30);
 
 /// A way to the daemon. Holds no descriptor, so it may outlive forks and daemon restarts.
 #[derive(Debug, Clone)]
@@ -67,6 +72,67 @@ impl Client {
         }
     }
 
+    /// Offers a user's password to the directory. `source` is where the login comes from (an address,
+    /// or empty), for the limits on attempts. A refusal comes after a fixed time.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no daemon answered; never because of the directory server.
+    pub fn authenticate(
+        &self,
+        user: &str,
+        password: Password,
+        source: &str,
+    ) -> Result<Verdict, ClientError> {
+        let request = Request::Authenticate {
+            user: user.to_owned(),
+            password,
+            source: source.to_owned(),
+        };
+        match self.ask(&request, PASSWORD)? {
+            Answer::Verdict(verdict) => Ok(verdict),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Gives a user a new password, as the user: the old one is what allows it. Limits as in
+    /// [`Self::authenticate`].
+    ///
+    /// # Errors
+    /// [`ClientError`] if no daemon answered; never because of the directory server.
+    pub fn change_password(
+        &self,
+        user: &str,
+        old: Password,
+        new: Password,
+        source: &str,
+    ) -> Result<Change, ClientError> {
+        let request = Request::Change {
+            user: user.to_owned(),
+            old,
+            new,
+            source: source.to_owned(),
+        };
+        match self.ask(&request, PASSWORD)? {
+            Answer::Change(change) => Ok(change),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Why a user may or may not log in; the directory server is asked within `budget`.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no daemon answered.
+    pub fn explain(&self, user: &str, budget: Duration) -> Result<Explanation, ClientError> {
+        let request = Request::Explain {
+            user: user.to_owned(),
+            budget,
+        };
+        match self.ask(&request, budget)? {
+            Answer::Explanation(explanation) => Ok(explanation),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
     /// How the daemon is.
     ///
     /// # Errors
@@ -90,7 +156,8 @@ impl Client {
     }
 
     fn ask(&self, request: &Request, work: Duration) -> Result<Answer, ClientError> {
-        let frame = request.encode();
+        // It may hold a password.
+        let frame = Zeroizing::new(request.encode());
         let deadline = Instant::now() + self.timeout + work;
         let mut stream = self.connect(deadline)?;
         self.write_all(&mut stream, &frame, deadline)?;
@@ -179,9 +246,12 @@ impl Client {
                 path: self.path.clone(),
             },
             Answer::Failed(reason) => ClientError::Daemon(reason),
-            Answer::Account(_) | Answer::Status(_) | Answer::Refreshed => {
-                self.malformed(CodecError::Value)
-            }
+            Answer::Account(_)
+            | Answer::Status(_)
+            | Answer::Refreshed
+            | Answer::Verdict(_)
+            | Answer::Change(_)
+            | Answer::Explanation(_) => self.malformed(CodecError::Value),
         }
     }
 

@@ -6,7 +6,11 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::{Account, AccountState, Lookup, Status};
+use zeroize::Zeroize;
+
+use crate::{
+    Account, AccountState, Change, Explanation, Finding, Lookup, Password, Status, Verdict,
+};
 
 /// Version byte of every body.
 pub const VERSION: u8 = 1;
@@ -30,6 +34,33 @@ pub enum Request {
     Status,
     /// Replicate everything now, and answer when it is served.
     Refresh,
+    /// Is this the user's password?
+    Authenticate {
+        /// Login name.
+        user: String,
+        /// What was typed.
+        password: Password,
+        /// Where the login comes from; may be empty.
+        source: String,
+    },
+    /// A new password for a user who knows the old one.
+    Change {
+        /// Login name.
+        user: String,
+        /// The present password.
+        old: Password,
+        /// The one to be.
+        new: Password,
+        /// As in `Authenticate`.
+        source: String,
+    },
+    /// Why may this user log in, or not?
+    Explain {
+        /// Login name.
+        user: String,
+        /// As in `Account`.
+        budget: Duration,
+    },
 }
 
 /// What the daemon answers.
@@ -46,6 +77,12 @@ pub enum Answer {
     Denied,
     /// Understood and failed, with a reason for the log.
     Failed(String),
+    /// To [`Request::Authenticate`].
+    Verdict(Verdict),
+    /// To [`Request::Change`].
+    Change(Change),
+    /// To [`Request::Explain`].
+    Explanation(Explanation),
 }
 
 /// Why a body could not be read.
@@ -95,6 +132,33 @@ impl Request {
             }
             Self::Status => body.byte(2),
             Self::Refresh => body.byte(3),
+            Self::Authenticate {
+                user,
+                password,
+                source,
+            } => {
+                body.byte(4);
+                body.text(user);
+                body.text(password.expose());
+                body.text(source);
+            }
+            Self::Change {
+                user,
+                old,
+                new,
+                source,
+            } => {
+                body.byte(5);
+                body.text(user);
+                body.text(old.expose());
+                body.text(new.expose());
+                body.text(source);
+            }
+            Self::Explain { user, budget } => {
+                body.byte(6);
+                body.text(user);
+                body.number(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
+            }
         }
         body.frame()
     }
@@ -112,6 +176,21 @@ impl Request {
             },
             2 => Self::Status,
             3 => Self::Refresh,
+            4 => Self::Authenticate {
+                user: body.text()?,
+                password: body.password()?,
+                source: body.text()?,
+            },
+            5 => Self::Change {
+                user: body.text()?,
+                old: body.password()?,
+                new: body.password()?,
+                source: body.text()?,
+            },
+            6 => Self::Explain {
+                user: body.text()?,
+                budget: Duration::from_millis(body.number()?.into()),
+            },
             kind => return Err(CodecError::Kind(kind)),
         };
         body.end()?;
@@ -145,6 +224,26 @@ impl Answer {
                 body.byte(5);
                 body.text(reason);
             }
+            Self::Verdict(verdict) => {
+                body.byte(6);
+                verdict.write(&mut body);
+            }
+            Self::Change(change) => {
+                body.byte(7);
+                match change {
+                    Change::Done => body.byte(0),
+                    Change::WrongPassword => body.byte(1),
+                    Change::NotAccepted(why) => {
+                        body.byte(2);
+                        body.text(why);
+                    }
+                    Change::Unavailable => body.byte(3),
+                }
+            }
+            Self::Explanation(explanation) => {
+                body.byte(8);
+                explanation.write(&mut body);
+            }
         }
         body.frame()
     }
@@ -166,6 +265,15 @@ impl Answer {
             3 => Self::Refreshed,
             4 => Self::Denied,
             5 => Self::Failed(body.text()?),
+            6 => Self::Verdict(Verdict::read(&mut body)?),
+            7 => Self::Change(match body.byte()? {
+                0 => Change::Done,
+                1 => Change::WrongPassword,
+                2 => Change::NotAccepted(body.text()?),
+                3 => Change::Unavailable,
+                _ => return Err(CodecError::Value),
+            }),
+            8 => Self::Explanation(Explanation::read(&mut body)?),
             kind => return Err(CodecError::Kind(kind)),
         };
         body.end()?;
@@ -209,6 +317,8 @@ impl Account {
             AccountState::Expired => 2,
             AccountState::NoLogin => 3,
             AccountState::NotYet => 4,
+            AccountState::Hours => 5,
+            AccountState::Denied => 6,
         });
         body.duration(self.age);
         body.byte(self.fresh.into());
@@ -235,6 +345,8 @@ impl Account {
             2 => AccountState::Expired,
             3 => AccountState::NoLogin,
             4 => AccountState::NotYet,
+            5 => AccountState::Hours,
+            6 => AccountState::Denied,
             _ => return Err(CodecError::Value),
         };
         let age = body.duration()?;
@@ -251,6 +363,77 @@ impl Account {
             state,
             age,
             fresh,
+        })
+    }
+}
+
+impl Verdict {
+    fn write(&self, body: &mut Writer) {
+        match self {
+            Self::Refused => body.byte(0),
+            Self::Accepted {
+                must_change,
+                notices,
+            } => {
+                body.byte(1);
+                body.byte((*must_change).into());
+                body.count(notices.len());
+                for notice in notices {
+                    body.text(notice);
+                }
+            }
+            Self::Expired => body.byte(2),
+            Self::Unavailable => body.byte(3),
+        }
+    }
+
+    fn read(body: &mut Reader<'_>) -> Result<Self, CodecError> {
+        Ok(match body.byte()? {
+            0 => Self::Refused,
+            1 => {
+                let must_change = body.flag()?;
+                let mut notices = Vec::new();
+                for _ in 0..body.count(4)? {
+                    notices.push(body.text()?);
+                }
+                Self::Accepted {
+                    must_change,
+                    notices,
+                }
+            }
+            2 => Self::Expired,
+            3 => Self::Unavailable,
+            _ => return Err(CodecError::Value),
+        })
+    }
+}
+
+impl Explanation {
+    fn write(&self, body: &mut Writer) {
+        body.byte(self.may.into());
+        body.text(&self.verdict);
+        body.count(self.findings.len());
+        for finding in &self.findings {
+            body.text(&finding.what);
+            body.byte(finding.good.into());
+            body.text(&finding.detail);
+        }
+    }
+
+    fn read(body: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let (may, verdict) = (body.flag()?, body.text()?);
+        let mut findings = Vec::new();
+        for _ in 0..body.count(9)? {
+            findings.push(Finding {
+                what: body.text()?,
+                good: body.flag()?,
+                detail: body.text()?,
+            });
+        }
+        Ok(Self {
+            may,
+            verdict,
+            findings,
         })
     }
 }
@@ -392,6 +575,13 @@ impl<'a> Reader<'a> {
             .to_owned())
     }
 
+    fn password(&mut self) -> Result<Password, CodecError> {
+        let mut text = self.text()?;
+        let password = Password::new(text.clone().into_bytes());
+        text.zeroize();
+        password.map_err(|_| CodecError::Value)
+    }
+
     fn end(&self) -> Result<(), CodecError> {
         if self.0.is_empty() {
             Ok(())
@@ -421,6 +611,10 @@ mod tests {
         }
     }
 
+    fn password(text: &str) -> Password {
+        Password::new(text.into()).unwrap()
+    }
+
     fn requests() -> Vec<Request> {
         vec![
             Request::Account {
@@ -429,6 +623,21 @@ mod tests {
             },
             Request::Status,
             Request::Refresh,
+            Request::Authenticate {
+                user: "alice".into(),
+                password: password("secret"),
+                source: "192.0.2.1".into(),
+            },
+            Request::Change {
+                user: "alice".into(),
+                old: password("secret"),
+                new: password("better"),
+                source: String::new(),
+            },
+            Request::Explain {
+                user: "alice".into(),
+                budget: Duration::ZERO,
+            },
         ]
     }
 
@@ -450,6 +659,26 @@ mod tests {
             Answer::Refreshed,
             Answer::Denied,
             Answer::Failed("why".into()),
+            Answer::Verdict(Verdict::Refused),
+            Answer::Verdict(Verdict::Expired),
+            Answer::Verdict(Verdict::Unavailable),
+            Answer::Verdict(Verdict::Accepted {
+                must_change: true,
+                notices: vec!["soon".into()],
+            }),
+            Answer::Change(Change::Done),
+            Answer::Change(Change::WrongPassword),
+            Answer::Change(Change::Unavailable),
+            Answer::Change(Change::NotAccepted("too short".into())),
+            Answer::Explanation(Explanation {
+                may: true,
+                verdict: "may log in".into(),
+                findings: vec![Finding {
+                    what: "entry".into(),
+                    good: true,
+                    detail: "uid=alice".into(),
+                }],
+            }),
         ]
     }
 
@@ -496,8 +725,14 @@ mod tests {
         check(b"\x02\x03", CodecError::Version(2));
         check(b"\x01\x09", CodecError::Kind(9));
         check(b"\x01\x01\x03", CodecError::Value);
+        check(b"\x01\x06\x04", CodecError::Value);
         check(b"\x01\x05\xff\xff\xff\xff", CodecError::Short);
         check(b"\x01\x05\x01\0\0\0\xff", CodecError::Text);
+        assert_eq!(
+            Request::decode(b"\x01\x04\x01\0\0\0a\0\0\0\0\0\0\0\0"),
+            Err(CodecError::Value),
+            "an empty password"
+        );
         assert_eq!(
             body_length([1, 16, 0, 0], MAX_REQUEST),
             Err(CodecError::TooLong(4097))

@@ -160,6 +160,41 @@ pub fn account(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
     print(&text)
 }
 
+/// Prints why a user may or may not log in.
+///
+/// # Errors
+/// If the user may not, or the daemon does not answer.
+pub fn explain(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
+    let explanation = client.explain(name, BUDGET)?;
+    let text = if json {
+        json!({
+            "user": name,
+            "may": explanation.may,
+            "verdict": explanation.verdict,
+            "findings": explanation.findings.iter().map(|finding| json!({
+                "what": finding.what,
+                "good": finding.good,
+                "detail": finding.detail,
+            })).collect::<Vec<_>>(),
+        })
+        .to_string()
+            + "\n"
+    } else {
+        let mut text = format!("{}\n", explanation.verdict);
+        for finding in &explanation.findings {
+            let mark = if finding.good { ' ' } else { '!' };
+            text += &format!("{mark} {}: {}\n", finding.what, finding.detail);
+        }
+        text
+    };
+    print(&text)?;
+    if explanation.may {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Failure, explanation.verdict))
+    }
+}
+
 /// Replicates everything.
 ///
 /// # Errors

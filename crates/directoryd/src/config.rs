@@ -43,6 +43,12 @@ pub struct Config {
     pub minimum_id: u32,
     /// Where users and groups come from.
     pub ldap: Ldap,
+    /// How users' passwords are tried.
+    #[serde(default)]
+    pub password: Passwords,
+    /// Who of them may log in here.
+    #[serde(default)]
+    pub access: Access,
 }
 
 /// The `[ldap]` table.
@@ -92,6 +98,58 @@ pub struct Ldap {
         skip_serializing_if = "Option::is_none"
     )]
     pub lockout_duration: Option<Duration>,
+}
+
+/// The `[password]` table. Failures are counted here so that a stranger's guesses end before the
+/// directory locks the account.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Passwords {
+    /// Refusals are answered after a whole multiple of this time, whatever their reason.
+    #[serde(with = "duration")]
+    pub refusal_time: Duration,
+    /// After so many failures for one user the directory is not asked about that user any more.
+    pub user_failures: usize,
+    /// The same for one source: an IPv4 address, or an IPv6 network of 64 bits.
+    pub source_failures: usize,
+    /// How long a failure counts.
+    #[serde(with = "duration")]
+    pub failure_window: Duration,
+    /// How long the directory may take for one password, all servers together.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self {
+            refusal_time: Duration::from_secs(1),
+            user_failures: 4,
+            source_failures: 30,
+            failure_window: Duration::from_secs(600),
+            timeout: Duration::from_secs(8),
+        }
+    }
+}
+
+/// The `[access]` table: who of the directory may log in here. It counts for every method.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Access {
+    /// If there is one here or in `allow-users`, only they may.
+    pub allow_groups: Vec<String>,
+    /// Members of these may not, whatever else allows them.
+    pub deny_groups: Vec<String>,
+    /// Let in by name.
+    pub allow_users: Vec<String>,
+    /// Kept out by name.
+    pub deny_users: Vec<String>,
+    /// The entry's `host` must name this, or `*`; a value with `!` in front denies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The entry's `authorizedService` must name this, or `*`; a value with `!` in front denies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// The two ways of listing a group's members.
@@ -168,6 +226,20 @@ impl Config {
                 "ldap.bind-password-file: {}",
                 service::exit::chain(&error)
             ));
+        }
+        let limits = &self.password;
+        if limits.user_failures == 0 || limits.source_failures == 0 {
+            problems.push(
+                "password: user-failures and source-failures are at least 1: with 0 nobody could try"
+                    .to_owned(),
+            );
+        }
+        // The client's own patience is 30 s.
+        if limits.timeout < Duration::from_millis(100) || limits.timeout > Duration::from_secs(20) {
+            problems.push("password.timeout is not between 100ms and 20s".to_owned());
+        }
+        if limits.refusal_time > Duration::from_secs(5) {
+            problems.push("password.refusal-time is longer than 5s".to_owned());
         }
         for (key, value) in [
             ("change-interval", ldap.change_interval),

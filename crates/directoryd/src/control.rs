@@ -19,8 +19,9 @@ use directory_client::{
 };
 
 use sys::peer::PeerCredentials;
+use zeroize::Zeroizing;
 
-use crate::{core::Core, sync};
+use crate::{authenticate::Passwords, core::Core, explain, sync};
 
 /// Most connections at a time of those who may ask.
 const MOST: usize = 128;
@@ -34,7 +35,7 @@ const MAX_BUDGET: Duration = Duration::from_secs(30);
 const REFRESH: Duration = Duration::from_secs(60);
 
 /// Accepts for ever.
-pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
+pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle, passwords: &Passwords) {
     let (allowed, denied) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     loop {
         let stream = match listener.accept() {
@@ -59,10 +60,11 @@ pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &sync::Handle) {
             continue;
         }
         let (core, sync, left) = (core.clone(), sync.clone(), count.clone());
+        let passwords = passwords.clone();
         let started = thread::Builder::new()
             .name("control".into())
             .spawn(move || {
-                serve(stream, peer, may, &core, &sync);
+                serve(stream, peer, may, &core, &sync, &passwords);
                 left.fetch_sub(1, Ordering::Relaxed);
             });
         if let Err(error) = started {
@@ -82,13 +84,14 @@ fn serve(
     may: bool,
     core: &Core,
     sync: &sync::Handle,
+    passwords: &Passwords,
 ) {
     let Some(request) = read(&mut stream) else {
         tracing::debug!(event = "control.garbage", uid = peer.uid, pid = peer.pid);
         return;
     };
     let answer = if may {
-        answer(request, core, sync)
+        answer(request, core, sync, passwords)
     } else {
         tracing::debug!(event = "control.denied", uid = peer.uid, pid = peer.pid);
         Answer::Denied
@@ -97,7 +100,7 @@ fn serve(
     let _ = stream.write_all(&answer.encode());
 }
 
-fn answer(request: Request, core: &Core, sync: &sync::Handle) -> Answer {
+fn answer(request: Request, core: &Core, sync: &sync::Handle, passwords: &Passwords) -> Answer {
     match request {
         Request::Account { user, budget } => {
             let fresh = !core.is_settled(&user) && sync.account(&user, budget.min(MAX_BUDGET));
@@ -106,6 +109,21 @@ fn answer(request: Request, core: &Core, sync: &sync::Handle) -> Answer {
                 tracing::debug!(event = "control.account", user, fresh, age = ?account.age);
             }
             Answer::Account(found)
+        }
+        Request::Authenticate {
+            user,
+            password,
+            source,
+        } => Answer::Verdict(passwords.try_one(&user, password, &source)),
+        Request::Change {
+            user,
+            old,
+            new,
+            source,
+        } => Answer::Change(passwords.change(&user, old, new, &source)),
+        Request::Explain { user, budget } => {
+            let fresh = !core.is_settled(&user) && sync.account(&user, budget.min(MAX_BUDGET));
+            Answer::Explanation(explain::explain(core, passwords, &user, fresh))
         }
         Request::Status => Answer::Status(core.status()),
         Request::Refresh => match sync.refresh(REFRESH) {
@@ -121,7 +139,8 @@ fn read(stream: &mut UnixStream) -> Option<Request> {
     let deadline = Instant::now() + PATIENCE;
     let mut prefix = [0; 4];
     read_exact(stream, &mut prefix, deadline)?;
-    let mut body = vec![0; body_length(prefix, MAX_REQUEST).ok()?];
+    // It may hold a password.
+    let mut body = Zeroizing::new(vec![0; body_length(prefix, MAX_REQUEST).ok()?]);
     read_exact(stream, &mut body, deadline)?;
     Request::decode(&body).ok()
 }

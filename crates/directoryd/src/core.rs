@@ -8,20 +8,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use directory_client::{Account, Lookup, Status};
+use directory_client::{Account, AccountState, Lookup, Status};
 use directory_map::{
     protocol::Query,
     record::{self, Group},
 };
 
 use crate::{
+    access,
     config::Config,
     generation::{GenerationError, Present},
     ldap::{Found, LdapError},
     local::Local,
     name,
     persist::{PersistError, Store},
-    replica::{News, Replica},
+    replica::{News, Replica, User},
     view::{self, Refusal, Rules, View},
 };
 
@@ -51,11 +52,31 @@ struct Inputs {
     said: Said,
 }
 
+/// What is known about one name.
+#[derive(Debug)]
+pub struct Facts {
+    /// A whole replica is held.
+    pub complete: bool,
+    /// A local user has the name.
+    pub local: bool,
+    /// The only entry of that name, by normal DN.
+    pub entry: Option<(String, User)>,
+    /// Why entries of that name are not served.
+    pub refused: Vec<String>,
+    /// When the replica was last confirmed.
+    pub confirmed: SystemTime,
+    /// The connected server, or empty.
+    pub server: String,
+    /// What is wrong with the directory, or empty.
+    pub problem: String,
+}
+
 /// What the log has been told already.
 #[derive(Debug, Default)]
 struct Said {
     refused: BTreeSet<Refusal>,
     unmappable: BTreeSet<String>,
+    unknown_groups: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -201,6 +222,18 @@ impl Core {
         } else {
             &user.shell
         };
+        let groups: Vec<(u32, String)> =
+            std::iter::once(user.gid).chain(others).map(group).collect();
+        let state = user
+            .marks
+            .state(shell, now, self.config.ldap.lockout_duration);
+        let names: Vec<&str> = groups.iter().map(|(_, name)| name.as_str()).collect();
+        let state = match state {
+            AccountState::Active if !access::judge(&self.config.access, user, &names).may => {
+                AccountState::Denied
+            }
+            state => state,
+        };
         Lookup::Found(Account {
             name: user.name.clone(),
             uid: user.uid,
@@ -208,11 +241,9 @@ impl Core {
             gecos: user.gecos.clone(),
             home: user.home.clone(),
             shell: shell.to_owned(),
-            groups: std::iter::once(user.gid).chain(others).map(group).collect(),
+            groups,
             ssh_keys: user.keys.clone(),
-            state: user
-                .marks
-                .state(shell, now, self.config.ldap.lockout_duration),
+            state,
             age: now.duration_since(confirmed).unwrap_or_default(),
             fresh,
         })
@@ -221,6 +252,64 @@ impl Core {
     /// True if the directory server need not be asked about this name.
     pub fn is_settled(&self, name: &str) -> bool {
         self.is_never_ours(&self.inputs(), name)
+    }
+
+    /// The DN of a served directory user, as the server spells it.
+    pub fn dn_of(&self, name: &str) -> Option<String> {
+        let inputs = self.inputs();
+        let present = self.present.get();
+        let user = inputs.replica.users.get(present.accounts.get(name)?)?;
+        Some(user.dn.clone())
+    }
+
+    /// Everything known about a name, for an explanation.
+    pub fn facts(&self, name: &str) -> Facts {
+        let inputs = self.inputs();
+        let health = self.health();
+        let entries = inputs.replica.users.iter();
+        let named: Vec<(&String, &User)> = entries.filter(|(_, user)| user.name == name).collect();
+        let unusable = format!("uid={name},");
+        let refused = inputs
+            .said
+            .refused
+            .iter()
+            .filter(|refusal| {
+                named.iter().any(|(dn, _)| **dn == refusal.entry)
+                    || refusal.entry.to_lowercase().starts_with(&unusable)
+            })
+            .map(|refusal| format!("'{}': {}", refusal.entry, refusal.reason))
+            .collect();
+        let entry = match named[..] {
+            [(dn, user)] => Some((dn.clone(), user.clone())),
+            _ => None,
+        };
+        Facts {
+            complete: inputs.complete,
+            local: inputs.local.users.iter().any(|user| user.name == name),
+            entry,
+            refused,
+            confirmed: inputs.replica.confirmed,
+            server: health.server.clone(),
+            problem: health.problem.clone(),
+        }
+    }
+
+    /// Groups that `[access]` names and nobody has.
+    pub fn unknown_groups(&self) -> Vec<String> {
+        let present = self.present.get();
+        let access = &self.config.access;
+        access
+            .allow_groups
+            .iter()
+            .chain(&access.deny_groups)
+            .filter(|name| present.find(Query::GroupByName, name.as_bytes()).is_none())
+            .cloned()
+            .collect()
+    }
+
+    /// The URI of the connected server; empty if there is none.
+    pub fn server(&self) -> String {
+        self.health().server.clone()
     }
 
     /// The uids that may use the control socket, besides root and our own.
@@ -307,6 +396,18 @@ impl Core {
                 event = "generation.failed",
                 error = service::exit::chain(&error),
             ),
+        }
+        // A misspelt deny-group denies nobody.
+        let unknown = if inputs.complete {
+            self.unknown_groups()
+        } else {
+            Vec::new()
+        };
+        if unknown != inputs.said.unknown_groups {
+            for group in &unknown {
+                tracing::error!(event = "access.unknown_group", group);
+            }
+            inputs.said.unknown_groups = unknown;
         }
     }
 

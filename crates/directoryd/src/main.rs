@@ -4,14 +4,18 @@
 //! no capability.
 #![forbid(unsafe_code)]
 
+mod access;
+mod authenticate;
 mod command;
 mod config;
 mod control;
 mod core;
 mod dn;
+mod explain;
 mod generation;
 mod id_map;
 mod ldap;
+mod limits;
 mod local;
 mod marks;
 mod name;
@@ -71,7 +75,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say why a user may or may not log in; exit with 0 if the user may.
+    Explain {
+        /// Login name.
+        name: String,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Replicate everything now.
+    #[command(visible_alias = "flush")]
     Refresh,
 }
 
@@ -96,6 +109,7 @@ fn main() -> ExitCode {
             Some(Command::Check) => command::check(&config),
             Some(Command::Status { json }) => command::status(&client(), json),
             Some(Command::Account { name, json }) => command::account(&client(), &name, json),
+            Some(Command::Explain { name, json }) => command::explain(&client(), &name, json),
             Some(Command::Refresh) => command::refresh(&client()),
         }
     })
@@ -152,8 +166,9 @@ fn serve(config: Config) -> Result<(), Failure> {
     })?;
     spawn("nscd", move || nscd.run())?;
     let (shared, handle) = (core.clone(), sync.clone());
+    let passwords = authenticate::Passwords::start(core.clone(), sync.clone())?;
     spawn("control-accept", move || {
-        control::run(&control, &shared, &handle)
+        control::run(&control, &shared, &handle, &passwords)
     })?;
     let (shared, disk) = (core.clone(), store.clone());
     spawn("replica", move || core::keep(&shared, &disk, &save_bell))?;

@@ -46,33 +46,60 @@ impl Marks {
     /// The state at `now`. `lockout` is how long a lock after failures counts; `None`: until the
     /// server takes it away.
     pub fn state(&self, shell: &str, now: SystemTime, lockout: Option<Duration>) -> AccountState {
+        self.judged(shell, now, lockout).0
+    }
+
+    /// The state at `now`, with what it rests on in words; see [`Self::state`].
+    pub fn judged(
+        &self,
+        shell: &str,
+        now: SystemTime,
+        lockout: Option<Duration>,
+    ) -> (AccountState, &'static str) {
         let now = i64::try_from(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
             .unwrap_or(i64::MAX);
-        let locked = match (self.lock, lockout) {
-            (None, _) => false,
-            (Some(Lock::Since(time)), Some(lockout)) => {
-                now.saturating_sub(time) < i64::try_from(lockout.as_secs()).unwrap_or(i64::MAX)
+        match (self.lock, lockout) {
+            (None, _) => {}
+            (Some(Lock::Since(time)), Some(lockout))
+                if now.saturating_sub(time)
+                    >= i64::try_from(lockout.as_secs()).unwrap_or(i64::MAX) => {}
+            (Some(Lock::Since(_)), _) => {
+                return (
+                    AccountState::Locked,
+                    "locked after failed passwords (pwdAccountLockedTime)",
+                );
             }
-            (Some(_), _) => true,
-        };
+            (Some(Lock::Permanent), _) => {
+                return (
+                    AccountState::Locked,
+                    "locked by an administrator (pwdAccountLockedTime)",
+                );
+            }
+        }
+        if self.disabled {
+            return (AccountState::Locked, "disabled (nsAccountLock)");
+        }
         // `usermod --expiredate 1` is how administrators lock an account with shadow.
-        if locked || self.disabled || matches!(self.expire_day, Some(0 | 1)) {
-            return AccountState::Locked;
+        if matches!(self.expire_day, Some(0 | 1)) {
+            return (AccountState::Locked, "locked (shadowExpire 0 or 1)");
         }
         // A negative day means "never", as in shadow(5).
         let day = self
             .expire_day
             .filter(|day| *day >= 0)
             .map(|day| day.saturating_mul(86_400));
-        if day.is_some_and(|time| now >= time) || self.end.is_some_and(|time| now >= time) {
-            return AccountState::Expired;
+        if day.is_some_and(|time| now >= time) {
+            return (AccountState::Expired, "expired (shadowExpire)");
+        }
+        if self.end.is_some_and(|time| now >= time) {
+            return (AccountState::Expired, "expired (pwdEndTime)");
         }
         if self.start.is_some_and(|time| now < time) {
-            return AccountState::NotYet;
+            return (AccountState::NotYet, "not yet begun (pwdStartTime)");
         }
         match shell.rsplit('/').next() {
-            Some("nologin" | "false") => AccountState::NoLogin,
-            _ => AccountState::Active,
+            Some("nologin" | "false") => (AccountState::NoLogin, "the shell refuses logins"),
+            _ => (AccountState::Active, "neither locked nor expired"),
         }
     }
 }

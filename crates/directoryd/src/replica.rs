@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::marks::Marks;
 
 /// One user entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
+    /// The entry's DN as the server spells it, for binds.
+    pub dn: String,
     /// Login name.
     pub name: String,
     /// `uidNumber`.
@@ -31,6 +33,10 @@ pub struct User {
     pub refused_keys: usize,
     /// What stands against a login.
     pub marks: Marks,
+    /// `host`.
+    pub hosts: Vec<String>,
+    /// `authorizedService`.
+    pub services: Vec<String>,
 }
 
 /// One group entry.

@@ -195,7 +195,7 @@ enum Done {
     Account {
         name: String,
         asked: SystemTime,
-        result: Result<Found, LdapError>,
+        result: Result<Box<Found>, LdapError>,
         done: blocking::SyncSender<bool>,
     },
     Pass(Result<Pass, LdapError>),
@@ -292,7 +292,7 @@ impl<'a> Work<'a> {
                 let session = self.session.clone();
                 self.tasks.spawn(async move {
                     let asked = SystemTime::now();
-                    let result = session.one(&name).await;
+                    let result = session.one(&name).await.map(Box::new);
                     Done::Account {
                         name,
                         asked,
@@ -345,7 +345,7 @@ impl<'a> Work<'a> {
             } => {
                 match result {
                     Ok(found) => {
-                        let news = self.core.set_account(&name, found, asked);
+                        let news = self.core.set_account(&name, *found, asked);
                         let _ = done.try_send(true);
                         if news.changed || news.unknown {
                             // Answers can overtake one another: read everything once more, so that the

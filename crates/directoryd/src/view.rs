@@ -392,9 +392,7 @@ mod tests {
                 gecos: "a:b\n".into(),
                 home: format!("/home/{index}"),
                 shell: String::new(),
-                keys: vec![],
-                refused_keys: 0,
-                marks: Default::default(),
+                ..replica::User::default()
             };
             // The same name twice has two DNs.
             let dn = if replica.users.contains_key(&format!("uid={name}")) {

@@ -67,6 +67,19 @@ impl Server {
         matches!(self.place, Place::Tcp { ldaps: false, .. })
     }
 
+    /// True if no byte to this server leaves the machine.
+    pub fn is_here(&self) -> bool {
+        match &self.place {
+            Place::Tcp { host, .. } => {
+                host == "localhost"
+                    || host
+                        .parse()
+                        .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+            }
+            Place::Unix(_) => true,
+        }
+    }
+
     /// The host, if it is reached over a network.
     pub fn host(&self) -> Option<&str> {
         match &self.place {
@@ -133,6 +146,8 @@ mod tests {
         check("ldapi:///run/ldapi", Err(UriError::Shape));
         let socket = Server::parse("ldapi://%2Frun%2fldapi").unwrap();
         assert_eq!(socket.place, Place::Unix("/run/ldapi".into()));
+        assert!(socket.is_here() && Server::parse("ldap://[::1]").is_ok_and(|s| s.is_here()));
+        assert!(!Server::parse("ldap://192.0.2.1").is_ok_and(|s| s.is_here()));
         assert!(!socket.is_plain() && socket.host().is_none());
     }
 }

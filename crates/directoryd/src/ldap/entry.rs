@@ -26,6 +26,8 @@ pub const USER: &[&str] = &[
     "nsAccountLock",
     "pwdStartTime",
     "pwdEndTime",
+    "host",
+    "authorizedService",
 ];
 
 /// Attributes read of a group, without its members.
@@ -47,7 +49,14 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
             .text(name)
             .map(|text| generalized_time(text).unwrap_or(otherwise))
     };
+    let texts = |name| {
+        let values = entry.all(name).iter();
+        values
+            .map(|value| String::from_utf8_lossy(value).trim().to_owned())
+            .collect()
+    };
     let user = User {
+        dn: entry.dn.clone(),
         name,
         uid: number(entry, "uidnumber").ok_or("its uidNumber is missing or not a number")?,
         gid: number(entry, "gidnumber").ok_or("its gidNumber is missing or not a number")?,
@@ -68,6 +77,8 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
             start: time("pwdstarttime", i64::MAX),
             end: time("pwdendtime", 0),
         },
+        hosts: texts("host"),
+        services: texts("authorizedservice"),
     };
     Ok((dn, user))
 }

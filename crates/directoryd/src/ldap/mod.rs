@@ -3,12 +3,17 @@
 //! The library (`ldap3`) is used behind a link of our own ([`ldap_link`]) and through one search function
 //! ([`search`]), where its limits are made good: total deadlines, sizes, paging, no referrals.
 
+mod bind;
+mod connection;
 mod entry;
+mod policy;
 mod search;
 mod session;
 
+pub use bind::{Bound, Changed, ask, change};
 use ldap_link::LinkError;
 pub use ldap_link::{Server, trust};
+pub use policy::PolicyError;
 pub use session::{Found, Session};
 
 /// Why the directory could not be read.

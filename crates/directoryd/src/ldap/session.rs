@@ -4,13 +4,13 @@
 
 use std::{collections::BTreeSet, time::Duration, time::SystemTime};
 
-use ldap_link::LinkError;
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, StdStream};
-use service::config::read_secret;
+use ldap3::{Ldap, Scope};
+use service::{Secret, config::read_secret};
 use tokio::{sync::watch, time::timeout};
 
 use super::{
     LdapError, Server,
+    connection::connect,
     entry::{self, GROUP_HEAD, USER},
     search::{Entry, Search},
 };
@@ -30,8 +30,6 @@ const MOST_ASKED: usize = 64;
 const DEPTH: usize = 16;
 /// How long reading everything may take.
 const WHOLE: Duration = Duration::from_secs(60);
-/// How long connecting, and then TLS, may take.
-const STEP: Duration = Duration::from_secs(3);
 const BIND: Duration = Duration::from_secs(5);
 
 /// A bound connection; clones share it.
@@ -66,45 +64,13 @@ impl Session {
         // Read each time: passwords are renewed while daemons run.
         let password =
             read_secret(&config.bind_password_file, MAX_PASSWORD).map_err(LdapError::Password)?;
-        let uri = server.uri.clone();
-        let ended = move |error: LinkError| {
-            tracing::warn!(event = "ldap.link", %uri, error = service::exit::chain(&error));
-        };
-        let stream = ldap_link::open(
-            server,
-            config.start_tls,
-            config.ca_file.as_deref(),
-            STEP,
-            ended,
-        )
-        .await?;
+        let (mut ldap, ended) = connect(&config, server).await?;
         let action = || format!("bind as '{}' at '{}'", config.bind_dn, server.uri);
         let library = |source| LdapError::Library {
             action: action(),
             source: Box::new(source),
         };
-        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(stream));
-        let (connection, mut ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
-            .await
-            .map_err(library)?;
-        let (sender, ended) = watch::channel(false);
-        tokio::spawn(async move {
-            // In a task of its own: if the library panics, this task ends, and with it the connection.
-            let driver = tokio::spawn(connection.drive());
-            let _ = driver.await;
-            let _ = sender.send(true);
-        });
-        let text = std::str::from_utf8(password.expose()).unwrap_or_default();
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        // RFC 4513 5.1.2: an empty password is an anonymous bind, which succeeds.
-        if text.is_empty() || text.contains('\0') {
-            return Err(LdapError::Refused {
-                action: action(),
-                code: 49,
-                text: "the password file holds no password".to_owned(),
-            });
-        }
+        let text = self::password(&password, &config.bind_dn)?;
         let bound = timeout(BIND, ldap.simple_bind(&config.bind_dn, text))
             .await
             .map_err(|_| LdapError::Deadline("bind"))?
@@ -320,6 +286,25 @@ impl Session {
         };
         search.run(&mut self.ldap.clone()).await
     }
+}
+
+/// The password in a file's bytes, without the line's end.
+///
+/// # Errors
+/// [`LdapError::Refused`] if it is none: an empty one would be an anonymous bind, which succeeds
+/// (RFC 4513 5.1.2).
+pub fn password<'a>(secret: &'a Secret<Vec<u8>>, dn: &str) -> Result<&'a str, LdapError> {
+    let text = std::str::from_utf8(secret.expose()).unwrap_or_default();
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() || text.contains('\0') {
+        return Err(LdapError::Refused {
+            action: format!("bind as '{dn}'"),
+            code: 49,
+            text: "the password file holds no password".to_owned(),
+        });
+    }
+    Ok(text)
 }
 
 /// Which entries are groups. Those without a number connect others.

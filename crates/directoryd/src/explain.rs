@@ -1,0 +1,134 @@
+//! "Why can this user not log in": everything that is known and decided about a name, in the order in
+//! which it decides. Texts for people.
+
+use std::time::SystemTime;
+
+use directory_client::{AccountState, Explanation, Finding, Lookup};
+
+use crate::{
+    access,
+    authenticate::Passwords,
+    core::{Core, Facts},
+    view,
+};
+
+/// Explains `name`; `fresh` if the directory server has just been asked.
+pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> Explanation {
+    let facts = core.facts(name);
+    let mut out = Explanation::default();
+    let mut say = |what: &str, good: bool, detail: String| {
+        out.findings.push(Finding {
+            what: what.to_owned(),
+            good,
+            detail,
+        });
+    };
+    server(&facts, fresh, &mut say);
+    if facts.local {
+        say(
+            "entry",
+            true,
+            "a local account: the directory has no say in it".to_owned(),
+        );
+        out.verdict = format!("'{name}' is a local account; /etc/passwd and PAM decide");
+        out.may = true;
+        return out;
+    }
+    let Lookup::Found(account) = core.account(name, fresh) else {
+        for reason in &facts.refused {
+            say("entry", false, format!("refused: {reason}"));
+        }
+        out.verdict = if !facts.refused.is_empty() {
+            format!("'{name}' is in the directory and refused here")
+        } else if facts.complete {
+            say("entry", false, "no entry of that name".to_owned());
+            format!("'{name}' is no user of this directory")
+        } else {
+            say(
+                "entry",
+                false,
+                "not known: the directory was never read".to_owned(),
+            );
+            format!("it is not known whether '{name}' exists")
+        };
+        return out;
+    };
+    let Some((_, user)) = &facts.entry else {
+        return out;
+    };
+    say(
+        "entry",
+        true,
+        format!("'{}', uid {}, gid {}", user.dn, user.uid, user.gid),
+    );
+    let names: Vec<&str> = account
+        .groups
+        .iter()
+        .map(|(_, name)| name.as_str())
+        .filter(|name| !name.is_empty())
+        .collect();
+    say("groups", true, names.join(" "));
+    let shell = if user.shell.is_empty() {
+        view::NO_SHELL
+    } else {
+        &user.shell
+    };
+    let lockout = core.config.ldap.lockout_duration;
+    let (state, why) = user.marks.judged(shell, SystemTime::now(), lockout);
+    say("account", state == AccountState::Active, why.to_owned());
+    let judgement = access::judge(&core.config.access, user, &names);
+    say("rule", judgement.may, judgement.why.clone());
+    for unknown in core.unknown_groups() {
+        say(
+            "rule",
+            true,
+            format!("[access] names group '{unknown}', which does not exist"),
+        );
+    }
+    let refused = match user.refused_keys {
+        0 => String::new(),
+        count => format!(", {count} refused (options, weak, or no key)"),
+    };
+    say("keys", true, format!("{} usable{refused}", user.keys.len()));
+    let (failures, most, left) = passwords.failures(name);
+    let open = failures < most;
+    say(
+        "password",
+        true,
+        match open {
+            true => format!("{failures} of {most} failures count"),
+            false => format!(
+                "not tried for {} s more: {failures} failures; keys are not concerned",
+                left.as_secs()
+            ),
+        },
+    );
+    out.may = account.state == AccountState::Active;
+    out.verdict = match account.state {
+        AccountState::Active if open => format!("'{name}' may log in"),
+        AccountState::Active => format!("'{name}' may log in, for now not with a password"),
+        AccountState::Denied => format!("'{name}' may not log in here: {}", judgement.why),
+        _ => format!("'{name}' may not log in: {why}"),
+    };
+    out
+}
+
+fn server(facts: &Facts, fresh: bool, say: &mut impl FnMut(&str, bool, String)) {
+    let age = SystemTime::now()
+        .duration_since(facts.confirmed)
+        .unwrap_or_default()
+        .as_secs();
+    let detail = match (facts.server.is_empty(), fresh) {
+        (false, true) => format!("'{}' was asked just now", facts.server),
+        (false, false) if facts.complete => {
+            format!("'{}' is connected; the copy is {age} s old", facts.server)
+        }
+        (true, _) if facts.complete => format!("none is connected; the copy is {age} s old"),
+        (false, false) => format!("'{}' is connected; there is no copy yet", facts.server),
+        (true, _) => "none is connected, and there is no copy".to_owned(),
+    };
+    say("server", true, detail);
+    if !facts.problem.is_empty() {
+        say("server", true, facts.problem.clone());
+    }
+}
