@@ -50,11 +50,15 @@ pub enum Command {
     ImportSshdConfig(ImportSshdConfig),
     /// Serve yourself on this machine: no root, no directory, no Slurm.
     Dev(Dev),
-    /// Print the man page.
-    #[command(hide = true)]
-    Man,
+    /// Print a configuration file with every key, its meaning and its default.
+    ExampleConfig,
+    /// Print a manual page: 8 for this program, 5 for its configuration file.
+    Man {
+        /// Section.
+        #[arg(value_parser = ["8", "5"], default_value = "8")]
+        section: String,
+    },
     /// Print completions for a shell.
-    #[command(hide = true)]
     Completion {
         /// The shell.
         shell: clap_complete::Shell,

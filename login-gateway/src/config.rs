@@ -163,11 +163,6 @@ mod tests {
     fn broken_text_and_the_example() {
         assert!(load_text("listen = [\n").unwrap_err()[0].starts_with("1:"));
         let example = include_str!("../login-gateway.example.toml");
-        let settings = load_text(example).unwrap();
-        let contents = Settings {
-            listen: vec![([0, 0, 0, 0], 2222).into()],
-            ..settings.clone()
-        };
-        assert_eq!(settings, contents);
+        assert_eq!(load_text(example), Ok(Settings::default()));
     }
 }

@@ -14,6 +14,7 @@ mod dev;
 mod gateway;
 mod import;
 mod inetd;
+mod manual;
 mod monitors;
 mod pages;
 mod programs;
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
         Some(Command::ImportSshdConfig(options)) => import::run(options),
         Some(Command::Inetd(options)) => inetd::run(options, &arguments),
         Some(Command::Dev(options)) => dev::run(options, &arguments),
-        Some(Command::Man) => pages::man(),
+        Some(Command::ExampleConfig) => pages::example(),
+        Some(Command::Man { section }) => pages::man(if section == "5" { 5 } else { 8 }),
         Some(Command::Completion { shell }) => pages::completion(*shell),
     })
 }

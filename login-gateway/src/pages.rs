@@ -1,4 +1,4 @@
-//! The man page and completions, made from the command line's definition for the image's build.
+//! What is printed and nothing else: manual pages, an example, completions.
 
 use std::io::{self, Write};
 
@@ -6,14 +6,19 @@ use clap::CommandFactory;
 use service::Failure;
 
 use crate::arguments::Arguments;
+use crate::manual;
 
-/// Prints login-gateway(8) in roff.
-pub fn man() -> Result<(), Failure> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command())
-        .section("8")
-        .render(&mut page)?;
-    print(&page)
+/// Prints a manual page in roff: login-gateway(8) or login-gateway.toml(5).
+pub fn man(section: u8) -> Result<(), Failure> {
+    print(&match section {
+        5 => manual::file::page()?,
+        _ => manual::program::page()?,
+    })
+}
+
+/// Prints every key with its meaning and its default, as a configuration file.
+pub fn example() -> Result<(), Failure> {
+    print(manual::example::text()?.as_bytes())
 }
 
 /// Prints a completion script.

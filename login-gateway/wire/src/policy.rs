@@ -190,17 +190,24 @@ impl Restrictions {
         if self.command.is_some() && other.command.is_some() && self.command != other.command {
             return Err(CommandsDiffer);
         }
-        let both = |mine: Vec<String>, theirs: Vec<String>| match (mine.is_empty(), theirs.is_empty()) {
-            (true, _) => theirs,
-            (_, true) => mine,
-            _ if mine == theirs => mine,
-            _ => {
-                let shared: Vec<String> =
-                    mine.into_iter().filter(|entry| theirs.contains(entry)).collect();
-                // An empty list would mean that everything is open.
-                if shared.is_empty() { vec!["none".to_owned()] } else { shared }
-            }
-        };
+        let both =
+            |mine: Vec<String>, theirs: Vec<String>| match (mine.is_empty(), theirs.is_empty()) {
+                (true, _) => theirs,
+                (_, true) => mine,
+                _ if mine == theirs => mine,
+                _ => {
+                    let shared: Vec<String> = mine
+                        .into_iter()
+                        .filter(|entry| theirs.contains(entry))
+                        .collect();
+                    // An empty list would mean that everything is open.
+                    if shared.is_empty() {
+                        vec!["none".to_owned()]
+                    } else {
+                        shared
+                    }
+                }
+            };
         self.command = self.command.or(other.command);
         self.tty &= other.tty;
         self.user_rc &= other.user_rc;

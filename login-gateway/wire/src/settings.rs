@@ -24,6 +24,8 @@ pub const MAX_BANNER: u64 = 64 * 1024;
 pub struct Key {
     /// The key with `_` where the file has `-`.
     pub field: &'static str,
+    /// Its type in Rust, as written below.
+    pub kind: &'static str,
     /// What it means, a paragraph per empty line.
     pub lines: &'static [&'static str],
     /// Whether it may stand in a `[[match]]` block.
@@ -96,8 +98,8 @@ macro_rules! settings {
 
         /// Every key in the order of the man page, the criteria of `[[match]]` left out.
         pub const KEYS: &[Key] = &[
-            $(Key { field: stringify!($field), lines: &[$($doc),+], login: false },)+
-            $(Key { field: stringify!($lfield), lines: &[$($ldoc),+], login: true },)+
+            $(Key { field: stringify!($field), kind: stringify!($type), lines: &[$($doc),+], login: false },)+
+            $(Key { field: stringify!($lfield), kind: stringify!($ltype), lines: &[$($ldoc),+], login: true },)+
         ];
     };
 }
