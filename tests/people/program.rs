@@ -54,6 +54,87 @@ fn mask_limits_and_zone_reach_the_shell() {
     assert_eq!(on_terminal.ok(), "0077");
 }
 
+/// Everything that can set a variable sets `A`, and each of them one of its own.
+#[test]
+fn the_environment_is_that_of_sshd() {
+    let Some(host) = host("program::the_environment_is_that_of_sshd") else {
+        return;
+    };
+    host.write(
+        "/etc/env.whole",
+        "PATH=/usr/bin:/bin\nLANG=C.UTF-8\nPAM=pam\nBOTH=pam\nUSER=pam\nTERM=pam\n\
+         SSH_AUTH_INFO_9=x\nTZ=UTC\nXDG_RUNTIME_DIR=/run/user/@{PAM_USER}\n",
+    );
+    let pam = format!(
+        "{}session required pam_env.so envfile=/etc/env.whole\n",
+        tests::PAM
+    );
+    let start = |config: &str| Start {
+        config: config.into(),
+        pam: Some(pam.clone()),
+        environment: vec![
+            ("TZ".into(), "Asia/Tokyo".into()),
+            ("OTHER".into(), "x".into()),
+        ],
+    };
+    let servers = [
+        host.sshd(start(
+            "AcceptEnv A B LC_* USER LANG\nSetEnv SET=set BOTH=set SSH_CLIENT=x\n\
+             PermitUserEnvironment A,B,FILE,KEY,PAM,SET,TERM,HOME,SSH_TTY\n",
+        )),
+        host.gateway(start(
+            "accept-env = [\"A\", \"B\", \"LC_*\", \"USER\", \"LANG\"]\n\
+             permit-user-environment = [\"A\", \"B\", \"FILE\", \"KEY\", \"PAM\", \"SET\", \
+             \"TERM\", \"HOME\", \"SSH_TTY\"]\n\
+             set-env = { SET = \"set\", BOTH = \"set\", SSH_CLIENT = \"x\" }\n",
+        )),
+    ];
+    let ann = host.user();
+    ann.put(
+        ".ssh/environment",
+        "A=file\nFILE=file\nPAM=file\nSET=file\nTERM=file\nHOME=/tmp\nSSH_TTY=file\nNOT=file\n",
+    );
+    ann.put(
+        ".ssh/authorized_keys",
+        format!(
+            "environment=\"A=key\",environment=\"KEY=key\",environment=\"FILE=key\",\
+             environment=\"NOT=key\" {}",
+            ann.public_key()
+        ),
+    );
+    for options in [&[][..], &["-tt"]] {
+        let [theirs, ours] = servers.each_ref().map(|server| {
+            let mut ssh = server.ssh(&ann, options);
+            for name in ["A", "B", "LC_TIME", "USER", "LANG", "C"] {
+                ssh.args(["-o", &format!("SendEnv={name}")])
+                    .env(name, "client");
+            }
+            let done = run(ssh.arg("env -0 | sort -z | tr '\\0' '\\n'"));
+            let plain = |line: &&str| {
+                // Of the connection, of ours alone, of the shell; MAIL is left to pam_mail by
+                // Debian's sshd when it has PAM.
+                ![
+                    "SSH_CONNECTION=",
+                    "SSH_CLIENT=",
+                    "SLURM_LOGIN_ID=",
+                    "MAIL=",
+                    "_=",
+                    "SSH_TTY=",
+                ]
+                .iter()
+                .any(|name| line.starts_with(name))
+            };
+            let text = done.ok().replace('\r', "");
+            text.lines()
+                .filter(plain)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        });
+        assert!(theirs.len() > 10, "{theirs:?}");
+        assert_eq!(ours, theirs, "{options:?}");
+    }
+}
+
 #[test]
 fn a_terminal_starts_a_program_with_nothing_left_over() {
     let Some(host) = host("program::a_terminal_starts_a_program_with_nothing_left_over") else {

@@ -183,3 +183,42 @@ fn login_records_can_be_switched_off() {
     stays.leave();
     assert!(about(host, "last -w", &ann).is_empty());
 }
+
+#[test]
+fn a_failed_password_is_in_btmp() {
+    let Some(host) = host("records::a_failed_password_is_in_btmp") else {
+        return;
+    };
+    let server = host.gateway(
+        "[[match]]\nuser = [\"*\"]\nauthentication-methods = [\"publickey\", \"password\"]\n",
+    );
+    let ann = host.user();
+    let typed = |script: &str| {
+        host.write("/etc/askpass.people", script);
+        host.sh("chmod 755 /etc/askpass.people").ok();
+        let mut ssh = host.command("ssh");
+        // The first word about an option counts.
+        ssh.args(["-o", "BatchMode=no", "-o", "NumberOfPasswordPrompts=1"])
+            .args(["-o", "PreferredAuthentications=password"])
+            .args(server.options(&ann))
+            .args(["127.0.0.1", "true"])
+            .env("SSH_ASKPASS", "/etc/askpass.people")
+            .env("SSH_ASKPASS_REQUIRE", "force");
+        run(&mut ssh)
+    };
+    let done = typed("#!/bin/sh\necho wrong\n");
+    assert_eq!(done.code, 255, "{done:#?}");
+    let failed = about(host, "lastb -w -i", &ann);
+    assert_eq!(failed.len(), 1, "{failed:?} {done:#?}");
+    assert!(
+        failed[0].starts_with(&format!("{} ssh:notty 127.0.0.1 ", ann.name)),
+        "{failed:?}"
+    );
+    // A key that is not the right one is no failed password.
+    let stranger = User {
+        key: host.keygen("stranger", &["-t", "ed25519"]),
+        ..ann.clone()
+    };
+    assert_eq!(server.says(&stranger, "true").code, 255);
+    assert_eq!(about(host, "lastb -w", &ann).len(), 1);
+}

@@ -27,6 +27,7 @@ use sys::identity::Identity;
 use self::candidate::Factor;
 pub use self::candidate::{Candidate, Granted};
 use crate::link::{Event, Link};
+use crate::login_records;
 use crate::user_session::{self, AuthenticatedUser};
 
 /// A refused password takes this long, or a multiple of it, from the client's last word, whatever
@@ -226,6 +227,9 @@ impl<'a> Authentication<'a> {
             }
         };
         record_refusal(&candidate, method, &evidence, &reason);
+        if method != Method::PublicKey {
+            login_records::failed(self.settings, &candidate.name, self.endpoints.source.ip());
+        }
         self.refused()?;
         let answer = refusal(&candidate, false);
         self.candidate = Some(candidate);

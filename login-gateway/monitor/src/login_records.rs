@@ -141,10 +141,13 @@ fn time(seconds: u64) -> Option<String> {
 }
 
 /// Enters a failed try into btmp. For passwords and dialogues: a key that is not the right one is
-/// part of most good logins.
-#[allow(dead_code, reason = "called where passwords are judged")]
+/// part of most good logins. Where others than root's could read it, it is left alone: people type
+/// passwords in the place of names.
 pub fn failed(settings: &Settings, user: &UserName, source: IpAddr) {
-    if !wanted(settings) {
+    let closed = |path: &str| {
+        std::fs::metadata(path).is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o007 == 0)
+    };
+    if !wanted(settings) || !closed(BTMP) {
         return;
     }
     let entry = Entry {
