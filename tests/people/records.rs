@@ -222,3 +222,27 @@ fn a_failed_password_is_in_btmp() {
     assert_eq!(server.says(&stranger, "true").code, 255);
     assert_eq!(about(host, "lastb -w", &ann).len(), 1);
 }
+
+#[test]
+fn utmp_is_made_where_there_is_none_and_the_others_are_not() {
+    let test = "records::utmp_is_made_where_there_is_none_and_the_others_are_not";
+    if !tests::possible(test) {
+        return;
+    }
+    // A host of its own: the others need their files.
+    let host = Host::start();
+    host.sh("mkdir /run/records; rm /run/utmp /var/log/wtmp /var/log/lastlog; ln -s /run/records/utmp /run/utmp")
+        .ok();
+    let server = host.gateway("");
+    let ann = host.user();
+    let stays = Stays::start(&server, &ann);
+    assert_eq!(about(&host, "who", &ann).len(), 1);
+    let made = host.sh("stat -c '%a %U %G' /run/records/utmp; ls /var/log");
+    assert_eq!(made.ok(), "664 root utmp\nbtmp");
+    stays.leave();
+    assert!(
+        !server.log().contains("login_records.failed"),
+        "{}",
+        server.log()
+    );
+}

@@ -46,6 +46,18 @@ class ConfigMap(unittest.TestCase):
         relaxed = config("aws-nlb-internal", "gateway", "proxyProtocol.required=false")["proxy-protocol"]
         self.assertIs(relaxed["required"], False)
 
+    def test_texts_for_people_lie_beside_the_configuration(self):
+        plain = objects("lab")["ConfigMap", "release-gateway"]["data"]
+        self.assertEqual(list(plain), ["login-gateway.toml"])
+        self.assertNotIn("banner", config("lab", "gateway"))
+        self.assertEqual(config("lab", "gateway")["motd-command"], "/usr/libexec/slurm-login/motd-slurm")
+        sets = ['gateway.banner="a \\"b\\"\\n"', 'gateway.motd="hello"', 'gateway.motdCommand=""']
+        data = objects("lab", *sets)["ConfigMap", "release-gateway"]["data"]
+        self.assertEqual((data["banner"], data["motd"]), ('a "b"\n', "hello"))
+        keys = config("lab", "gateway", *sets)
+        self.assertEqual((keys["banner"], keys["motd-command"]), ("/etc/login-gateway/banner", ""))
+        self.assertEqual(keys["motd-files"], ["/etc/login-gateway/motd"])
+
     def test_what_is_left_out_is_left_to_the_daemon(self):
         ldap = config("aws-nlb-internal", "directoryd")["ldap"]
         for key in ("ca-file", "user-base", "group-base"):

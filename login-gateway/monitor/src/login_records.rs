@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -176,20 +176,21 @@ fn belongs(number: u32, uid: u32) -> bool {
         && PTS_MAJORS.contains(&nix::sys::stat::major(meta.rdev()))
 }
 
+/// Makes an empty utmp where there is none; a link is followed, since the place of the file may be a
+/// folder of the pod's.
 fn make_utmp() -> io::Result<()> {
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
+    if Path::new(UTMP).exists() {
+        return Ok(());
+    }
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
         .mode(0o644)
-        .open(UTMP);
-    let file = match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        other => other?,
-    };
-    // The group may write it on every Debian: `write(1)` and terminal programs are of it.
+        .open(UTMP)?;
+    // The group may write it on every Debian, for terminal programs of that group.
     if let Ok(Some(group)) = Group::from_name("utmp") {
         fchown(&file, None, Some(group.gid.as_raw()))?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o664))?;
+        file.set_permissions(PermissionsExt::from_mode(0o664))?;
     }
     Ok(())
 }
