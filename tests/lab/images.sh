@@ -10,7 +10,7 @@ programs=(
     sackd-shim sackd-shim-config directoryd login-admin slurm-client
 )
 # What programs load, by the names that cargo gives them.
-libraries=(libpam_directory.so)
+libraries=(libpam_directory.so libnss_directory.so)
 
 build() {
     local image=$1 inputs=$2
@@ -38,6 +38,9 @@ login_image() {
     [ "$SLURM_VERSION" = 24.11 ] || tag=dev-$SLURM_VERSION
     logged cargo-build "programs (cargo build --release)" \
         cargo build --manifest-path "$REPO/Cargo.toml" --release --locked --workspace
+    # A workspace of its own: it is built without std, where a panic can only abort.
+    logged cargo-build-nss "libnss_directory.so" \
+        cargo build --manifest-path "$REPO/crates/nss-directory/Cargo.toml" --release --locked --target-dir "$(dirname "$release")"
     mkdir -p "$LAB/programs"
     for program in "${programs[@]}" "${libraries[@]}"; do
         [ -x "$release/$program" ] || die "the build left no '$program'" "is it a [[bin]] of the workspace?"

@@ -56,7 +56,11 @@ skip() {
 
 fmt() { check fmt "formatting" cargo fmt --all --check; }
 
-clippy() { check clippy "clippy, warnings are errors" cargo clippy --workspace --all-targets --locked -- -D warnings; }
+clippy() {
+    check clippy "clippy, warnings are errors" cargo clippy --workspace --all-targets --locked -- -D warnings
+    check clippy-nss "clippy of the NSS module, a workspace of its own" \
+        cargo clippy --manifest-path crates/nss-directory/Cargo.toml --target-dir target --locked -- -D warnings
+}
 
 deny() {
     "$LAB_SCRIPTS/tools.sh" deny

@@ -46,12 +46,31 @@ impl MapBuilder {
     /// # Errors
     /// [`BuildError::TooLarge`].
     pub fn add(&mut self, record: &[u8], keys: &[(Query, &[u8])]) -> Result<(), BuildError> {
+        self.put(record, keys, 0)
+    }
+
+    /// [`Self::add`] for an entry of the local files. libc takes it like any other; the NSS module, which
+    /// stands behind `files`, passes over it. Its mark is the byte of the record's head that glibc calls
+    /// unused.
+    ///
+    /// # Errors
+    /// [`BuildError::TooLarge`].
+    pub fn add_local(&mut self, record: &[u8], keys: &[(Query, &[u8])]) -> Result<(), BuildError> {
+        self.put(record, keys, 1)
+    }
+
+    fn put(
+        &mut self,
+        record: &[u8],
+        keys: &[(Query, &[u8])],
+        local: u8,
+    ) -> Result<(), BuildError> {
         let packet = offset(self.data.len())?;
         let size = RECORD_HEAD + record.len();
         self.number(size)?; // allocated size
         self.number(record.len())?; // size of the answer
         self.data.extend_from_slice(&u64::MAX.to_ne_bytes()); // expiry: libc does not look
-        self.data.extend_from_slice(&[0, 0, 1, 0]); // found, no reloads, usable, unused
+        self.data.extend_from_slice(&[0, 0, 1, local]); // found, no reloads, usable
         self.number(0)?; // time to live
         self.data.extend_from_slice(record);
         for (index, (query, key)) in keys.iter().enumerate() {

@@ -20,6 +20,7 @@ use crate::{
     generation::{GenerationError, Present},
     ldap::{Found, LdapError},
     local::Local,
+    map_files::MapFiles,
     name,
     persist::{PersistError, Store},
     replica::{News, Replica, User},
@@ -37,6 +38,7 @@ pub struct Core {
     /// The configuration.
     pub config: Config,
     rules: Rules,
+    files: MapFiles,
     inputs: Mutex<Inputs>,
     health: Mutex<Health>,
     save: mpsc::SyncSender<()>,
@@ -83,6 +85,8 @@ struct Said {
 struct Health {
     server: String,
     problem: String,
+    /// What keeps the maps' files from being written.
+    files: String,
 }
 
 impl Core {
@@ -112,6 +116,7 @@ impl Core {
             said,
         };
         Ok(Self {
+            files: MapFiles::new(&config.nscd_socket),
             present,
             config,
             rules,
@@ -307,6 +312,21 @@ impl Core {
             .collect()
     }
 
+    /// Brings the maps' files up to date. Each new problem is logged once.
+    pub fn keep_files(&self) {
+        let problem = match self.files.keep(&self.present.get()) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        let mut health = self.health();
+        if health.files != problem {
+            if !problem.is_empty() {
+                tracing::error!(event = "map_files.not_written", problem);
+            }
+            health.files = problem;
+        }
+    }
+
     /// The URI of the connected server; empty if there is none.
     pub fn server(&self) -> String {
         self.health().server.clone()
@@ -397,6 +417,7 @@ impl Core {
                 error = service::exit::chain(&error),
             ),
         }
+        self.keep_files();
         // A misspelt deny-group denies nobody.
         let unknown = if inputs.complete {
             self.unknown_groups()

@@ -77,6 +77,11 @@ impl Generation {
         (shelf.reader.as_fd(), shelf.bytes.len() as u64)
     }
 
+    /// The bytes of a map.
+    pub fn bytes(&self, database: Database) -> &[u8] {
+        &self.shelf(database).bytes
+    }
+
     fn shelf(&self, database: Database) -> &Shelf {
         match database {
             Database::Passwd => &self.passwd,
@@ -175,27 +180,38 @@ fn build(
 ) -> Result<Generation, GenerationError> {
     let mut passwd = MapBuilder::new();
     let mut group = MapBuilder::new();
-    for entry in &view.groups {
+    for (index, entry) in view.groups.iter().enumerate() {
         let gid = entry.gid.to_string();
         let keys = [
             (Query::GroupByName, entry.name.as_bytes()),
             (Query::GroupById, gid.as_bytes()),
         ];
-        group.add(&entry.encode(), &keys)?;
+        match index < view.local.1 {
+            true => group.add_local(&entry.encode(), &keys)?,
+            false => group.add(&entry.encode(), &keys)?,
+        }
     }
-    for user in &view.users {
+    for (index, user) in view.users.iter().enumerate() {
         let (name, uid) = (user.name.as_bytes(), user.uid.to_string());
         let keys = [(Query::UserByName, name), (Query::UserById, uid.as_bytes())];
-        passwd.add(&user.encode(), &keys)?;
+        let local = index < view.local.0;
+        match local {
+            true => passwd.add_local(&user.encode(), &keys)?,
+            false => passwd.add(&user.encode(), &keys)?,
+        }
         // A user in no group has a record too: otherwise libc would ask the socket each time.
         let list = view
             .lists
             .get(user.name.as_ref())
             .map_or(&[][..], Vec::as_slice);
-        group.add(
-            &record::encode_groups_of_user(list),
-            &[(Query::GroupsOfUser, name)],
-        )?;
+        let (list, keys) = (
+            record::encode_groups_of_user(list),
+            [(Query::GroupsOfUser, name)],
+        );
+        match local {
+            true => group.add_local(&list, &keys)?,
+            false => group.add(&list, &keys)?,
+        }
     }
     let passwd = Shelf::new("passwd", passwd.finish(0)?, old.map(|old| &old.passwd));
     let group = Shelf::new("group", group.finish(0)?, old.map(|old| &old.group));
@@ -211,7 +227,8 @@ fn build(
     })
 }
 
-fn life_sign() -> u64 {
+/// What a map's timestamp is now.
+pub fn life_sign() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -17,6 +17,7 @@ mod id_map;
 mod ldap;
 mod limits;
 mod local;
+mod map_files;
 mod marks;
 mod name;
 mod nscd;

@@ -57,6 +57,7 @@ pub fn watchdog(core: &Core, turns: &Arc<AtomicU64>) {
     for second in 0u32.. {
         if second % BEAT == 0 {
             core.present.beat();
+            core.keep_files();
         }
         if stall.is_over(turns.load(Ordering::Relaxed)) {
             tracing::error!(event = "nscd.stalled", seconds = STALL, action = "abort");
