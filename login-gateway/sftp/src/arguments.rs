@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use nix::unistd::{Uid, User};
 
 use crate::policy::Policy;
@@ -16,7 +16,7 @@ use crate::policy::Policy;
 /// its default settings, OpenSSH's sshd with "Subsystem sftp /usr/libexec/slurm-login/sftp-server".
 /// The flags are those of OpenSSH's sftp-server(8). Messages go to standard error always.
 #[derive(Debug, Parser)]
-#[command(name = "sftp-server", version, args_conflicts_with_subcommands = true)]
+#[command(name = "sftp-server", version)]
 pub struct Arguments {
     /// Start folder in place of the working folder. %d is the home, %u the name, %U the number of
     /// the user; ~ is the home too.
@@ -64,17 +64,10 @@ pub struct Arguments {
     /// Shape of the messages: text or json.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: service::log::LogFormat,
-    /// Something to print in place of serving.
-    #[command(subcommand)]
-    pub page: Option<Page>,
-}
-
-/// What is printed instead.
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub enum Page {
-    /// Print the man page.
-    #[command(hide = true)]
-    Man,
+    /// `man` prints the manual page. Others are ignored with all behind them, as in OpenSSH: its
+    /// scp hands over the name of a host.
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub operands: Vec<OsString>,
 }
 
 /// OpenSSH's names of how much is written.
@@ -114,6 +107,11 @@ fn umask(text: &str) -> Result<u32, String> {
 }
 
 impl Arguments {
+    /// If the manual page is wanted.
+    pub fn wants_page(&self) -> bool {
+        self.operands == ["man"]
+    }
+
     /// What may be done.
     pub fn policy(&self) -> Policy {
         Policy {
@@ -179,7 +177,9 @@ mod tests {
         assert!(parse("-c ls -l /x --whatever").is_ok());
         assert!(parse("-u 8").is_err() && parse("-u 1000").is_err() && parse("-l LOUD").is_err());
         assert!(parse("-Q REQUESTS").is_ok() && parse("-Q ciphers").is_err());
-        assert!(parse("man").unwrap().page.is_some());
+        assert!(parse("man").unwrap().wants_page());
+        let host = parse("-R host -x man").unwrap();
+        assert!(host.read_only && !host.wants_page());
     }
 
     #[test]

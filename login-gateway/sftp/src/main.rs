@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         }
     };
     service::run("sftp-server", || {
-        if arguments.page.is_some() {
+        if arguments.wants_page() {
             return man();
         }
         if arguments.query.is_some() {
