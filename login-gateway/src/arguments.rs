@@ -1,6 +1,6 @@
 //! The command line, defined once: help, man page and completions come from here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,7 +36,15 @@ pub enum Command {
     /// ends at once.
     Serve,
     /// Print the effective configuration and every problem; exit 78 if one keeps it from serving.
-    Check,
+    ///
+    /// With --user, print what that user's login would get in place of all that, and which [[match]]
+    /// block each value comes from.
+    Check(Check),
+    /// Make the host keys that the configuration names and that are not there.
+    ///
+    /// The kind is in the name: a file with rsa or ecdsa in it holds such a key, any other an
+    /// Ed25519 key. Files that exist are left as they are.
+    GenerateHostKeys,
     /// Serve one connection on standard input and output, then exit.
     ///
     /// They may be one TCP or Unix socket (systemd with Accept=yes, inetd) or two pipes
@@ -71,6 +79,25 @@ pub struct Dev {
     /// Address to serve on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2222")]
     pub listen: SocketAddr,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The user who would log in; the account need not exist.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The client's address.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        requires = "user"
+    )]
+    pub source: IpAddr,
+    /// A group of the user's, once for each; left out: those that the system knows.
+    #[arg(long, value_name = "GROUP", requires = "user")]
+    pub group: Vec<String>,
 }
 
 /// Options of `import-sshd-config`.

@@ -1,17 +1,24 @@
 //! `login-gateway check`: the effective configuration, and all that keeps it from serving. The same
 //! checks run before every start and every reload.
 
+mod login;
+mod scopes;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_wire::Settings;
 use gateway_wire::settings::MAX_BANNER;
 use service::{Exit, Failure};
 
+use crate::arguments::Check;
 use crate::config;
 use crate::pages::print;
 use crate::programs::SIBLINGS;
@@ -35,7 +42,10 @@ pub struct Problem {
 }
 
 /// Prints configuration and problems; fails if there is an error among them.
-pub fn run(path: &Path) -> Result<(), Failure> {
+pub fn run(path: &Path, options: &Check) -> Result<(), Failure> {
+    if let Some(user) = &options.user {
+        return login::run(path, user, options);
+    }
     let mut lines = String::new();
     let mut errors = 0;
     match config::load_naming_all(path) {
@@ -46,7 +56,7 @@ pub fn run(path: &Path) -> Result<(), Failure> {
             }
         }
         Ok(settings) => {
-            let effective = toml::to_string(&settings)?;
+            let effective = login::effective(&settings)?;
             print(effective.as_bytes())?;
             for problem in problems(&settings) {
                 let kind = match problem.severity {
@@ -81,6 +91,9 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
     found.sandbox(settings);
     found.texts(settings);
     found.logins(settings);
+    found.break_glass(settings);
+    found.scopes(settings);
+    found.memory();
     found.0
 }
 
@@ -92,8 +105,14 @@ pub fn problems_of_one_connection(settings: &Settings) -> Vec<Problem> {
     found.programs();
     found.sandbox(settings);
     found.logins(settings);
+    found.scopes(settings);
     found.0
 }
+
+/// Bytes that net wants to lock.
+const LOCKED_MEMORY: u64 = 4 << 20;
+/// Seconds before a certificate's end from which on it is said: four weeks.
+const EXPIRY_NOTICE: u64 = 28 * 86_400;
 
 struct Found(Vec<Problem>);
 
@@ -152,6 +171,12 @@ impl Found {
                 self.error(format!("{name}: 0 lets nobody in"));
             }
         }
+        if !(64 * 1024..=1 << 30).contains(&settings.rekey_bytes) {
+            self.warning("rekey-bytes: the nearest of 64 KiB and 1 GiB is used");
+        }
+        if settings.rekey_interval < Duration::from_secs(1) {
+            self.warning("rekey-interval: one second is used");
+        }
         if settings.warm > settings.max_startups {
             self.error("warm: more than max-startups");
         }
@@ -172,25 +197,87 @@ impl Found {
         if settings.host_keys.is_empty() {
             self.error("host-keys: no key");
         }
+        let mut kinds = BTreeSet::new();
         for key in &settings.host_keys {
-            let Some(net) = service::sibling("login-gateway-net").ok() else {
-                continue;
-            };
-            match Command::new(&net).arg("check-host-key").arg(key).output() {
-                Ok(output) if output.status.success() => {}
-                Ok(output) => {
-                    let said = String::from_utf8_lossy(&output.stderr);
-                    let first = said.lines().next().unwrap_or_default();
-                    let reason = first.trim_start_matches("login-gateway-net: ");
-                    self.error(if reason.is_empty() {
-                        format!("host key '{}' was not understood", key.display())
-                    } else {
-                        reason.to_owned()
-                    });
+            let asked = net(["check-host-key".as_ref(), key.as_os_str()]);
+            match asked {
+                // That net is missing has been said.
+                None => {}
+                Some(Ok(said)) => {
+                    let kind = said.split(' ').next().unwrap_or_default();
+                    if !kinds.insert(kind.to_owned()) {
+                        let key = key.display();
+                        self.warning(format!(
+                            "host key '{key}' is the second {kind} and not used"
+                        ));
+                    }
                 }
-                // That it is missing has been said.
-                Err(_) => {}
+                Some(Err(reason)) => self.error(if reason.is_empty() {
+                    format!("host key '{}' was not understood", key.display())
+                } else {
+                    reason
+                }),
             }
+        }
+        for path in &settings.host_certificates {
+            let keys = settings.host_keys.iter().map(|key| key.as_os_str());
+            let command = ["check-host-certificate".as_ref(), path.as_os_str()];
+            match net(command.into_iter().chain(keys)) {
+                None => {}
+                Some(Err(reason)) => self.error(reason),
+                Some(Ok(said)) => self.expiry(path, &said),
+            }
+        }
+    }
+
+    /// net says when a certificate ends, or that it is not in its time.
+    fn expiry(&mut self, path: &Path, said: &str) {
+        let path = path.display();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs();
+        match said.parse::<u64>() {
+            Err(_) => self.warning(format!("host certificate '{path}' {said} and is not shown")),
+            Ok(end) if end.saturating_sub(now) < EXPIRY_NOTICE => {
+                let days = end.saturating_sub(now) / 86_400;
+                self.warning(format!("host certificate '{path}' expires in {days} days"));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn break_glass(&mut self, settings: &Settings) {
+        let Some(account) = &settings.break_glass else {
+            return;
+        };
+        match nix::unistd::User::from_name(&account.user) {
+            Ok(Some(_)) => {}
+            Ok(None) => self.error(format!(
+                "break-glass: user '{}' does not exist",
+                account.user
+            )),
+            Err(error) => self.error(format!("break-glass: look up '{}': {error}", account.user)),
+        }
+        self.trusted_file("break-glass: authorized-keys", &account.authorized_keys);
+        if account.source.is_empty() {
+            self.error("break-glass: source names no network");
+        }
+        for network in account.source.iter().filter(|n| n.prefix_len() == 0) {
+            self.warning(format!(
+                "break-glass: it may come from anywhere ('{network}')"
+            ));
+        }
+    }
+
+    /// Session keys are locked in memory as far as the limit goes (T17).
+    fn memory(&mut self) {
+        let may = sys::process::allow_locked_memory(LOCKED_MEMORY);
+        if may < LOCKED_MEMORY {
+            self.warning(format!(
+                "memory: a process may lock {} KiB (RLIMIT_MEMLOCK), and keys of a connection may want \
+                 {} KiB to stay out of swap",
+                may / 1024,
+                LOCKED_MEMORY / 1024
+            ));
         }
     }
 
@@ -267,6 +354,23 @@ impl Found {
     }
 }
 
+/// What net says to a command: its first line, or the reason for its failure; `None` if it is not
+/// there.
+fn net<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Option<Result<String, String>> {
+    let program = service::sibling("login-gateway-net").ok()?;
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let first = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    Some(if output.status.success() {
+        Ok(first(&output.stdout))
+    } else {
+        let said = first(&output.stderr);
+        Err(said.trim_start_matches("login-gateway-net: ").to_owned())
+    })
+}
+
 /// Whether a socket on one of them keeps the other from being bound.
 fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
     let any = |a: &SocketAddr| a.ip().is_unspecified();
@@ -338,6 +442,48 @@ mod tests {
             &|s| s.subsystems = [("x".into(), "/no/x -e".into())].into(),
             "x: no program '/no/x'",
         );
+        let with = |text: &str| -> Settings { toml::from_str(text).unwrap() };
+        let block = |text: &str| {
+            let with = with(text);
+            move |s: &mut Settings| *s = with.clone()
+        };
+        check(
+            &block("pam-service = \"\"\nauthentication-methods = [\"publickey,password\"]"),
+            "'publickey,password' needs PAM",
+        );
+        check(
+            &block("[[match]]\nauthentication-methods = []"),
+            "match block 1: authentication-methods: no way in",
+        );
+        check(
+            &block("[[match]]\nuser = [\"!a\"]\npermit-tty = false"),
+            "match block 1: user: only exclusions",
+        );
+        check(&block("[[match]]\nuser = [\"a\"]"), "it sets nothing");
+        check(
+            &block("permit-open = [\"host\"]"),
+            "permit-open: 'host' is not \"host:port\"",
+        );
+        check(
+            &block("trusted-user-ca-keys = [\"/nonexistent\"]"),
+            "trusted-user-ca-keys: '/nonexistent': No such file",
+        );
+        check(
+            &block("revoked-keys = [\"/tmp\"]"),
+            "revoked-keys: '/tmp' is no file",
+        );
+        check(
+            &block("authorized-keys-files = [\"/k/%U\"]"),
+            "'%U' is not %u, %h or %%",
+        );
+        check(
+            &block(
+                "break-glass = { user = \"no-such\", authorized-keys = \"/nonexistent\", source = [] }",
+            ),
+            "break-glass: user 'no-such' does not exist",
+        );
+        check(&block("set-env = { \"A=B\" = \"1\" }"), "'A=B' is no name");
+        check(&|s| s.rekey_bytes = 1, "rekey-bytes: the nearest");
         check(&|_| (), "host-keys: no key");
         check(
             &|s| s.banner = Some("/nonexistent".into()),

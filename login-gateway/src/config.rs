@@ -9,7 +9,7 @@ use serde::Deserialize;
 use service::config::{ConfigError, load};
 use service::{Exit, Failure};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use crate::check::{self, Problem, Severity};
 
@@ -107,15 +107,25 @@ fn wrong_keys(path: &Path, text: &str) -> Vec<ConfigError> {
     wrong
 }
 
-/// A table in pieces of one key each, anything else whole.
+/// A table in pieces of one key each, an array of tables in pieces of one key of one table,
+/// anything else whole.
 fn parts(value: Spanned<DeValue<'_>>) -> Vec<Spanned<DeValue<'_>>> {
     let span = value.span();
+    let is_table = |value: &Spanned<DeValue<'_>>| value.get_ref().is_table();
     match value.into_inner() {
         DeValue::Table(table) if table.len() > 1 => table
             .into_iter()
             .map(|entry| {
                 let alone: DeTable<'_> = [entry].into_iter().collect();
                 Spanned::new(span.clone(), DeValue::Table(alone))
+            })
+            .collect(),
+        DeValue::Array(array) if array.iter().any(is_table) => array
+            .into_iter()
+            .flat_map(parts)
+            .map(|part| {
+                let alone: DeArray<'_> = [part].into_iter().collect();
+                Spanned::new(span.clone(), DeValue::Array(alone))
             })
             .collect(),
         other => vec![Spanned::new(span, other)],
@@ -152,6 +162,26 @@ mod tests {
             "8:1: unknown field `to`",
             "9:12: invalid type",
             "10:2: unknown field `else`",
+        ];
+        assert_eq!(errors.len(), starts.len(), "{errors:#?}");
+        for (error, start) in errors.iter().zip(starts) {
+            assert!(error.starts_with(start), "{error} ≠ {start}");
+        }
+    }
+
+    #[test]
+    fn wrong_keys_of_blocks_too() {
+        let errors = load_text(
+            "[[match]]\nuser = [\"a\"]\ncolour = 1\numask = \"99\"\n\n[[match]]\nwarm = 2\n\
+             source = [\"10.0.0.0/33\"]\npermit-tty = 1\n",
+        )
+        .unwrap_err();
+        let starts = [
+            "3:1: unknown field `colour`",
+            "4:9: '99' is not",
+            "7:1: unknown field `warm`",
+            "8:",
+            "9:14: invalid type",
         ];
         assert_eq!(errors.len(), starts.len(), "{errors:#?}");
         for (error, start) in errors.iter().zip(starts) {

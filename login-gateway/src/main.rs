@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod dev;
 mod gateway;
+mod host_keys;
 mod import;
 mod inetd;
 mod manual;
@@ -35,7 +36,8 @@ fn main() -> ExitCode {
     };
     service::run("login-gateway", || match &arguments.command {
         None | Some(Command::Serve) => serve(&arguments),
-        Some(Command::Check) => check::run(arguments.config()),
+        Some(Command::Check(options)) => check::run(arguments.config(), options),
+        Some(Command::GenerateHostKeys) => host_keys::generate(arguments.config()),
         Some(Command::ImportSshdConfig(options)) => import::run(options),
         Some(Command::Inetd(options)) => inetd::run(options, &arguments),
         Some(Command::Dev(options)) => dev::run(options, &arguments),

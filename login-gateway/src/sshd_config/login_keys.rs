@@ -288,7 +288,7 @@ impl Scope<'_> {
                 let word = line.first().to_ascii_lowercase();
                 let list = match word.as_str() {
                     "any" => vec!["*:*".to_owned()],
-                    "none" => Vec::new(),
+                    "none" => vec!["none".to_owned()],
                     _ => line.arguments.clone(),
                 };
                 self.put(key, list);

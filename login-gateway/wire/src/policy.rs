@@ -122,6 +122,13 @@ impl Settings {
     pub fn policy(&self, who: &Who<'_>) -> Policy {
         self.resolve(|block| block.fits(&self.pool, who))
     }
+
+    /// Places of the blocks that hold for this login, in their order.
+    pub fn fitting(&self, who: &Who<'_>) -> Vec<usize> {
+        let blocks = self.r#match.iter().enumerate();
+        let fitting = blocks.filter(|(_, block)| block.fits(&self.pool, who));
+        fitting.map(|(at, _)| at).collect()
+    }
 }
 
 impl Match {

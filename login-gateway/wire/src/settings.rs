@@ -65,6 +65,7 @@ macro_rules! settings {
 
         /// What holds for one login.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
         pub struct Policy {
             $($(#[doc = $ldoc])+ pub $lfield: $ltype,)+
         }
