@@ -37,6 +37,7 @@ def keys_of(values):
         "slurm-key": [values["cluster"]["keySecret"].get("key", "slurm.key")],
         "bind-password": [directory["bindPasswordSecret"].get("key", "password")],
         "host-keys": values["hostKeys"].get("keys", ["ssh_host_ed25519_key"]),
+        "user-ca": [values.get("gateway", {}).get("userCA", {}).get("key", "user_ca.pub")],
         "directory-ca": [directory.get("ca", {}).get("key", "ca.pem")],
     }
 

@@ -58,6 +58,21 @@ class ConfigMap(unittest.TestCase):
         self.assertEqual((keys["banner"], keys["motd-command"]), ("/etc/login-gateway/banner", ""))
         self.assertEqual(keys["motd-files"], ["/etc/login-gateway/motd"])
 
+    def test_policy_of_logins(self):
+        keys = config("openldap-starttls", "gateway")
+        self.assertEqual(keys["authentication-methods"], ["publickey,keyboard-interactive"])
+        self.assertEqual(keys["trusted-user-ca-keys"], ["/etc/login-gateway-ca/user_ca.pub"])
+        self.assertEqual(keys["match"], [{
+            "user": ["svc-*"], "source": ["192.0.2.0/24"], "authentication-methods": ["publickey"],
+            "permit-tty": False, "max-sessions": 4, "set-env": {"ROBOT": "yes"},
+        }])
+        blocks = 'gateway.match=[{"user":["a"],"set-env":{"A":"x \\"y\\"","B-C":"<&>"}},{"pool":["p"],"permit-tty":true}]'
+        keys = config("lab", "gateway", blocks)["match"]
+        self.assertEqual(keys[0]["set-env"], {"A": 'x "y"', "B-C": "<&>"})
+        self.assertEqual(len(keys), 2)
+        self.assertNotIn("match", config("lab", "gateway"))
+        self.assertNotIn("trusted-user-ca-keys", config("lab", "gateway"))
+
     def test_what_is_left_out_is_left_to_the_daemon(self):
         ldap = config("aws-nlb-internal", "directoryd")["ldap"]
         for key in ("ca-file", "user-base", "group-base"):
