@@ -184,3 +184,31 @@ fn shells_that_let_nobody_in_say_so() {
     assert_eq!(done.code, 255, "{done:#?}");
     assert!(done.err.contains("login shell '/etc/passwd'"), "{done:#?}");
 }
+
+#[test]
+fn nologin_is_shown_to_whoever_may_not_log_in() {
+    if !tests::possible("greeting::nologin_is_shown_to_whoever_may_not_log_in") {
+        return;
+    }
+    // A host of its own: the others log in.
+    let host = Host::start();
+    let server = host.gateway("");
+    let ann = host.user();
+    assert_eq!(server.says(&ann, "echo a").ok(), "a");
+    host.write("/etc/nologin", "The pool is down until noon.\n");
+    let refused = server.says(&ann, "echo a");
+    assert_eq!((refused.code, refused.out.as_str()), (255, ""));
+    assert!(
+        refused.err.contains("The pool is down until noon."),
+        "{refused:#?}"
+    );
+    // Nobody else is told.
+    let stranger = User {
+        key: host.keygen("stranger", &["-t", "ed25519"]),
+        ..ann.clone()
+    };
+    let stranger = server.says(&stranger, "echo a");
+    assert!(!stranger.err.contains("noon"), "{stranger:#?}");
+    std::fs::remove_file(host.path("/etc/nologin")).unwrap();
+    assert_eq!(server.says(&ann, "echo a").ok(), "a");
+}

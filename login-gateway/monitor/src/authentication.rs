@@ -41,6 +41,8 @@ pub enum Outcome {
     /// The client broke a dialogue off, whose last question has its answer already; this is what
     /// came instead.
     Interrupted(Event),
+    /// All factors are good, and PAM tells the user why they may not log in all the same.
+    Denied(String),
     /// All factors are good, PAM agrees.
     Authenticated(Box<AuthenticatedUser>),
 }
@@ -264,6 +266,12 @@ impl<'a> Authentication<'a> {
                 let answer = refusal(&candidate, true);
                 self.candidate = Some(candidate);
                 return Ok(Admission::Done(Outcome::Answer(answer)));
+            }
+            // As sshd does: such a one need not guess, and trying again changes nothing.
+            Err(error) if !candidate.notices.is_empty() => {
+                record_refusal(&candidate, method, &evidence, &error.to_string());
+                let words = candidate.notices.join("\n");
+                return Ok(Admission::Done(Outcome::Denied(words)));
             }
             Err(error) => {
                 candidate.begin_anew();

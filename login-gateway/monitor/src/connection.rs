@@ -87,6 +87,11 @@ impl Monitor {
                         self.answer(answer, None)?;
                         continue;
                     }
+                    // net ends the connection.
+                    Outcome::Denied(words) => {
+                        self.answer(ToNet::Denied { words }, None)?;
+                        continue;
+                    }
                     Outcome::Interrupted(event) => {
                         waiting = Some(event);
                         continue;

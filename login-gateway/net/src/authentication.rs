@@ -24,6 +24,8 @@ pub struct Authentication {
     monitor: Arc<MonitorLink>,
     /// What may go on, as the monitor said last.
     methods: MethodSet,
+    /// With which the connection is to end.
+    farewell: Option<String>,
 }
 
 impl Authentication {
@@ -32,7 +34,13 @@ impl Authentication {
         Self {
             monitor,
             methods: first_methods(settings),
+            farewell: None,
         }
+    }
+
+    /// The words with which the connection is to end although every factor was good.
+    pub fn farewell(&mut self) -> Option<String> {
+        self.farewell.take()
     }
 
     /// Which methods there are for the user.
@@ -132,6 +140,12 @@ impl Authentication {
                 let kinds: Vec<MethodKind> = methods.into_iter().map(kind).collect();
                 self.methods = MethodSet::from(&kinds[..]);
                 self.refusal(partial)
+            }
+            // A client hears such words only behind a success: after a refusal it would try its next
+            // key or leave. The monitor starts no session, and the connection ends at once.
+            Some(ToNet::Denied { words }) => {
+                self.farewell = Some(words);
+                Auth::Accept
             }
             _ => self.refusal(false),
         }

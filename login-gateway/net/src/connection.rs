@@ -257,7 +257,10 @@ impl Handler for Connection {
         Ok(self.authentication.interactive(user, responses).await)
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        if let Some(words) = self.authentication.farewell() {
+            return session.disconnect(Disconnect::ByApplication, &words, "");
+        }
         self.logged_in.notify_one();
         Ok(())
     }

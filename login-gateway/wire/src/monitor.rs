@@ -111,6 +111,12 @@ pub enum ToNet {
         /// Whether this factor was good and another must follow, RFC 4252 section 5.1.
         partial: bool,
     },
+    /// The user has proved who they are, but may not log in now: the connection ends with these words
+    /// of PAM's.
+    Denied {
+        /// For the user.
+        words: String,
+    },
     /// Ask the user, RFC 4256 section 3.2; answered by [`FromNet::Responses`].
     Prompts {
         /// Title.
