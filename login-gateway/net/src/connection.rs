@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
-use gateway_wire::session::{Program as What, Pty, ToSession, WindowSize};
+use gateway_wire::policy::listed;
+use gateway_wire::session::{ListenOn, Program as What, Pty, Target, ToSession, WindowSize, X11};
 use gateway_wire::{Policy, Settings};
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, setsockopt, sockopt,
@@ -20,35 +21,25 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::authentication::Authentication;
-use crate::channel::{self, Program, Traffic};
-use crate::crypto::WINDOW;
+use crate::channel::{FromClient, Traffic};
+use crate::flow::Flow;
+use crate::forward::Forwarding;
 use crate::growing_reader::GrowingReader;
-use crate::inbox::Inbox;
 use crate::monitor_link::MonitorLink;
+use crate::program::Program;
 use crate::prompt_stream::PromptStream;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
-use crate::session_link::SessionLink;
+use crate::session_link::{Accepted, SessionLink};
 
-/// Channels open at one time; OpenSSH's `MaxSessions` is 10, tools that share a connection use more.
-const MAX_CHANNELS: usize = 64;
 /// Variables that one channel may set, and bytes of each.
 const MAX_ENV: usize = 64;
 const MAX_ENV_BYTES: usize = 8 * 1024;
-
-/// Unread bytes of one channel above which no more window is given.
-///
-/// russh gives the window back when bytes arrive, not when a program has read them, and would
-/// otherwise have to stop reading from the client: then no window of the client's would arrive
-/// either, and a program that writes as it reads would wait for ever (T1, T2).
-const BACKLOG: usize = 1 << 20;
-/// Window of every channel while one is behind, in bytes: the least that russh grants, and not
-/// nothing, since russh only ever looks again when bytes have arrived.
-const THROTTLED: u32 = 2;
-/// Time between two such windows.
-const PACE: Duration = Duration::from_millis(5);
+/// Patience with the session's answer whether it listens: it asks nobody.
+const LISTEN_TIME: Duration = Duration::from_secs(10);
 
 /// Waits for the one connection and serves it to its end.
 pub async fn serve(
@@ -67,16 +58,23 @@ pub async fn serve(
     let (link, session) = MonitorLink::start(sender, receiver.then::<ToNet>());
     let link = Arc::new(link);
     let traffic = Arc::new(Traffic::default());
+    let (session, connections) = SessionLink::start(session, link.clone());
+    let flow = Flow::default();
+    let forwarding = Forwarding::new(session.clone(), flow.clone(), traffic.clone());
     let handler = Connection {
         authentication: Authentication::new(link.clone(), &settings),
-        session: SessionLink::start(session, link.clone()),
+        session,
         logged_in: Arc::default(),
-        channels: HashMap::new(),
+        sessions: Sessions::default(),
+        forwarding,
+        listeners: HashMap::new(),
+        agent: false,
         next: 0,
+        flow,
         traffic: traffic.clone(),
         banner,
     };
-    let reason = match run(socket, &settings, config, handler).await {
+    let reason = match run(socket, &settings, config, handler, connections).await {
         Ok(()) => "closed by the client".to_owned(),
         Err(error) => error,
     };
@@ -95,10 +93,11 @@ async fn run(
     settings: &Settings,
     config: Arc<Config>,
     handler: Connection,
+    connections: UnboundedReceiver<Accepted>,
 ) -> Result<(), String> {
     let words = |error: russh::Error| error.to_string();
     let stream = tune(socket, settings).map_err(|e| e.to_string())?;
-    let logged_in = handler.logged_in.clone();
+    let (logged_in, forwarding) = (handler.logged_in.clone(), handler.forwarding.clone());
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
     let stream = GrowingReader::new(stream);
@@ -109,6 +108,7 @@ async fn run(
         () = &mut deadline => return Err("login grace time is over".into()),
     };
     let handle = running.handle();
+    tokio::spawn(forwarding.serve(connections, handle.clone()));
     tokio::select! {
         ended = &mut running => return ended.map_err(words),
         () = logged_in.notified() => {}
@@ -143,20 +143,40 @@ struct Connection {
     authentication: Authentication,
     session: SessionLink,
     logged_in: Arc<Notify>,
-    channels: HashMap<ChannelId, Open>,
+    sessions: Sessions,
+    forwarding: Forwarding,
+    listeners: HashMap<Asked, u32>,
+    /// Whether the client's agent is forwarded already.
+    agent: bool,
     next: u32,
+    flow: Flow,
     traffic: Arc<Traffic>,
     /// Shown before authentication, once.
     banner: Option<String>,
 }
 
+/// A listener as the client names it when it wants it closed.
+#[derive(PartialEq, Eq, Hash)]
+enum Asked {
+    Tcp(String, u32),
+    Unix(String),
+}
+
+/// Session channels that are open or whose program still runs.
+type Sessions = Arc<Mutex<HashMap<ChannelId, Open>>>;
+
+fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<ChannelId, Open>> {
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A session channel as the client prepares it.
 struct Open {
     number: u32,
-    idle: Option<(ChannelWriteHalf<Msg>, oneshot::Receiver<()>)>,
-    inbox: Arc<Inbox>,
+    /// Until a program starts.
+    idle: Option<(ChannelWriteHalf<Msg>, FromClient)>,
     pty: Option<Pty>,
     env: Vec<(String, String)>,
+    x11: Option<X11>,
 }
 
 impl Connection {
@@ -167,18 +187,20 @@ impl Connection {
         what: What,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let Some(open) = self.channels.get_mut(&channel) else {
+        let mut sessions = lock(&self.sessions);
+        let Some(open) = sessions.get_mut(&channel) else {
             return session.channel_failure(channel);
         };
-        let Some((client, closed)) = open.idle.take() else {
+        let Some((client, from)) = open.idle.take() else {
             return session.channel_failure(channel);
         };
+        let x11 = open.x11.take();
+        let display = x11.as_ref().map(|x11| x11.listener);
         let program = Program {
             number: open.number,
             id: channel,
             client,
-            inbox: open.inbox.clone(),
-            closed,
+            from,
             handle: session.handle(),
             session: self.session.clone(),
             traffic: self.traffic.clone(),
@@ -188,17 +210,60 @@ impl Connection {
             program: what,
             pty: open.pty.take(),
             env: std::mem::take(&mut open.env),
-            x11: None,
+            x11,
         };
-        tokio::spawn(program.run(start));
+        drop(sessions);
+        let (sessions, flow, link) = (
+            self.sessions.clone(),
+            self.flow.clone(),
+            self.session.clone(),
+        );
+        tokio::spawn(async move {
+            program.run(start).await;
+            // russh says nothing of a channel that we close first.
+            flow.forget(channel);
+            lock(&sessions).remove(&channel);
+            if let Some(display) = display {
+                link.close(display);
+            }
+        });
         session.channel_success(channel)
     }
 
-    /// Whether some program has left so much unread that clients should stop sending.
-    fn behind(&self) -> bool {
-        self.channels
-            .values()
-            .any(|open| open.inbox.len() > BACKLOG)
+    /// The policy. Requests of a login wait for it here, in russh's loop: their answers must stay in
+    /// order and russh keeps one open answer per channel. Nothing of the login's runs before, so
+    /// nothing is held up.
+    async fn policy(&self) -> Option<Arc<Policy>> {
+        self.session.policy().await
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Listens for the client, which waits for the answer; the session gives it at once.
+    async fn listen(&mut self, on: ListenOn) -> Option<(u32, u16)> {
+        let number = self.number();
+        let listening = self.session.listen(number, on);
+        match tokio::time::timeout(LISTEN_TIME, listening).await {
+            Ok(Ok(port)) => Some((number, port)),
+            Ok(Err(_)) => None,
+            Err(_late) => {
+                self.session.close(number);
+                None
+            }
+        }
+    }
+
+    fn stop_listening(&mut self, asked: &Asked) -> bool {
+        match self.listeners.remove(asked) {
+            Some(number) => {
+                self.session.close(number);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -271,27 +336,166 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.channels.len() >= MAX_CHANNELS {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+        let number = self.number();
+        let id = channel.id();
+        let open = lock(&self.sessions).len();
+        // The first one need not wait for the policy: without room for it, its program is refused.
+        let policy = if open == 0 {
+            self.session.known_policy()
+        } else {
+            self.policy().await
+        };
+        let most = policy.map_or(usize::from(open == 0), |p| p.max_sessions as usize);
+        if open >= most {
+            // As sshd says it.
+            reply
+                .reject(ChannelOpenFailure::AdministrativelyProhibited)
+                .await;
             return Ok(());
         }
-        self.next += 1;
-        let id = channel.id();
-        let (from_client, client) = channel.split();
-        let (inbox, closed) = channel::open(from_client, self.traffic.clone());
-        let idle = Some((client, closed));
-        self.channels.insert(
-            id,
-            Open {
-                number: self.next,
-                idle,
-                inbox,
-                pty: None,
-                env: Vec::new(),
-            },
-        );
+        let (half, client) = channel.split();
+        let from = FromClient::read(half, self.traffic.clone());
+        self.flow.watch(id, from.inbox.clone());
+        let open = Open {
+            number,
+            idle: Some((client, from)),
+            pty: None,
+            env: Vec::new(),
+            x11: None,
+        };
+        lock(&self.sessions).insert(id, open);
         reply.accept().await;
         Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Ok(port) = u16::try_from(port) else {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        };
+        let host = host.to_owned();
+        let (number, target) = (self.number(), Target::Tcp { host, port });
+        self.forwarding
+            .connect(number, target, channel, reply)
+            .await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (number, target) = (self.number(), Target::Unix(path.to_owned()));
+        self.forwarding
+            .connect(number, target, channel, reply)
+            .await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Ok(asked) = u16::try_from(*port) else {
+            return Ok(false);
+        };
+        let on = ListenOn::Tcp {
+            address: address.to_owned(),
+            port: asked,
+        };
+        let Some((number, taken)) = self.listen(on).await else {
+            return Ok(false);
+        };
+        *port = u32::from(taken);
+        let asked = Asked::Tcp(address.to_owned(), *port);
+        self.listeners.insert(asked, number);
+        Ok(true)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.stop_listening(&Asked::Tcp(address.to_owned(), port)))
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Some((number, _)) = self.listen(ListenOn::Unix(path.to_owned())).await else {
+            return Ok(false);
+        };
+        self.listeners.insert(Asked::Unix(path.to_owned()), number);
+        Ok(true)
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.stop_listening(&Asked::Unix(path.to_owned())))
+    }
+
+    async fn agent_request(
+        &mut self,
+        _channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        // One socket serves all programs of the login.
+        if !self.agent {
+            self.agent = self.listen(ListenOn::Agent).await.is_some();
+        }
+        Ok(self.agent)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        single: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let prepares = lock(&self.sessions)
+            .get(&channel)
+            .is_some_and(|open| open.idle.is_some() && open.x11.is_none());
+        let listening = if prepares {
+            self.listen(ListenOn::Display { single }).await
+        } else {
+            None
+        };
+        let Some((listener, _)) = listening else {
+            return session.channel_failure(channel);
+        };
+        if let Some(open) = lock(&self.sessions).get_mut(&channel) {
+            open.x11 = Some(X11 {
+                listener,
+                protocol: protocol.to_owned(),
+                cookie: cookie.to_owned(),
+                screen,
+            });
+        }
+        session.channel_success(channel)
     }
 
     async fn data(
@@ -300,16 +504,12 @@ impl Handler for Connection {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // The client sends the few bytes of a throttled window at once, and russh would grant the
-        // next few at once: this is the pace of that exchange.
-        if data.len() <= THROTTLED as usize && self.behind() {
-            tokio::time::sleep(PACE).await;
-        }
+        self.flow.pace(data.len()).await;
         Ok(())
     }
 
     fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
-        if self.behind() { THROTTLED } else { WINDOW }
+        self.flow.window()
     }
 
     async fn channel_close(
@@ -317,7 +517,18 @@ impl Handler for Connection {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.channels.remove(&channel);
+        self.flow.forget(channel);
+        let mut sessions = lock(&self.sessions);
+        // A running program keeps its place until it has taken what it was sent, or has ended.
+        if sessions
+            .get(&channel)
+            .is_some_and(|open| open.idle.is_some())
+        {
+            let open = sessions.remove(&channel);
+            if let Some(x11) = open.and_then(|open| open.x11) {
+                self.session.close(x11.listener);
+            }
+        }
         Ok(())
     }
 
@@ -332,8 +543,9 @@ impl Handler for Connection {
         modes: &[(russh::Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        match self.channels.get_mut(&channel) {
-            Some(open) if open.idle.is_some() && open.pty.is_none() => {
+        let permitted = self.policy().await.is_some_and(|p| p.permit_tty);
+        match lock(&self.sessions).get_mut(&channel) {
+            Some(open) if permitted && open.idle.is_some() && open.pty.is_none() => {
                 open.pty = Some(Pty {
                     term: term
                         .chars()
@@ -359,10 +571,12 @@ impl Handler for Connection {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let allowed = name.len() + value.len() <= MAX_ENV_BYTES
+        let policy = self.policy().await;
+        let allowed = policy.is_some_and(|p| listed(&p.accept_env, name))
+            && name.len() + value.len() <= MAX_ENV_BYTES
             && !name.contains(['=', '\0'])
             && !value.contains('\0');
-        match self.channels.get_mut(&channel) {
+        match lock(&self.sessions).get_mut(&channel) {
             Some(open) if allowed && open.env.len() < MAX_ENV => {
                 open.env.push((name.to_owned(), value.to_owned()));
                 session.channel_success(channel)
@@ -394,8 +608,8 @@ impl Handler for Connection {
         name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let known = |policy: &Policy| policy.subsystems.contains_key(name);
-        if self.session.policy().is_none_or(known) {
+        let policy = self.policy().await;
+        if policy.is_some_and(|policy| policy.subsystems.contains_key(name)) {
             self.start(channel, What::Subsystem(name.to_owned()), session)
         } else {
             session.channel_failure(channel)
@@ -411,7 +625,7 @@ impl Handler for Connection {
         height: u32,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(open) = self.channels.get_mut(&channel) {
+        if let Some(open) = lock(&self.sessions).get_mut(&channel) {
             let size = size(columns, rows, width, height);
             match &mut open.pty {
                 Some(pty) => pty.size = size,
@@ -430,7 +644,7 @@ impl Handler for Connection {
         signal: Sig,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(open) = self.channels.get(&channel) {
+        if let Some(open) = lock(&self.sessions).get(&channel) {
             let name = match signal {
                 Sig::Custom(name) => name,
                 named => format!("{named:?}"),

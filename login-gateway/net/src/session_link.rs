@@ -1,14 +1,14 @@
-//! net's side of the user's session: start programs, get their descriptors and how they ended.
+//! net's side of the user's session: start programs, connect, listen, and get the descriptors.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway_wire::Policy;
 use gateway_wire::monitor::FromNet;
-use gateway_wire::session::{ExitStatus, FromSession, ToSession};
-use tokio::sync::{mpsc, oneshot};
+use gateway_wire::session::{ExitStatus, FromSession, ListenOn, Refusal, ToSession};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::monitor_link::{MonitorLink, Started};
 use crate::seqpacket::{Receiver, Sender, split};
@@ -21,12 +21,46 @@ pub struct Running {
     pub exit: oneshot::Receiver<ExitStatus>,
 }
 
+/// Why the session does not do something.
+#[derive(Debug)]
+pub struct Refused {
+    /// What kind of refusal it is.
+    pub kind: Refusal,
+    /// The session's words.
+    pub reason: String,
+}
+
+/// A connection that somebody made to a listener of this login.
+pub struct Accepted {
+    /// The listener.
+    pub on: ListenOn,
+    /// Its TCP port.
+    pub listening: u16,
+    /// Address of who connected.
+    pub address: String,
+    /// Their port.
+    pub port: u16,
+    /// The connection.
+    pub socket: OwnedFd,
+}
+
+/// How far the session is.
+#[derive(Clone)]
+enum State {
+    Starting,
+    Running(Arc<Policy>),
+    Ended,
+}
+
 #[derive(Default)]
 struct Waiting {
-    starting: HashMap<u32, oneshot::Sender<Result<Running, String>>>,
+    starting: HashMap<u32, oneshot::Sender<Result<Running, Refused>>>,
     running: HashMap<u32, oneshot::Sender<ExitStatus>>,
     /// Terminals by channel, N of `/dev/pts/N`.
     terminals: HashMap<u32, u32>,
+    connecting: HashMap<u32, oneshot::Sender<Result<OwnedFd, Refused>>>,
+    opening: HashMap<u32, (ListenOn, oneshot::Sender<Result<u16, Refused>>)>,
+    listeners: HashMap<u32, (ListenOn, u16)>,
     ended: bool,
 }
 
@@ -35,7 +69,7 @@ struct Waiting {
 pub struct SessionLink {
     queue: mpsc::UnboundedSender<ToSession>,
     waiting: Arc<Mutex<Waiting>>,
-    policy: Arc<OnceLock<Policy>>,
+    state: watch::Receiver<State>,
     records: Records,
 }
 
@@ -43,76 +77,148 @@ pub struct SessionLink {
 type Records = mpsc::UnboundedSender<(u32, Option<OwnedFd>)>;
 
 impl SessionLink {
-    /// Starts the link; `session` comes when the monitor has opened it.
-    pub fn start(session: oneshot::Receiver<Started>, monitor: Arc<MonitorLink>) -> Self {
+    /// Starts the link; `session` comes when the monitor has opened it. The second value tells of
+    /// connections to the login's listeners.
+    pub fn start(
+        session: oneshot::Receiver<Started>,
+        monitor: Arc<MonitorLink>,
+    ) -> (Self, mpsc::UnboundedReceiver<Accepted>) {
         let (queue, messages) = mpsc::unbounded_channel();
         let (records, recording) = mpsc::unbounded_channel();
         tokio::spawn(record(recording, monitor));
+        let (accepted, connections) = mpsc::unbounded_channel();
+        let (tell, state) = watch::channel(State::Starting);
+        let waiting = Arc::<Mutex<Waiting>>::default();
         let link = Self {
             queue,
-            waiting: Arc::default(),
-            policy: Arc::default(),
+            waiting: waiting.clone(),
+            state,
             records: records.clone(),
         };
-        let (waiting, policy) = (link.waiting.clone(), link.policy.clone());
+        let events = Events { accepted, records };
         tokio::spawn(async move {
-            if let Ok(started) = session.await
-                && policy.set(started.policy).is_ok()
-                && let Err(error) = serve(started.socket, messages, &waiting, &records).await
-            {
-                eprintln!("error: message from the session: {error}");
+            if let Ok(Started { socket, policy }) = session.await {
+                tell.send_replace(State::Running(Arc::new(policy)));
+                if let Err(error) = serve(socket, messages, &waiting, &events).await {
+                    eprintln!("error: message from the session: {error}");
+                }
             }
+            tell.send_replace(State::Ended);
             // Dropping the senders tells every channel that the session is gone.
-            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            *waiting = Waiting {
+            *lock(&waiting) = Waiting {
                 ended: true,
                 ..Waiting::default()
             };
         });
-        link
+        (link, connections)
+    }
+
+    /// What the login may do, as soon as the session is there; `None` if there is none any more.
+    pub async fn policy(&self) -> Option<Arc<Policy>> {
+        let mut state = self.state.clone();
+        let decided = state.wait_for(|state| !matches!(state, State::Starting));
+        match &*decided.await.ok()? {
+            State::Running(policy) => Some(policy.clone()),
+            State::Starting | State::Ended => None,
+        }
+    }
+
+    /// What the login may do, if the session is there.
+    pub fn known_policy(&self) -> Option<Arc<Policy>> {
+        match &*self.state.borrow() {
+            State::Running(policy) => Some(policy.clone()),
+            State::Starting | State::Ended => None,
+        }
     }
 
     /// Starts a program for `channel`.
     ///
     /// # Errors
-    /// The session's words, or ours if it is gone.
-    pub async fn run(&self, channel: u32, start: ToSession) -> Result<Running, String> {
-        let gone = || "the session has ended".to_owned();
-        let (sender, started) = oneshot::channel();
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.ended {
-                return Err(gone());
-            }
-            waiting.starting.insert(channel, sender);
-        }
-        self.tell(start);
-        started.await.unwrap_or_else(|_| Err(gone()))
+    /// The session's refusal, or ours if it is gone.
+    pub async fn run(&self, channel: u32, start: ToSession) -> Result<Running, Refused> {
+        self.ask(start, |waiting, answer| {
+            waiting.starting.insert(channel, answer);
+        })
+        .await
     }
 
-    /// What the login may do; `None` while the session is on its way.
-    pub fn policy(&self) -> Option<&Policy> {
-        self.policy.get()
+    /// Connects for `channel`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn connect(&self, channel: u32, connect: ToSession) -> Result<OwnedFd, Refused> {
+        self.ask(connect, |waiting, answer| {
+            waiting.connecting.insert(channel, answer);
+        })
+        .await
+    }
+
+    /// Listens; the answer is the TCP port.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn listen(&self, listener: u32, on: ListenOn) -> Result<u16, Refused> {
+        let question = ToSession::Listen {
+            channel: listener,
+            on: on.clone(),
+        };
+        self.ask(question, |waiting, answer| {
+            waiting.opening.insert(listener, (on, answer));
+        })
+        .await
+    }
+
+    /// Ends what has this number: a channel or a listener.
+    pub fn close(&self, number: u32) {
+        let mut waiting = lock(&self.waiting);
+        waiting.listeners.remove(&number);
+        waiting.starting.remove(&number);
+        waiting.connecting.remove(&number);
+        waiting.running.remove(&number);
+        if let Some(terminal) = waiting.terminals.remove(&number) {
+            let _ = self.records.send((terminal, None));
+        }
+        drop(waiting);
+        self.tell(ToSession::Closed { channel: number });
     }
 
     /// Sends what needs no answer.
     pub fn tell(&self, message: ToSession) {
-        if let ToSession::Closed { channel } = &message {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(number) = waiting.terminals.remove(channel) {
-                let _ = self.records.send((number, None));
-            }
-        }
         // An ended session needs no word.
         let _ = self.queue.send(message);
     }
+
+    async fn ask<T>(
+        &self,
+        question: ToSession,
+        wait: impl FnOnce(&mut Waiting, oneshot::Sender<Result<T, Refused>>),
+    ) -> Result<T, Refused> {
+        let gone = || Refused {
+            kind: Refusal::Failed,
+            reason: "the session has ended".to_owned(),
+        };
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.ended {
+                return Err(gone());
+            }
+            wait(&mut waiting, sender);
+        }
+        self.tell(question);
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(
     socket: OwnedFd,
     mut messages: mpsc::UnboundedReceiver<ToSession>,
     waiting: &Mutex<Waiting>,
-    records: &Records,
+    events: &Events,
 ) -> io::Result<()> {
     let (sender, mut receiver): (Sender<ToSession>, Receiver<FromSession>) = split(socket)?;
     let send = async {
@@ -123,7 +229,7 @@ async fn serve(
     };
     let receive = async {
         while let Some((message, fds)) = receiver.receive().await? {
-            dispatch(message, fds, waiting, records);
+            dispatch(message, fds, waiting, events);
         }
         io::Result::Ok(())
     };
@@ -131,6 +237,12 @@ async fn serve(
         sent = send => sent,
         received = receive => received,
     }
+}
+
+/// Who hears of what the session tells unasked.
+struct Events {
+    accepted: mpsc::UnboundedSender<Accepted>,
+    records: Records,
 }
 
 /// Tells the monitor of terminals, in their order, and lets a program begin when its terminal is in
@@ -150,29 +262,69 @@ async fn record(
     }
 }
 
+/// An answer for a channel that has gone meanwhile is dropped, and its descriptors are closed.
 fn dispatch(
     message: FromSession,
     mut fds: Vec<OwnedFd>,
     waiting: &Mutex<Waiting>,
-    records: &Records,
+    events: &Events,
 ) {
-    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut waiting = lock(waiting);
     match message {
         FromSession::Started { channel, terminal } => {
-            if let Some(number) = terminal {
-                let go = fds.pop();
-                waiting.terminals.insert(channel, number);
-                let _ = records.send((number, go));
-            }
             if let Some(started) = waiting.starting.remove(&channel) {
+                if let Some(number) = terminal {
+                    let go = fds.pop();
+                    waiting.terminals.insert(channel, number);
+                    let _ = events.records.send((number, go));
+                }
                 let (sender, exit) = oneshot::channel();
                 waiting.running.insert(channel, sender);
                 let _ = started.send(Ok(Running { fds, exit }));
             }
         }
-        FromSession::Refused { channel, reason } => {
+        FromSession::Connected { channel } => {
+            if let (Some(connected), Some(socket)) =
+                (waiting.connecting.remove(&channel), fds.into_iter().next())
+            {
+                let _ = connected.send(Ok(socket));
+            }
+        }
+        FromSession::Listening { channel, port } => {
+            if let Some((on, listening)) = waiting.opening.remove(&channel) {
+                waiting.listeners.insert(channel, (on, port));
+                let _ = listening.send(Ok(port));
+            }
+        }
+        FromSession::Accepted {
+            channel,
+            address,
+            port,
+        } => {
+            if let (Some((on, listening)), Some(socket)) =
+                (waiting.listeners.get(&channel), fds.into_iter().next())
+            {
+                let _ = events.accepted.send(Accepted {
+                    on: on.clone(),
+                    listening: *listening,
+                    address,
+                    port,
+                    socket,
+                });
+            }
+        }
+        FromSession::Refused {
+            channel,
+            kind,
+            reason,
+        } => {
+            let refused = Refused { kind, reason };
             if let Some(started) = waiting.starting.remove(&channel) {
-                let _ = started.send(Err(reason));
+                let _ = started.send(Err(refused));
+            } else if let Some(connected) = waiting.connecting.remove(&channel) {
+                let _ = connected.send(Err(refused));
+            } else if let Some((_, listening)) = waiting.opening.remove(&channel) {
+                let _ = listening.send(Err(refused));
             }
         }
         FromSession::Exited { channel, status } => {
@@ -180,8 +332,5 @@ fn dispatch(
                 let _ = exit.send(status);
             }
         }
-        FromSession::Connected { .. }
-        | FromSession::Listening { .. }
-        | FromSession::Accepted { .. } => {}
     }
 }

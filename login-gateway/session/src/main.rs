@@ -7,8 +7,10 @@
 mod auth_file;
 mod command;
 mod environment;
+mod forwards;
 mod greeting;
 mod key_files;
+mod permitted;
 mod programs;
 mod rc;
 mod skel;
@@ -47,7 +49,7 @@ fn serve() -> Result<(), Failure> {
     let net = sys::fds::take_inherited(NET)?;
     let setup = sys::fds::read_shared(&std::io::stdin(), MAX_MESSAGE)?;
     let setup: Setup = gateway_wire::decode(&setup)?;
-    let signals = Signals::of(&[Signal::SIGCHLD])?;
+    let signals = Signals::of(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP])?;
     let _ = sys::process::set_title(&format!("login-gateway-session: {}", setup.user));
     if let Some(skel) = &setup.skel
         && let Err(error) = skel::copy(skel, &setup.home)

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gateway_wire::MAX_MESSAGE;
-use gateway_wire::session::{ExitStatus, FromSession, Setup, ToSession};
+use gateway_wire::session::{ExitStatus, FromSession, Program, Pty, Setup, ToSession, X11};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use sys::signals::Signals;
 
 use crate::auth_file::AuthFile;
+use crate::forwards::Forwards;
 use crate::start::{StartError, Started, Wanted, start, winsize};
 
 /// A program of a channel that is still open or still running.
@@ -32,20 +33,34 @@ pub fn serve(net: BorrowedFd<'_>, signals: &Signals, setup: &Setup) -> io::Resul
         setup,
         running: HashMap::new(),
         auth_file: auth_file(setup),
+        forwards: Forwards::new(net, setup)?,
     };
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
-        let mut ready = [
-            PollFd::new(net, PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut ready, PollTimeout::NONE) {
+        let pause = programs.forwards.pause().map(PollTimeout::try_from);
+        let mut ready: Vec<_> = [net, signals.as_fd()]
+            .into_iter()
+            .chain(programs.forwards.waiting())
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(
+            &mut ready,
+            pause.and_then(Result::ok).unwrap_or(PollTimeout::NONE),
+        ) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };
-        let [from_net, from_children] = ready.map(|fd| fd.any().unwrap_or(false));
+        let mut ready = ready.iter().map(|fd| fd.any().unwrap_or(false));
+        let (from_net, from_children) = (ready.next() == Some(true), ready.next() == Some(true));
+        if ready.any(|waits| waits) {
+            programs.forwards.accept()?;
+        }
         if from_children {
-            while signals.next()?.is_some() {}
+            while let Some(signal) = signals.next()? {
+                if signal != Signal::SIGCHLD {
+                    return Ok(());
+                }
+            }
             programs.reap()?;
         }
         if from_net {
@@ -63,6 +78,7 @@ struct Programs<'a> {
     setup: &'a Setup,
     running: HashMap<u32, Running>,
     auth_file: Option<AuthFile>,
+    forwards: Forwards<'a>,
 }
 
 impl Programs<'_> {
@@ -75,19 +91,11 @@ impl Programs<'_> {
                 env,
                 x11,
             } => {
-                let wanted = Wanted {
-                    program: &program,
-                    pty: pty.as_ref(),
-                    env: &env,
-                    x11: x11.as_ref(),
-                    extra: &self.extra(),
-                };
-                self.started(channel, start(self.setup, &wanted))
+                let started = self.start(&program, pty.as_ref(), &env, x11.as_ref());
+                self.started(channel, started)
             }
-            ToSession::Connect { channel, .. } | ToSession::Listen { channel, .. } => {
-                let reason = "forwarding is not permitted".to_owned();
-                self.send(&FromSession::Refused { channel, reason }, &[])
-            }
+            ToSession::Connect { channel, target } => self.forwards.connect(channel, target),
+            ToSession::Listen { channel, on } => self.forwards.listen(channel, &on),
             ToSession::Resize { channel, size } => {
                 if let Some(Running {
                     terminal: Some(terminal),
@@ -115,9 +123,32 @@ impl Programs<'_> {
                         self.running.remove(&channel);
                     }
                 }
+                self.forwards.close(channel);
                 Ok(())
             }
         }
+    }
+
+    fn start(
+        &self,
+        program: &Program,
+        pty: Option<&Pty>,
+        env: &[(String, String)],
+        x11: Option<&X11>,
+    ) -> Result<Started, StartError> {
+        let policy = &self.setup.policy;
+        let running = self.running.values().filter(|p| p.pid.is_some()).count();
+        if running >= policy.max_sessions as usize {
+            return Err(StartError::Sessions(policy.max_sessions));
+        }
+        let wanted = Wanted {
+            program,
+            pty: pty.filter(|_| policy.permit_tty),
+            env,
+            x11,
+            extra: &self.extra(),
+        };
+        start(self.setup, &wanted)
     }
 
     fn started(&mut self, channel: u32, started: Result<Started, StartError>) -> io::Result<()> {
@@ -135,9 +166,15 @@ impl Programs<'_> {
                 self.send(&FromSession::Started { channel, terminal }, &fds)
             }
             Err(reason) => {
+                let kind = reason.kind();
                 let reason = service::exit::chain(&reason);
                 eprintln!("warn: {reason}");
-                self.send(&FromSession::Refused { channel, reason }, &[])
+                let refused = FromSession::Refused {
+                    channel,
+                    kind,
+                    reason,
+                };
+                self.send(&refused, &[])
             }
         }
     }
@@ -147,6 +184,7 @@ impl Programs<'_> {
         let file = self.auth_file.as_ref();
         file.map(|file| ("SSH_USER_AUTH".into(), file.path().into()))
             .into_iter()
+            .chain(self.forwards.variables())
             .collect()
     }
 

@@ -156,7 +156,6 @@ mod tests {
         std::fs::write(&rc, "").unwrap();
         let x11 = X11 {
             listener: 1,
-            single: false,
             protocol: "MIT-MAGIC-COOKIE-1".into(),
             cookie: "00ff".into(),
             screen: 0,

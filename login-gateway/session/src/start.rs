@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use gateway_wire::session::{Program, Pty, Setup, WindowSize, X11};
+use gateway_wire::session::{Program, Pty, Refusal, Setup, WindowSize, X11};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{AccessFlags, Pid, access, ttyname};
 use sys::pty::Winsize;
@@ -67,6 +67,19 @@ pub enum StartError {
     /// It is no subsystem of this login.
     #[error("unknown subsystem '{0}'")]
     Subsystem(String),
+    /// There are as many as the policy allows.
+    #[error("no more than {0} shells and commands at one time are permitted")]
+    Sessions(u32),
+}
+
+impl StartError {
+    /// For the client's program.
+    pub fn kind(&self) -> Refusal {
+        match self {
+            Self::Sessions(_) | Self::Subsystem(_) => Refusal::Prohibited,
+            Self::Terminal(_) | Self::Pipes(_) | Self::Shell { .. } => Refusal::Failed,
+        }
+    }
 }
 
 /// Starts it.

@@ -218,13 +218,22 @@ impl Gateway {
 
     /// An `ssh` with this command.
     pub fn ssh(&self, command: &str) -> Command {
+        let mut ssh = self.client(&[]);
+        ssh.arg(command);
+        ssh
+    }
+
+    /// An `ssh` with these options and no command.
+    pub fn client(&self, options: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
-        ssh.args(["-p", &self.port.to_string(), "-F", "none", "-i"])
+        // The first value of an option counts.
+        ssh.args(options)
+            .args(["-p", &self.port.to_string(), "-F", "none", "-i"])
             .arg(self.folder.path().join("home/.ssh/id_ed25519"))
             .args(["-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null"])
             .args(["-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR"])
             .args(["-o", "ConnectTimeout=20", "-o", "SendEnv=COLOUR"])
-            .args([&format!("{USER}@127.0.0.1"), command]);
+            .arg(format!("{USER}@127.0.0.1"));
         ssh
     }
 

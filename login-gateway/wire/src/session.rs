@@ -125,15 +125,18 @@ pub enum ListenOn {
     Unix(String),
     /// A socket for the client's agent; later programs find it in `SSH_AUTH_SOCK`.
     Agent,
+    /// A display, RFC 4254 section 6.3.1. Its TCP port is 6000 and the display's number.
+    Display {
+        /// Whether the first connection is the last.
+        single: bool,
+    },
 }
 
 /// A forwarded display, RFC 4254 section 6.3.1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct X11 {
-    /// Number of the listener whose connections are the display's.
+    /// Number of the listener whose connections are the display's, [`ListenOn::Display`].
     pub listener: u32,
-    /// Whether the first connection is the last.
-    pub single: bool,
     /// Authentication protocol, `MIT-MAGIC-COOKIE-1`.
     pub protocol: String,
     /// The cookie in hexadecimal; the client puts the real one in its place.
@@ -214,6 +217,8 @@ pub enum FromSession {
     Refused {
         /// The channel.
         channel: u32,
+        /// What kind of refusal it is, for the client's program.
+        kind: Refusal,
         /// Why, for the user's terminal and the log.
         reason: String,
     },
@@ -224,6 +229,17 @@ pub enum FromSession {
         /// How.
         status: ExitStatus,
     },
+}
+
+/// Why something does not start, RFC 4254 section 5.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The policy or the key forbids it.
+    Prohibited,
+    /// It was tried and failed.
+    Failed,
+    /// There are too many of its kind.
+    Shortage,
 }
 
 /// How a program ended, RFC 4254 section 6.10.

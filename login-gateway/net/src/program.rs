@@ -1,0 +1,220 @@
+//! A program of the user's on a session channel: its three pipes or its terminal, and how it ended.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_wire::session::{ExitStatus, ToSession};
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelWriteHalf, Sig};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+use crate::channel::{FromClient, Traffic, feed, pump};
+use crate::seqpacket::register;
+use crate::session_link::{Running, SessionLink};
+
+/// `SSH_EXTENDED_DATA_STDERR`, RFC 4254 section 5.2.
+const STDERR: u32 = 1;
+
+/// After a program on a terminal has ended, how long its last output may take through the terminal
+/// when a background process keeps the terminal open.
+const LAST_OUTPUT: Duration = Duration::from_millis(100);
+
+/// Between the end of a program's outputs and the news of its own end there is a signal and a
+/// message; a program that takes longer than this has only closed its outputs.
+const STATUS_TIME: Duration = Duration::from_millis(100);
+
+/// A program's channel, ready to run.
+pub struct Program {
+    /// Number between net and session.
+    pub number: u32,
+    /// russh's number.
+    pub id: ChannelId,
+    /// Towards the client.
+    pub client: ChannelWriteHalf<Msg>,
+    /// From the client.
+    pub from: FromClient,
+    /// The connection, for messages that the channel's half cannot send.
+    pub handle: Handle,
+    /// The user's session.
+    pub session: SessionLink,
+    /// Bytes counted.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Program {
+    /// Starts the program and carries its bytes until both sides are done. Ends with an explicit
+    /// exit-status, EOF and close, as dropping a channel says nothing (T20).
+    pub async fn run(self, start: ToSession) {
+        match self.session.run(self.number, start).await {
+            Ok(running) => self.carry(running).await,
+            Err(refused) => {
+                let text = format!("login-gateway: {}\r\n", refused.reason);
+                let text = self.client.extended_data_bytes(STDERR, text.into_bytes());
+                tokio::select! {
+                    _ = text => {}
+                    () = self.from.closed() => {}
+                }
+                let _ = self.client.exit_status(255).await;
+                let _ = self.client.eof().await;
+            }
+        }
+        let _ = self.client.close().await;
+    }
+
+    async fn carry(&self, running: Running) {
+        let Running { fds, exit } = running;
+        let registered: io::Result<Vec<_>> = fds.into_iter().map(register).collect();
+        let mut fds = match registered {
+            Ok(fds) => fds,
+            Err(error) => {
+                eprintln!("error: descriptors of a program: {error}");
+                return;
+            }
+        };
+        if fds.len() == 1 {
+            let terminal = Arc::new(fds.remove(0));
+            self.terminal(&terminal, exit).await;
+        } else if fds.len() == 3 {
+            let (error, output, input) = (fds.remove(2), fds.remove(1), fds.remove(0));
+            self.pipes(input, output, error, exit).await;
+        }
+    }
+
+    /// Carries input and both outputs to their end and reports the program's.
+    async fn pipes(
+        &self,
+        input: AsyncFd<OwnedFd>,
+        output: AsyncFd<OwnedFd>,
+        error: AsyncFd<OwnedFd>,
+        mut exit: oneshot::Receiver<ExitStatus>,
+    ) {
+        let inbox = self.from.inbox.clone();
+        // The client's EOF closes the program's input.
+        let mut feeder = tokio::spawn(async move { feed(&input, &inbox).await });
+        let gone = tokio::select! {
+            () = self.outputs(&output, &error, &mut exit) => false,
+            () = self.from.closed() => true,
+        };
+        if gone {
+            // Nobody hears the program any more; what the client said before is still for it.
+            drop((output, error));
+            tokio::select! {
+                _ = &mut feeder => {}
+                _ = &mut exit => {}
+            }
+        }
+        feeder.abort();
+    }
+
+    /// The status goes before EOF where it can: dropbear's client leaves at EOF and takes what it
+    /// knows by then. A program that only closes its outputs and goes on gets its EOF all the same.
+    async fn outputs(
+        &self,
+        output: &AsyncFd<OwnedFd>,
+        error: &AsyncFd<OwnedFd>,
+        exit: &mut oneshot::Receiver<ExitStatus>,
+    ) {
+        let mut outputs = std::pin::pin!(async {
+            let (client, traffic) = (&self.client, &self.traffic);
+            let _ = tokio::join!(
+                pump(output, client, None, traffic),
+                pump(error, client, Some(STDERR), traffic)
+            );
+        });
+        let mut status = None;
+        loop {
+            tokio::select! {
+                ended = &mut *exit, if status.is_none() => status = Some(ended.ok()),
+                () = &mut outputs => break,
+            }
+        }
+        if status.is_none() {
+            let ended = tokio::time::timeout(STATUS_TIME, &mut *exit).await;
+            status = ended.ok().map(Result::ok);
+        }
+        if let Some(status) = status {
+            self.report(status).await;
+            let _ = self.client.eof().await;
+        } else {
+            let _ = self.client.eof().await;
+            self.report(exit.await.ok()).await;
+        }
+    }
+
+    /// A terminal's end is its program's end: background processes may keep it open. The client's
+    /// EOF leaves it open too.
+    async fn terminal(
+        &self,
+        terminal: &Arc<AsyncFd<OwnedFd>>,
+        mut exit: oneshot::Receiver<ExitStatus>,
+    ) {
+        let (keys, inbox) = (terminal.clone(), self.from.inbox.clone());
+        let feeder = tokio::spawn(async move { feed(&keys, &inbox).await });
+        let mut output = std::pin::pin!(pump(terminal, &self.client, None, &self.traffic));
+        let mut silent = false;
+        let status = loop {
+            tokio::select! {
+                status = &mut exit => break Some(status.ok()),
+                // The last process has closed the terminal; its status is on its way.
+                _ = &mut output, if !silent => silent = true,
+                () = self.from.closed() => break None,
+            }
+        };
+        if let Some(status) = status {
+            if !silent {
+                let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
+            }
+            self.report(status).await;
+            let _ = self.client.eof().await;
+        }
+        feeder.abort();
+    }
+
+    async fn report(&self, status: Option<ExitStatus>) {
+        match status {
+            Some(ExitStatus::Code(code)) => {
+                let _ = self.client.exit_status(code).await;
+            }
+            Some(ExitStatus::Signal { name, core }) => {
+                let signal = signal_named(&name);
+                let _ = self
+                    .handle
+                    .exit_signal_request(self.id, signal, core, String::new(), String::new())
+                    .await;
+            }
+            None => {
+                let _ = self.client.exit_status(255).await;
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.session.close(self.number);
+    }
+}
+
+/// The signals of RFC 4254 section 6.10 have names of their own in russh; others go as they are.
+fn signal_named(name: &str) -> Sig {
+    match name {
+        "ABRT" => Sig::ABRT,
+        "ALRM" => Sig::ALRM,
+        "FPE" => Sig::FPE,
+        "HUP" => Sig::HUP,
+        "ILL" => Sig::ILL,
+        "INT" => Sig::INT,
+        "KILL" => Sig::KILL,
+        "PIPE" => Sig::PIPE,
+        "QUIT" => Sig::QUIT,
+        "SEGV" => Sig::SEGV,
+        "TERM" => Sig::TERM,
+        "USR1" => Sig::USR1,
+        // Private names carry a domain: RFC 4254 section 6.10 with RFC 4250 section 4.6.1.
+        "USR2" => Sig::Custom("USR2".into()),
+        other => Sig::Custom(format!("{other}@slurm-login")),
+    }
+}
