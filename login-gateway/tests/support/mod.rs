@@ -57,6 +57,7 @@ pub fn programs() -> &'static Path {
         for part in ["accept", "monitor", "net", "session"] {
             build.args(["-p", &format!("login-gateway-{part}")]);
         }
+        build.args(["-p", "sftp-server"]);
         assert!(build.status().unwrap().success());
         folder
     })
