@@ -82,6 +82,7 @@ unit() {
         cargo test -p login-gateway-net -p login-gateway-accept --locked --no-fail-fast --test sandbox \
         --features login-gateway-net/captured,login-gateway-accept/captured -- --show-output
     counted tidy "which room imports which" cargo test -p tests --lib --test tidy --locked --no-fail-fast -- --show-output
+    counted people "what people find when they log in" cargo test -p tests --test people --locked --no-fail-fast -- --show-output
 }
 
 chart() {

@@ -99,6 +99,56 @@ fn a_bad_command_breaks_no_login() {
 }
 
 #[test]
+fn a_slow_command_ends_at_the_interrupt_key_or_with_the_terminal() {
+    let Some(host) =
+        host("greeting::a_slow_command_ends_at_the_interrupt_key_or_with_the_terminal")
+    else {
+        return;
+    };
+    // Longer than its own limit of ten seconds only if nobody stops it.
+    let server = host.gateway("motd-files = []\nmotd-command = \"echo begun; sleep 87654\"\n");
+    let ann = host.user();
+    let sleeping = || host.sh("pgrep -cf '^sleep 87654' || true").ok() != "0";
+    let mut shell = Terminal::start(&server.ssh(&ann, &["-tt"]));
+    shell.expect("begun\r\n");
+    shell.send("\x03");
+    shell.expect("$ ");
+    assert!(!sleeping());
+    shell.send("exit 3\r");
+    assert_eq!(shell.wait(), Some(3));
+    let mut shell = Terminal::start(&server.ssh(&ann, &["-tt"]));
+    shell.expect("begun\r\n");
+    shell.hang_up().unwrap();
+    let end = std::time::Instant::now() + tests::SOON;
+    while sleeping() {
+        assert!(std::time::Instant::now() < end, "it sleeps on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_is_slow_on_one_terminal_holds_up_no_other_channel() {
+    let Some(host) = host("greeting::what_is_slow_on_one_terminal_holds_up_no_other_channel")
+    else {
+        return;
+    };
+    let server = host.gateway("motd-files = []\nmotd-command = \"echo begun; sleep 76543\"\n");
+    let ann = host.user();
+    let socket = format!("ControlPath={}/slow.%p", host.folder().display());
+    let options = ["-o", &socket, "-o", "ControlMaster=auto"];
+    let master = [&["-tt"], &options[..]].concat();
+    let mut master = Terminal::start(&server.ssh(&ann, &master));
+    master.expect("begun\r\n");
+    assert_eq!(run(server.ssh(&ann, &options).arg("echo a")).ok(), "a");
+    // The greeting was still on.
+    assert_ne!(host.sh("pgrep -cf '^sleep 76543' || true").ok(), "0");
+    master.send("\x03");
+    master.expect("$ ");
+    master.send("exit\r");
+    assert_eq!(master.wait(), Some(0));
+}
+
+#[test]
 fn last_login_can_be_switched_off() {
     let Some(host) = host("greeting::last_login_can_be_switched_off") else {
         return;
