@@ -13,12 +13,12 @@ use crate::refusal::{Code, Refusal};
 use crate::request::{OpenFlags, Request};
 
 macro_rules! audit {
-    ($($arguments:tt)*) => { info!(target: "audit", $($arguments)*) };
+    ($($arguments:tt)*) => { info!(target: "sftp", $($arguments)*) };
 }
 
 /// Notes a request that is about to be done. `name` gives the path of a handle.
 pub fn begins(request: &Request, name: impl Fn(Option<u32>) -> Option<Vec<u8>>) {
-    if !tracing::enabled!(target: "audit", tracing::Level::INFO) {
+    if !tracing::enabled!(target: "sftp", tracing::Level::INFO) {
         return;
     }
     match request {
@@ -58,15 +58,15 @@ pub fn begins(request: &Request, name: impl Fn(Option<u32>) -> Option<Vec<u8>>) 
                 pair("copy-data", &from, &to);
             }
         }
-        Request::Stat { path } => debug!(target: "audit", "stat name \"{}\"", path.escape_ascii()),
+        Request::Stat { path } => debug!(target: "sftp", "stat name \"{}\"", path.escape_ascii()),
         Request::Lstat { path } => {
-            debug!(target: "audit", "lstat name \"{}\"", path.escape_ascii())
+            debug!(target: "sftp", "lstat name \"{}\"", path.escape_ascii())
         }
         Request::Realpath { path } => {
-            debug!(target: "audit", "realpath \"{}\"", path.escape_ascii())
+            debug!(target: "sftp", "realpath \"{}\"", path.escape_ascii())
         }
         Request::Readlink { path } => {
-            debug!(target: "audit", "readlink \"{}\"", path.escape_ascii())
+            debug!(target: "sftp", "readlink \"{}\"", path.escape_ascii())
         }
         _ => {}
     }
@@ -117,7 +117,7 @@ fn flag_names(flags: OpenFlags) -> String {
 
 /// Notes that a handle is closed; at the end of the program it is `forced`.
 pub fn closes(handle: &Handle, forced: bool) {
-    if !tracing::enabled!(target: "audit", tracing::Level::INFO) {
+    if !tracing::enabled!(target: "sftp", tracing::Level::INFO) {
         return;
     }
     let how = if forced { "forced " } else { "" };
