@@ -99,6 +99,9 @@ fn arguments(settings: &Settings, cluster: &Cluster, log: &LogArgs) -> Vec<OsStr
     {
         option("--metrics-listen", address.to_string().into());
     }
+    if let Some(longest) = cluster.rest_lifetime {
+        option("--rest-lifetime", duration::text(longest).into());
+    }
     let format = if log.log_format == LogFormat::Json {
         "json"
     } else {

@@ -96,6 +96,8 @@ pub struct Cluster {
     pub use_client_ids: Option<bool>,
     /// Who gets tokens.
     pub access: Access,
+    /// Longest life of bearer tokens for slurmrestd; without it there are none.
+    pub rest_lifetime: Option<Duration>,
 }
 
 impl Settings {
@@ -278,6 +280,12 @@ fn finished(
     let second = Duration::from_secs(1);
     let lifetime = at_least("token-lifetime", table.token_lifetime, second);
     let token_lifetime = keep(problems, lifetime);
+    let rest = table.rest.map(|rest| rest.max_lifetime);
+    if rest.is_some() && matches!(slurm_conf, Some(SlurmConfSource::Local(_))) {
+        let words = "'rest' needs 'conf-server': the controllers make the tokens";
+        problems.push(ShimError::Setting(words.to_owned()));
+    }
+    let rest = keep(problems, at_least("rest.max-lifetime", rest, second));
     let access = keep(problems, Access::new(&table.access.unwrap_or_default()));
     Some(Cluster {
         key: key?,
@@ -289,6 +297,7 @@ fn finished(
         token_lifetime: token_lifetime?,
         use_client_ids: table.use_client_ids,
         access: access?,
+        rest_lifetime: rest?,
     })
 }
 

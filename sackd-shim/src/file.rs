@@ -44,6 +44,8 @@ pub struct File {
     pub use_client_ids: Option<bool>,
     /// Who gets tokens.
     pub access: Option<AccessTable>,
+    /// Bearer tokens for slurmrestd.
+    pub rest: Option<RestTable>,
     /// How much at a time.
     #[serde(default)]
     pub limits: LimitsTable,
@@ -80,6 +82,8 @@ pub struct ClusterTable {
     pub use_client_ids: Option<bool>,
     /// Who gets tokens; without it, as in the default cluster.
     pub access: Option<AccessTable>,
+    /// Bearer tokens for slurmrestd.
+    pub rest: Option<RestTable>,
 }
 
 impl File {
@@ -97,6 +101,7 @@ impl File {
             token_lifetime: self.token_lifetime,
             use_client_ids: self.use_client_ids,
             access: self.access.take(),
+            rest: self.rest.take(),
         }
     }
 }
@@ -113,6 +118,14 @@ pub struct AccessTable {
     pub deny: Vec<String>,
     /// Accounts of the system: refused unless `allow` names them.
     pub system_uids: Option<String>,
+}
+
+/// `[rest]`: if it is there, users get bearer tokens for slurmrestd.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RestTable {
+    /// Longest life of one.
+    pub max_lifetime: Interval,
 }
 
 /// `[limits]`.

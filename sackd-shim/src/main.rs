@@ -9,6 +9,7 @@ mod check;
 mod child;
 mod config;
 mod connection;
+mod detach;
 mod error;
 mod file;
 mod filter;
@@ -28,27 +29,42 @@ mod socket;
 mod stamp;
 mod status;
 mod tally;
+mod token;
 
 use std::process::ExitCode;
 
-use service::Failure;
+use service::{Exit, Failure};
 
-use crate::options::{Command, Options};
+use crate::options::{Command, Options, is_sackd};
 
 fn main() -> ExitCode {
     let options = match Options::from_command_line() {
         Ok(options) => options,
         Err(exit) => return exit,
     };
-    service::run("sackd-shim", move || run(&options))
+    let program = if is_sackd() { "sackd" } else { "sackd-shim" };
+    service::run(program, move || {
+        // sackd knows one code for everything that goes wrong.
+        run(&options).map_err(|failure| match is_sackd() {
+            true => failure.with_exit(Exit::Failure),
+            false => failure,
+        })
+    })
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
     service::log::init(&options.log_args());
-    match options.command {
-        Some(Command::Check { json }) => check::run(options, json),
-        Some(Command::Status { json }) => status::run(options, json),
-        None => serve(options).map_err(error::ShimError::into_failure),
+    match &options.command {
+        Some(Command::Check { json }) => check::run(options, *json),
+        Some(Command::Status { json }) => status::run(options, *json),
+        Some(Command::Token { lifespan, run_dir }) => token::run(*lifespan, run_dir),
+        None => {
+            options.check().map_err(error::ShimError::into_failure)?;
+            if is_sackd() && !options.foreground && !options.systemd {
+                return detach::run();
+            }
+            serve(options).map_err(error::ShimError::into_failure)
+        }
     }
 }
 
@@ -86,6 +102,7 @@ fn serve(options: &Options) -> Result<(), error::ShimError> {
     let identities = identity::Identities::start()?;
     filter::enter()?;
     service::ready();
+    detach::ready();
     server::Server::new(desks, signals, identities, metrics, options, settings).run()?;
     service::ready::stopping();
     Ok(())

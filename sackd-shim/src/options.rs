@@ -3,10 +3,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use service::Exit;
 use service::log::LogArgs;
+
+use crate::error::ShimError;
 
 /// Serves Slurm's SACK socket on a login node, in place of sackd.
 #[derive(Debug, Clone, Parser)]
@@ -49,6 +52,10 @@ pub struct Options {
     #[arg(long, global = true)]
     pub systemd: bool,
 
+    /// CA of the controller, for TLS
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca_cert_file: Option<PathBuf>,
+
     /// More on stderr; repeat for more still
     #[arg(short = 'v', action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -71,6 +78,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prints a bearer token for slurmrestd, as "scontrol token" does; for any user
+    Token {
+        /// How long it shall be good; the site's limit shortens it
+        #[arg(long, value_name = "DURATION", value_parser = lifespan)]
+        lifespan: Option<Duration>,
+        /// Folder of the sockets
+        #[arg(long, value_name = "DIR", default_value = "/run/slurm")]
+        run_dir: PathBuf,
+    },
     /// Shows what the running service counts, and how its keys and configuration are
     Status {
         /// One JSON object instead of lines
@@ -80,16 +96,35 @@ pub enum Command {
 }
 
 impl Options {
-    /// Parses the command line; help and version exit with 0, anything wrong with 64.
+    /// Parses the command line. Help and version exit with 0, anything wrong with 64; called by
+    /// sackd's name, with 1, as sackd.
     pub fn from_command_line() -> Result<Self, ExitCode> {
         Self::try_parse().map_err(|error| {
             let _ = error.print();
-            if error.use_stderr() {
-                ExitCode::from(Exit::Usage as u8)
-            } else {
-                ExitCode::SUCCESS
+            match (error.use_stderr(), is_sackd()) {
+                (false, _) => ExitCode::SUCCESS,
+                (true, false) => ExitCode::from(Exit::Usage as u8),
+                (true, true) => ExitCode::from(Exit::Failure as u8),
             }
         })
+    }
+
+    /// What sackd refuses, too, and what would be dangerous to pass over.
+    ///
+    /// # Errors
+    /// [`ShimError::Setting`].
+    pub fn check(&self) -> Result<(), ShimError> {
+        let refuse = |words: &str| Err(ShimError::Setting(words.to_owned()));
+        if self.systemd && self.foreground {
+            return refuse("--systemd and -D exclude each other");
+        }
+        if self.systemd && std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return refuse("--systemd needs NOTIFY_SOCKET: Type=notify in the unit");
+        }
+        if self.ca_cert_file.is_some() {
+            return refuse("--ca-cert-file: TLS to the controller is not spoken yet");
+        }
+        Ok(())
     }
 
     /// What to log: `-v` and sackd's level variables count where `LOG_LEVEL` says nothing.
@@ -102,11 +137,28 @@ impl Options {
             1 => Some("debug"),
             _ => Some("trace"),
         };
+        // SLURM_DEBUG_FLAGS=SACK: what the original then tells, we tell at debug.
+        let flags = std::env::var("SLURM_DEBUG_FLAGS").unwrap_or_default();
+        let flagged = flags.split(',').any(|flag| {
+            ["sack", "net", "auth"].contains(&flag.trim().to_ascii_lowercase().as_str())
+        });
+        let level = level.or(flagged.then_some("debug"));
         if let Some(level) = level.and_then(|level| level.parse().ok()) {
             log.log_level = log.log_level.max(level);
         }
         log
     }
+}
+
+/// Whether the program is called by sackd's name: then it behaves as sackd towards whoever calls it.
+pub fn is_sackd() -> bool {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    name.is_some_and(|name| name.file_name().is_some_and(|name| name == "sackd"))
+}
+
+fn lifespan(text: &str) -> Result<Duration, String> {
+    service::config::duration::parse(text)
+        .ok_or_else(|| format!("'{text}' is not a duration such as \"30m\""))
 }
 
 /// Slurm's log levels, by name or number, as ours.

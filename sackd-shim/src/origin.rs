@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use sys::peer::PeerCredentials;
 
 /// Most bytes read of one file in /proc.
-const LIMIT: u64 = 4096;
+const LIMIT: usize = 4096;
 /// Ancestors looked at on the way to a login.
 const DEPTH: usize = 32;
 /// Sessions remembered.
@@ -193,11 +193,12 @@ fn cgroup(text: &str) -> String {
     best.map_or_else(|| "-".to_owned(), |(.., path)| path.clone())
 }
 
+/// One call for each file: the kernel makes their text anew with every short read.
 fn read(pid: u32, name: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let file = fs::File::open(format!("/proc/{pid}/{name}")).ok()?;
-    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let mut bytes = [0; LIMIT];
+    let mut file = fs::File::open(format!("/proc/{pid}/{name}")).ok()?;
+    let n = file.read(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..n]).into_owned())
 }
 
 fn has_ended(pidfd: &OwnedFd) -> bool {

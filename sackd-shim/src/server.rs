@@ -46,6 +46,7 @@ pub fn signals() -> Result<Signals, ShimError> {
         Signal::SIGCHLD,
         Signal::SIGUSR2,
         Signal::SIGPIPE,
+        Signal::SIGPROF,
     ];
     Signals::of(&list).map_err(ShimError::system("read signals"))
 }
@@ -218,6 +219,11 @@ impl Server {
                     service::ready();
                 }
                 Signal::SIGCHLD => reap(),
+                // As sackd 26.05: tell how we are.
+                Signal::SIGPROF => {
+                    self.publish();
+                    tracing::info!(event = "shim.state", state = %self.metrics.json());
+                }
                 _ => {}
             }
         }

@@ -7,25 +7,12 @@ mod running;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use running::{KEY, Shim, keys, now, run_to_end, wait_for};
+use running::{KEY, Shim, keys, now, run_to_end, token_at, wait_for};
 use slurm_auth::Verifier;
-use slurm_wire::ProtocolVersion;
-use slurm_wire::sack::{ANYBODY, Request, parse_token_reply};
+use slurm_wire::sack::ANYBODY;
 
 const OTHER: &[u8] = b"the key of the other cluster, long enough";
 const CONF: &str = "ClusterName=lab\nAuthType=auth/slurm\n";
-
-fn ask(socket: &std::path::Path) -> Option<String> {
-    use std::io::Write;
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
-    let request = Request::Create {
-        version: ProtocolVersion::V26_05,
-        ruid: ANYBODY,
-        payload: vec![],
-    };
-    stream.write_all(&request.encode()).unwrap();
-    parse_token_reply(&running::rest(stream)).unwrap()
-}
 
 #[test]
 fn each_has_its_own_key_socket_and_rules() {
@@ -47,7 +34,7 @@ fn each_has_its_own_key_socket_and_rules() {
     );
     let shim = Shim::start(CONF, &more);
     let reader = Verifier { uid: 0, now: now() };
-    let token = ask(&outside.path().join("run/sack.socket")).unwrap();
+    let token = token_at(&outside.path().join("run/sack.socket"), ANYBODY).unwrap();
     let claims = slurm_auth::verify(&token, &keys(OTHER), reader).unwrap();
     assert_eq!(claims.cluster.as_deref(), Some("two"));
     assert_eq!(claims.exp - claims.iat, 20);
@@ -56,7 +43,7 @@ fn each_has_its_own_key_socket_and_rules() {
     assert_eq!(claims.cluster.as_deref(), Some("lab"));
     // A verdict is by the key of the socket that was asked.
     assert_eq!(shim.verify(&token), [0; 4]);
-    let foreign = ask(&outside.path().join("run/sack.socket")).unwrap();
+    let foreign = token_at(&outside.path().join("run/sack.socket"), ANYBODY).unwrap();
     assert_eq!(shim.verify(&foreign), [0xff; 4]);
     let text = shim.http("/metrics");
     for cluster in ["lab", "two"] {
@@ -69,7 +56,7 @@ fn each_has_its_own_key_socket_and_rules() {
     file("fresh", third);
     fs::rename(outside.path().join("fresh"), outside.path().join("key")).unwrap();
     wait_for("the new key", || {
-        let token = ask(&outside.path().join("run/sack.socket")).unwrap();
+        let token = token_at(&outside.path().join("run/sack.socket"), ANYBODY).unwrap();
         slurm_auth::verify(&token, &keys(third), reader).is_ok()
     });
     assert!(slurm_auth::verify(&shim.token(ANYBODY, b"").unwrap(), &keys(KEY), reader).is_ok());

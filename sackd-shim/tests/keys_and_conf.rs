@@ -45,6 +45,74 @@ fn keys_are_rotated_and_bad_ones_are_not_taken() {
     wait_for("the first key again", || is_signed_with(&shim, KEY));
 }
 
+/// Each request gets a token of a key that counts, while the file is swapped as Kubernetes does it.
+#[test]
+fn a_swapped_link_loses_no_request() {
+    let set = |default: &str, other: &str| {
+        let key = |kid: &str, more: &str| {
+            let k = if kid == "a" {
+                "VGhlIGtleSBiZWxvdyBtZSBuZXZlciBsaWVz"
+            } else {
+                "QW5vdGhlciBrZXkgb2YgdGhlIHNhbWUgbGVuZ3RoLi4"
+            };
+            format!(r#"{{"kid":"{kid}","alg":"HS256","kty":"oct","k":"{k}"{more}}}"#)
+        };
+        format!(
+            r#"{{"keys":[{},{}]}}"#,
+            key(other, ""),
+            key(default, r#","use":"default""#)
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let generation = |name: &str, text: &str| {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        let path = folder.path().join(name).join("slurm.jwks");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+    };
+    let point_at = |name: &str| {
+        let fresh = folder.path().join("..data_tmp");
+        std::os::unix::fs::symlink(name, &fresh).unwrap();
+        fs::rename(&fresh, folder.path().join("..data")).unwrap();
+    };
+    generation("..1", &set("a", "b"));
+    point_at("..1");
+    std::os::unix::fs::symlink("..data/slurm.jwks", folder.path().join("slurm.jwks")).unwrap();
+    let path = folder.path().join("slurm.jwks");
+    let variables = [("SLURM_SACK_JWKS", path.to_str().unwrap())];
+    let shim = Shim::start_in("ClusterName=lab\nAuthType=auth/slurm\n", "", &variables);
+    let both = slurm_auth::Keyring::from_jwks(set("a", "b").as_bytes()).unwrap();
+    let one_token = || {
+        let token = shim.token(ANYBODY, b"").expect("a token");
+        slurm_auth::verify(&token, &both, Verifier { uid: 0, now: now() }).unwrap();
+        assert_eq!(shim.verify(&token), [0; 4]);
+    };
+    for n in 2..30 {
+        let (default, other) = if n % 2 == 0 { ("b", "a") } else { ("a", "b") };
+        generation(&format!("..{n}"), &set(default, other));
+        one_token();
+        point_at(&format!("..{n}"));
+        fs::remove_dir_all(folder.path().join(format!("..{}", n - 1))).unwrap();
+        one_token();
+    }
+    let kid = format!("\"kid\":\"{}\"", "a");
+    wait_for("the last key in the numbers", || {
+        shim.http("/status").contains(&kid)
+    });
+}
+
+#[test]
+fn tokens_of_the_last_key_are_good_for_their_life() {
+    let shim = Shim::start("ClusterName=lab\nAuthType=auth/slurm\n", "");
+    let token = shim.token(ANYBODY, b"").unwrap();
+    shim.replace("slurm.key", OTHER, 0o600);
+    assert!(
+        is_signed_with(&shim, OTHER),
+        "the next token has the next key"
+    );
+    assert_eq!(shim.verify(&token), [0; 4]);
+}
+
 #[test]
 fn slurm_conf_counts_from_the_next_token_on() {
     let conf = |info: &str| format!("ClusterName=lab\nAuthType=auth/slurm\nAuthInfo={info}\n");

@@ -40,6 +40,13 @@ impl Failure {
         }
     }
 
+    /// The same failure with another exit code, for a program that stands in for another one.
+    #[must_use]
+    pub fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// Adds the sentence that tells the reader what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

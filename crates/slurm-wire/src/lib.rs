@@ -8,6 +8,7 @@ mod pack;
 mod unpack;
 mod version;
 
+pub mod auth_token;
 pub mod configuration;
 pub mod dns;
 pub mod munge;

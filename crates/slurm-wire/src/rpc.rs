@@ -23,6 +23,10 @@ impl MessageType {
     pub const REQUEST_CONFIG: Self = Self(2015);
     /// The configuration files.
     pub const RESPONSE_CONFIG: Self = Self(2016);
+    /// Ask for a bearer token of auth/jwt.
+    pub const REQUEST_AUTH_TOKEN: Self = Self(5039);
+    /// The bearer token.
+    pub const RESPONSE_AUTH_TOKEN: Self = Self(5040);
     /// A bare number as the answer.
     pub const RETURN_CODE: Self = Self(8001);
 }

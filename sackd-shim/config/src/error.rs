@@ -84,11 +84,17 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
+    /// A message that is no push: slurmctld and its nodes use this port for others as well.
+    #[error("refuse the push: it is another kind of message")]
+    NoPush,
     /// A push that nobody may send.
     #[error("refuse the push: {0}")]
     Push(&'static str),
-    /// Its token cannot be read.
-    #[error("refuse the push")]
+    /// A request for a bearer token that is not carried out.
+    #[error("{0}")]
+    Rest(&'static str),
+    /// A token cannot be read.
+    #[error("refuse the token")]
     PushToken(#[source] TokenError),
 }
 

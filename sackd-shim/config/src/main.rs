@@ -13,6 +13,7 @@ mod options;
 mod ping;
 mod push;
 mod report;
+mod rest;
 mod sack;
 mod sandbox;
 mod srv;

@@ -45,6 +45,10 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<SocketAddr>,
 
+    /// Give users bearer tokens for slurmrestd that live at most so long
+    #[arg(long, value_name = "DURATION", value_parser = duration_of)]
+    pub rest_lifetime: Option<Duration>,
+
     /// TCP port for pushes [default: SlurmdPort]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
@@ -103,6 +107,10 @@ impl Options {
             }
         })
     }
+}
+
+fn duration_of(text: &str) -> Result<Duration, String> {
+    duration::parse(text).ok_or_else(|| format!("'{text}' is not a duration such as \"30m\""))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -52,7 +52,7 @@ impl Gate {
         let peer = || ConfigError::wire("the pusher");
         let message = Message::decode(frame).map_err(peer())?;
         if message.message_type != MessageType::RECONFIGURE_SACKD {
-            return Err(ConfigError::Push("it is another kind of message"));
+            return Err(ConfigError::NoPush);
         }
         let Some(Credential::Slurm(token)) = &message.credential else {
             return Err(ConfigError::Push("it has no token"));
@@ -145,7 +145,10 @@ fn take(mut stream: TcpStream, gate: &Gate, events: &Sender<Event>) {
                 from,
                 error = service::exit::chain(&error)
             );
-            let _ = events.send(Event::PushFailed);
+            let is_damaged = !matches!(error, ConfigError::NoPush | ConfigError::Wire { .. });
+            if is_damaged {
+                let _ = events.send(Event::PushFailed);
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Report {
     pub last_push: Option<i64>,
     /// When the configuration last changed.
     pub last_change: Option<i64>,
+    /// How often it has changed since the start.
+    pub changes: u64,
     /// Pushes refused since the start.
     pub pushes_refused: u64,
     /// Changes that came with a fetch although a push should have brought them.

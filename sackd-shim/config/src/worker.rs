@@ -18,6 +18,7 @@ use crate::fetch::{Controllers, Fetcher};
 use crate::options::Options;
 use crate::push::{Event, Gate, listen, serve};
 use crate::report::{Report, unix_now};
+use crate::rest::Desk;
 use crate::sack::Signer;
 use crate::sandbox::Sandbox;
 
@@ -75,6 +76,13 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
         }
         state
     });
+    if let Some(longest) = options.rest_lifetime
+        && let Err(error) =
+            Desk::new(signer.clone(), controllers.clone(), longest).start(&options.run_dir)
+    {
+        let error = service::exit::chain(&error);
+        tracing::error!(event = "rest.not_listening", error);
+    }
     let (events, inbox) = channel();
     take_orders(events.clone())?;
     let slurm_user = options.slurm_user;
@@ -186,7 +194,7 @@ impl Worker<'_> {
     /// Fetches and installs; `true` if the configuration is in place.
     fn fetch(&mut self) -> bool {
         let had_fetched = self.report.last_fetch.is_some();
-        let changed_before = self.report.last_change;
+        let changes = self.report.changes;
         let done = match self.fetcher.fetch() {
             Ok(configuration) => {
                 let installed = self.install(&configuration, "fetch");
@@ -203,7 +211,7 @@ impl Worker<'_> {
             }
         };
         if done {
-            let missed = had_fetched && self.register && self.report.last_change != changed_before;
+            let missed = had_fetched && self.register && self.report.changes != changes;
             if missed {
                 self.report.pushes_missed += 1;
                 tracing::warn!(
@@ -239,6 +247,7 @@ impl Worker<'_> {
                 let cluster = self.cache.settings().and_then(|s| s.cluster_name);
                 tracing::info!(event = "config.installed", by, path = %path.display(), cluster);
                 self.report.last_change = Some(unix_now());
+                self.report.changes += 1;
                 true
             }
             Ok(Outcome::Unchanged) => {

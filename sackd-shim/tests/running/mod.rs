@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -131,6 +132,47 @@ pub fn run_to_end(slurm_conf: &str, more: &str, change: impl FnOnce(&Path)) -> O
         .stderr(Stdio::piped())
         .output()
         .unwrap()
+}
+
+/// Runs it by sackd's name, which comes back once it serves.
+pub fn run_as_sackd(
+    slurm_conf: &str,
+    more: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (TempDir, Output) {
+    let folder = folder(slurm_conf, more);
+    let errors = folder.path().join("errors");
+    let mut command = command(folder.path());
+    command
+        .arg0("sackd")
+        .args(arguments)
+        .envs(variables.iter().copied())
+        // A file: the background process keeps its standard error open.
+        .stderr(fs::File::create(&errors).unwrap());
+    let mut output = command.stdout(Stdio::piped()).output().unwrap();
+    output.stderr = fs::read(errors).unwrap();
+    (folder, output)
+}
+
+/// A token from the socket at this path.
+pub fn token_at(socket: &Path, ruid: u32) -> Option<String> {
+    let request = Request::Create {
+        version: ProtocolVersion::V26_05,
+        ruid,
+        payload: vec![],
+    };
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(&request.encode()).unwrap();
+    parse_token_reply(&rest(stream)).unwrap()
+}
+
+/// What `/status` says there.
+pub fn status_at(socket: &Path) -> serde_json::Value {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"GET /status HTTP/1.1\r\n\r\n").unwrap();
+    let text = String::from_utf8(rest(stream)).unwrap();
+    serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
 /// Runs `sackd-shim check`.

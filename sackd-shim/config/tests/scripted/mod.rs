@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -127,8 +127,14 @@ pub struct Config {
 
 impl Config {
     pub fn start(arguments: &[&str], controllers: &[SocketAddr]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), arguments, controllers)
+    }
+
+    /// In a folder that holds something already; `@` in an argument is that folder.
+    pub fn start_in(folder: TempDir, arguments: &[&str], controllers: &[SocketAddr]) -> Self {
         signer(&folder);
+        let at = folder.path().display().to_string();
+        let arguments: Vec<String> = arguments.iter().map(|a| a.replace('@', &at)).collect();
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_sackd-shim-config"))
             .env_clear()
@@ -139,6 +145,7 @@ impl Config {
             .arg(std::process::id().to_string())
             .arg("--")
             .args(controllers.iter().map(ToString::to_string))
+            .stdin(Stdio::piped())
             .stderr(log)
             .spawn()
             .unwrap();
@@ -147,6 +154,17 @@ impl Config {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Orders a fetch, as the signer does on SIGHUP.
+    pub fn order(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"f").unwrap();
+    }
+
+    /// What it says of itself.
+    pub fn report(&self) -> serde_json::Value {
+        let text = fs::read(self.folder.path().join(".config-status.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
     }
 
     pub fn log(&self) -> String {
@@ -168,6 +186,15 @@ impl Config {
             .collect();
         names.sort();
         names
+    }
+
+    /// The names, none while there is no directory.
+    pub fn names_or_none(&self) -> Vec<String> {
+        if self.path("").exists() {
+            self.names()
+        } else {
+            Vec::new()
+        }
     }
 
     pub fn waits_for_log(&self, words: &str) {
