@@ -81,7 +81,10 @@ impl Monitor {
             };
             let reason = match event {
                 Event::Net(FromNet::Ended { reason, .. }) => reason,
-                Event::End(why) => why.to_owned(),
+                Event::End(why) => {
+                    self.farewell("The server has ended this connection");
+                    why.to_owned()
+                }
                 Event::Net(message) => match authentication.take(message)? {
                     Outcome::Answer(answer) => {
                         self.answer(answer, None)?;
@@ -129,6 +132,7 @@ impl Monitor {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(event = "session.failed", user = %name, %error);
+                self.farewell("Your session could not be opened");
                 return Ok(());
             }
         };
@@ -138,6 +142,9 @@ impl Monitor {
         let source = connection.endpoints.source.ip();
         let mut records = LoginRecords::new(&self.settings, name.clone(), uid, source);
         let (reason, bytes) = self.until_logout(&mut session, &mut records);
+        let bytes = bytes
+            .or_else(|| self.farewell("The server has ended this login"))
+            .unwrap_or_default();
         // While the session lives: its terminals are still its own.
         drop(records);
         // Without net the session's socket closes, and the session with it.
@@ -154,11 +161,17 @@ impl Monitor {
         Ok(())
     }
 
+    /// Tells the client that we end it.
+    fn farewell(&self, words: &str) -> Option<(u64, u64)> {
+        self.link.borrow_mut().net.farewell(words)
+    }
+
+    /// The reason of the end, and the bytes in and out if net has said them.
     fn until_logout(
         &self,
         session: &mut UserSession,
         records: &mut LoginRecords,
-    ) -> (String, (u64, u64)) {
+    ) -> (String, Option<(u64, u64)>) {
         loop {
             match self.wait(Some(session), None, true) {
                 Ok(Event::Net(FromNet::Ended {
@@ -166,21 +179,21 @@ impl Monitor {
                     bytes_in,
                     bytes_out,
                 })) => {
-                    return (reason, (bytes_in, bytes_out));
+                    return (reason, Some((bytes_in, bytes_out)));
                 }
                 Ok(Event::Net(FromNet::Terminal { number, open: true })) => {
                     records.opened(number);
                     if let Err(error) = self.answer(ToNet::Accepted, None) {
-                        return (error.to_string(), (0, 0));
+                        return (error.to_string(), None);
                     }
                 }
                 Ok(Event::Net(FromNet::Terminal { number, .. })) => records.closed(number),
                 // The listener may restart; the login lives on.
                 Ok(Event::Listener) => {}
-                Ok(Event::SessionEnded) => return ("the session program ended".into(), (0, 0)),
-                Ok(Event::End(why)) => return (why.into(), (0, 0)),
-                Ok(Event::Net(_)) => return ("net spoke out of order".into(), (0, 0)),
-                Err(error) => return (error.to_string(), (0, 0)),
+                Ok(Event::SessionEnded) => return ("the session program ended".into(), None),
+                Ok(Event::End(why)) => return (why.into(), None),
+                Ok(Event::Net(_)) => return ("net spoke out of order".into(), None),
+                Err(error) => return (error.to_string(), None),
             }
         }
     }

@@ -3,13 +3,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use gateway_wire::MAX_MESSAGE;
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sys::spawn::Spawn;
 use zeroize::Zeroize;
 
 use crate::relay::Relay;
+
+/// Time for its last words; it takes one second at most.
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// A running `login-gateway-net`.
 pub struct NetProcess {
@@ -64,6 +69,35 @@ impl NetProcess {
                 message.map(Some).map_err(io::Error::other)
             }
             _ => Err(io::Error::other("descriptor from net")),
+        }
+    }
+
+    /// Lets it tell the client why the connection ends, and gives it a moment for that. The result
+    /// is the bytes in and out, if it has said them.
+    pub fn farewell(&mut self, words: &str) -> Option<(u64, u64)> {
+        let until = Instant::now() + FAREWELL;
+        let ready = |socket: &OwnedFd, events: PollFlags, left: Duration| {
+            let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            poll(&mut [PollFd::new(socket.as_fd(), events)], left).is_ok_and(|n| n > 0)
+        };
+        if !ready(&self.socket, PollFlags::POLLOUT, Duration::ZERO) {
+            return None;
+        }
+        self.answer(ToNet::Farewell(words.to_owned()), &[]).ok()?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !ready(&self.socket, PollFlags::POLLIN, left) {
+                return None;
+            }
+            match self.receive() {
+                Ok(Some(FromNet::Ended {
+                    bytes_in,
+                    bytes_out,
+                    ..
+                })) => return Some((bytes_in, bytes_out)),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return None,
+            }
         }
     }
 

@@ -21,8 +21,9 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::authentication::Authentication;
 use crate::channel::{FromClient, Traffic};
@@ -41,6 +42,11 @@ const MAX_ENV_BYTES: usize = 8 * 1024;
 /// Patience with the session's answer whether it listens: it asks nobody.
 const LISTEN_TIME: Duration = Duration::from_secs(10);
 
+/// Time for the last words to reach the client.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// For a deadline that holds no more.
+const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
+
 /// Waits for the one connection and serves it to its end.
 pub async fn serve(
     monitor: OwnedFd,
@@ -55,7 +61,7 @@ pub async fn serve(
         return Ok(());
     };
     let socket = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
-    let (link, session) = MonitorLink::start(sender, receiver.then::<ToNet>());
+    let (link, session, farewell) = MonitorLink::start(sender, receiver.then::<ToNet>());
     let link = Arc::new(link);
     let traffic = Arc::new(Traffic::default());
     let (session, connections) = SessionLink::start(session, link.clone());
@@ -74,7 +80,7 @@ pub async fn serve(
         traffic: traffic.clone(),
         banner,
     };
-    let reason = match run(socket, &settings, config, handler, connections).await {
+    let reason = match run(socket, &settings, config, handler, connections, farewell).await {
         Ok(()) => "closed by the client".to_owned(),
         Err(error) => error,
     };
@@ -94,6 +100,7 @@ async fn run(
     config: Arc<Config>,
     handler: Connection,
     connections: UnboundedReceiver<Accepted>,
+    farewell: oneshot::Receiver<String>,
 ) -> Result<(), String> {
     let words = |error: russh::Error| error.to_string();
     let stream = tune(socket, settings).map_err(|e| e.to_string())?;
@@ -109,17 +116,33 @@ async fn run(
     };
     let handle = running.handle();
     tokio::spawn(forwarding.serve(connections, handle.clone()));
-    tokio::select! {
-        ended = &mut running => return ended.map_err(words),
-        () = logged_in.notified() => {}
-        () = &mut deadline => {
-            let text = "Login grace time is over".to_owned();
-            let _ = handle.disconnect(Disconnect::ByApplication, text, String::new()).await;
-            let _ = tokio::time::timeout(Duration::from_secs(1), &mut running).await;
-            return Err("login grace time is over".into());
+    // A monitor that goes away says nothing; the kernel ends this process then.
+    let farewell = async {
+        match farewell.await {
+            Ok(words) => words,
+            Err(_) => std::future::pending().await,
         }
-    }
-    running.await.map_err(words)
+    };
+    tokio::pin!(farewell);
+    let (words, reason) = loop {
+        tokio::select! {
+            ended = &mut running => return ended.map_err(words),
+            () = logged_in.notified() => deadline.as_mut().reset(Instant::now() + FAR_FUTURE),
+            () = &mut deadline => {
+                break ("Login grace time is over".to_owned(), "login grace time is over");
+            }
+            words = &mut farewell => break (words, "ended by the monitor"),
+        }
+    };
+    // A client that takes nothing does not hear it, and is not waited for (T3, T23).
+    let told = async {
+        let _ = handle
+            .disconnect(Disconnect::ByApplication, words, String::new())
+            .await;
+        let _ = (&mut running).await;
+    };
+    let _ = tokio::time::timeout(FAREWELL, told).await;
+    Err(reason.to_owned())
 }
 
 /// Small packets go out at once; a peer that acknowledges nothing is gone when keepalives say so.

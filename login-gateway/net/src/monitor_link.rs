@@ -24,16 +24,17 @@ pub struct MonitorLink {
 }
 
 impl MonitorLink {
-    /// Starts to listen. The second value becomes the session; it is dropped if the monitor goes
-    /// away.
+    /// Starts to listen. The second value becomes the session, the third the words with which the
+    /// monitor ends the connection; both are dropped if it goes away.
     pub fn start(
         sender: Sender<FromNet>,
         receiver: Receiver<ToNet>,
-    ) -> (Self, oneshot::Receiver<Started>) {
+    ) -> (Self, oneshot::Receiver<Started>, oneshot::Receiver<String>) {
         let (answer, answers) = mpsc::channel(1);
         let (session, started) = oneshot::channel();
+        let (farewell, ended) = oneshot::channel();
         tokio::spawn(async move {
-            if let Err(error) = listen(receiver, answer, session).await {
+            if let Err(error) = listen(receiver, answer, session, farewell).await {
                 eprintln!("error: message from the monitor: {error}");
             }
         });
@@ -43,6 +44,7 @@ impl MonitorLink {
                 answers: Mutex::new(answers),
             },
             started,
+            ended,
         )
     }
 
@@ -63,8 +65,10 @@ async fn listen(
     mut receiver: Receiver<ToNet>,
     answer: mpsc::Sender<ToNet>,
     session: oneshot::Sender<Started>,
+    farewell: oneshot::Sender<String>,
 ) -> io::Result<()> {
     let mut session = Some(session);
+    let mut farewell = Some(farewell);
     while let Some((message, fds)) = receiver.receive().await? {
         match message {
             ToNet::Session(policy) => {
@@ -73,6 +77,7 @@ async fn listen(
                     let _ = session.send(Started { socket, policy });
                 }
             }
+            ToNet::Farewell(words) => drop(farewell.take().map(|farewell| farewell.send(words))),
             answered => drop(answer.try_send(answered)),
         }
     }

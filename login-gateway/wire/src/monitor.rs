@@ -128,6 +128,8 @@ pub enum ToNet {
     },
     /// The user's session has started; its socket is the one descriptor.
     Session(Box<Policy>),
+    /// The connection is over; the client may be told these words.
+    Farewell(String),
 }
 
 /// A way to authenticate.
