@@ -109,8 +109,9 @@ fn an_upgraded_program_is_picked_up() {
         return;
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for part in ["-accept", "-monitor", "-net", "-session", ""] {
-        let name = format!("login-gateway{part}");
+    let ours = ["-accept", "-monitor", "-net", "-session", ""];
+    let names = ours.map(|part| format!("login-gateway{part}"));
+    for name in names.into_iter().chain(["sftp-server".to_owned()]) {
         std::fs::copy(programs().join(&name), folder.path().join(&name)).unwrap();
     }
     let program = folder.path().join("login-gateway");
