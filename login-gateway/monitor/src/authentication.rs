@@ -26,6 +26,7 @@ use sys::identity::Identity;
 
 use self::candidate::Factor;
 pub use self::candidate::{Candidate, Granted};
+pub use self::dialogue::Pam;
 use crate::link::{Event, Link};
 use crate::login_records;
 use crate::user_session::{self, AuthenticatedUser};
@@ -259,6 +260,10 @@ impl<'a> Authentication<'a> {
         let judged = self.account_step(&mut candidate);
         match judged {
             Ok(()) => {}
+            Err(error) if candidate.break_glass.is_some() => {
+                tracing::error!(event = "break_glass.without_pam", user = %candidate.name, %error);
+                candidate.pam = None;
+            }
             Err(PamError::NewAuthTokRequired) if !candidate.must_change => {
                 tracing::info!(event = "password.must_change", user = %candidate.name);
                 candidate.only_a_new_password_is_missing();
@@ -290,7 +295,7 @@ impl<'a> Authentication<'a> {
             && let Some(service) = &self.settings.pam_service
         {
             let silent = dialogue::Voice::silent();
-            candidate.pam = Some(dialogue::Pam::start(
+            candidate.pam = Some(Pam::start(
                 service,
                 &candidate.name,
                 &self.endpoints,
@@ -351,6 +356,16 @@ fn wait_out(heard: Instant) {
 }
 
 fn record_refusal(candidate: &Candidate, method: Method, evidence: &Evidence, reason: &str) {
+    if candidate.break_glass.is_some() {
+        tracing::error!(
+            target: "audit",
+            event = "break_glass.refused",
+            user = %candidate.name,
+            method = method.name(),
+            key = evidence.key,
+            reason,
+        );
+    }
     tracing::info!(
         target: "audit",
         event = "auth.refused",
@@ -379,6 +394,14 @@ fn record_partial(candidate: &Candidate, method: Method, evidence: &Evidence) {
 
 fn record_acceptance(candidate: &Candidate) {
     let evidence = candidate.evidence();
+    if candidate.break_glass.is_some() {
+        tracing::error!(
+            target: "audit",
+            event = "break_glass.used",
+            user = %candidate.name,
+            key = evidence.key,
+        );
+    }
     tracing::info!(
         target: "audit",
         event = "auth.accepted",

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use sys::identity::Identity;
 
 use crate::authentication::Candidate;
-use crate::child;
+use crate::{child, trusted_file};
 
 /// Where a good key was found; for the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Place {
     Files,
     /// An authority of the policy's, `trusted-user-ca-keys`.
     Authority,
+    /// The file of `break-glass`.
+    BreakGlass,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
             Self::Directory => "directory",
             Self::Files => "files",
             Self::Authority => "authority",
+            Self::BreakGlass => "break-glass",
         }
     }
 }
@@ -125,6 +128,9 @@ fn search(
         user: candidate.canonical_name().clone(),
         source,
     };
+    if let Some(path) = &candidate.break_glass {
+        return for_emergencies(settings, path, nobody, question);
+    }
     let mut search = in_directory(settings, lines, nobody, &question)?;
     let files = !question.files.is_empty() || !question.principals_files.is_empty();
     if search.found.is_none() && files {
@@ -150,6 +156,34 @@ impl Search {
             principal: self.principal.or(answer.principal),
         }
     }
+}
+
+/// The keys of `break-glass` and no others.
+fn for_emergencies(
+    settings: &Settings,
+    path: &Path,
+    nobody: &Identity,
+    question: KeyQuestion,
+) -> io::Result<Search> {
+    let text = match trusted_file::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => {
+            tracing::error!(event = "break_glass.unusable", file = %path.display(), %error);
+            return Ok(Search::default());
+        }
+    };
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let question = KeyQuestion {
+        files: Vec::new(),
+        principals_files: Vec::new(),
+        lines: bounded(lines.iter().collect()),
+        ..question
+    };
+    let mut search = Search::default().or(ask_as(settings, nobody, &question)?, Place::BreakGlass);
+    // Certificates stand for more people than the file names.
+    search.authority = false;
+    search.found = search.found.filter(|_| question.principals.is_none());
+    Ok(search)
 }
 
 /// The directory's keys. A line may carry options as in `authorized_keys`; the monitor reads none

@@ -12,6 +12,7 @@ mod connection;
 mod home;
 mod key;
 mod link;
+mod local_account;
 mod login_records;
 mod net_process;
 mod relay;

@@ -46,6 +46,20 @@ impl NetProcess {
         })
     }
 
+    /// One whose messages a test writes and reads.
+    #[cfg(test)]
+    pub fn played_by_a_test() -> (Self, OwnedFd) {
+        let (socket, theirs) = sys::fds::seqpacket_pair().unwrap();
+        let (log, _) = Relay::pipe("net").unwrap();
+        let net = Self {
+            log,
+            socket,
+            child: std::process::Command::new("true").spawn().unwrap(),
+            buffer: vec![0; MAX_MESSAGE],
+        };
+        (net, theirs)
+    }
+
     /// Gives it the connection.
     pub fn serve(&self, serve: &Serve, socket: BorrowedFd<'_>) -> io::Result<()> {
         let bytes = gateway_wire::encode(serve).map_err(io::Error::other)?;

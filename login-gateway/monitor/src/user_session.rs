@@ -9,12 +9,11 @@ use gateway_wire::accept::Endpoints;
 use gateway_wire::session::Setup;
 use gateway_wire::{Policy, Settings};
 use nix::unistd::{Gid, getgroups, setgroups};
-use pam::{Credentials, Transaction};
 use sys::memfd::Shared;
 use sys::spawn::Spawn;
 
 use crate::account::Account;
-use crate::authentication::Granted;
+use crate::authentication::{Granted, Pam};
 use crate::home;
 use crate::login_records;
 use crate::relay::Relay;
@@ -51,7 +50,7 @@ pub struct UserSession {
     pub log: Relay,
     /// The session program.
     pub child: Child,
-    pam: Option<Transaction>,
+    pam: Option<Pam>,
 }
 
 /// Opens the PAM session and starts the session program; the socket goes to net.
@@ -74,15 +73,24 @@ pub fn open(
         setgroups(&groups)?;
     }
     let mut pam_env = Vec::new();
-    if let Some(pam) = &mut pam {
-        pam.set_credentials(Credentials::Establish)
-            .map_err(io::Error::other)?;
-        pam.open_session().map_err(io::Error::other)?;
-        pam_env = pam.environment();
-        identity.groups = getgroups()?.iter().map(|g| g.as_raw()).collect();
+    let mut notices = granted.notices;
+    if let Some(session) = &mut pam {
+        match session.open_session() {
+            Ok(()) => {
+                pam_env = session.environment();
+                notices.extend(session.texts());
+                identity.groups = getgroups()?.iter().map(|g| g.as_raw()).collect();
+            }
+            // For the day when nothing else works, PAM may be what does not.
+            Err(error) if granted.break_glass => {
+                tracing::error!(event = "break_glass.without_pam", user = %account.name, %error);
+                pam = None;
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
     }
     let mut skel = None;
-    if settings.make_home && privileged {
+    if settings.make_home && privileged && !granted.break_glass {
         match home::make(&account.home, identity.uid, identity.gid) {
             Ok(true) => {
                 tracing::info!(event = "home.made", user = %account.name, home = %account.home.display());
@@ -107,7 +115,7 @@ pub fn open(
         policy: granted.policy,
         restrictions: granted.restrictions,
         last_login: print_last.and_then(|uid| login_records::greeting(settings, uid)),
-        notices: granted.notices,
+        notices,
         factors: granted.factors,
     };
     let bytes = gateway_wire::encode(&setup).map_err(io::Error::other)?;
@@ -134,13 +142,10 @@ impl UserSession {
     pub fn close(mut self) {
         let _ = self.child.wait();
         self.log.drain();
-        if let Some(pam) = &mut self.pam {
-            let closed = pam
-                .close_session()
-                .and_then(|()| pam.set_credentials(Credentials::Delete));
-            if let Err(error) = closed {
-                tracing::warn!(event = "pam.close_failed", %error);
-            }
+        if let Some(pam) = &mut self.pam
+            && let Err(error) = pam.close_session()
+        {
+            tracing::warn!(event = "pam.close_failed", %error);
         }
     }
 }

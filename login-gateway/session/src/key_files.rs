@@ -60,7 +60,7 @@ fn paths(question: &KeyQuestion, files: &[PathBuf]) -> Vec<PathBuf> {
         Some(path) => Some(question.home.join(path)),
         None => {
             eprintln!(
-                "warn: file '{}': only %u, %h, %U and %% are known",
+                "warn: file '{}': only %u, %h and %% are known",
                 file.display()
             );
             None
@@ -81,7 +81,6 @@ fn expand(file: &Path, question: &KeyQuestion) -> Option<PathBuf> {
             '%' => path.push('%'),
             'u' => path.push_str(question.user.as_str()),
             'h' => path.push_str(question.home.to_str()?),
-            'U' => path.push_str(&nix::unistd::geteuid().to_string()),
             _ => return None,
         }
     }

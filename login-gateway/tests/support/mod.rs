@@ -50,7 +50,7 @@ pub fn programs() -> &'static Path {
         let listener = PathBuf::from(env!("CARGO_BIN_EXE_login-gateway"));
         let folder = listener.parent().unwrap().to_owned();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet"]);
+        build.args(["build", "--quiet", "-p", "sftp-server"]);
         if folder.ends_with("release") {
             build.arg("--release");
         }

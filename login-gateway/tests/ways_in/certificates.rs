@@ -152,8 +152,12 @@ fn revoked_ones() {
         return;
     }
     let more = format!("{TRUSTED}\nrevoked-keys = [\"FOLDER/etc/gateway/revoked\"]");
-    let host = Host::start(&more, PAM, authorities);
+    let host = Host::start(&more, PAM, |folder| {
+        authorities(folder);
+        fs::write(folder.join("etc/gateway/revoked"), "").unwrap();
+    });
     let list = host.path("etc/gateway/revoked");
+    fs::remove_file(&list).unwrap();
     let name = list.display().to_string();
     let ca = host.path("etc/gateway/ca.pub").display().to_string();
     let krl = |specification: &str| {
@@ -162,7 +166,7 @@ fn revoked_ones() {
         let file = file.display().to_string();
         run("ssh-keygen", &["-q", "-k", "-f", &name, "-s", &ca, &file]);
     };
-    // While the list is not there nobody has a good key.
+    // While the list is not there nobody has a good key; a gateway would not even start.
     let absent = host.login("alice").key("id").run();
     assert!(!absent.ok, "{absent:?}");
     host.logged("revoked_keys.unusable", 1);

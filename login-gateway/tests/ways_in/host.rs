@@ -207,7 +207,8 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        for _ in 0..2 {
+        // Two of them may arrive as one.
+        for _ in 0..3 {
             let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
             std::thread::sleep(Duration::from_millis(50));
         }

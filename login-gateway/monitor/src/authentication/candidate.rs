@@ -3,6 +3,7 @@
 //! client cannot tell the difference.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use gateway_wire::monitor::Method;
 use gateway_wire::policy::{Restrictions, Way, Who};
@@ -13,6 +14,7 @@ use super::dialogue::Pam;
 use super::ways::Ways;
 use crate::account::{self, Account, NoAccount};
 use crate::key::Search;
+use crate::local_account;
 
 /// See the file's head.
 pub struct Candidate {
@@ -34,6 +36,8 @@ pub struct Candidate {
     pub must_change: bool,
     /// The last key that was looked for, so that its signed request need not look again.
     pub searched: Option<(Vec<u8>, Search)>,
+    /// The file of its keys, if it is the account for emergencies: then no other rule holds.
+    pub break_glass: Option<PathBuf>,
     passed: Vec<(Method, Evidence)>,
     keys: Vec<Vec<u8>>,
     restrictions: Restrictions,
@@ -64,22 +68,72 @@ pub struct Granted {
     /// What PAM said.
     pub notices: Vec<String>,
     /// PAM's transaction.
-    pub pam: Option<pam::Transaction>,
+    pub pam: Option<Pam>,
+    /// Whether the session is opened whatever PAM says.
+    pub break_glass: bool,
 }
 
 impl Candidate {
     /// Looks the name up.
     pub fn find(settings: &Settings, name: &UserName, source: IpAddr) -> Self {
+        if let Some(glass) = &settings.break_glass
+            && glass.user == name.as_str()
+        {
+            let near = glass
+                .source
+                .iter()
+                .any(|net| net.contains(&source.to_canonical()));
+            tracing::error!(
+                target: "audit",
+                event = "break_glass.asked_for",
+                user = %name,
+                source_allowed = near,
+            );
+            return if near {
+                Self::for_emergencies(settings, name, source, &glass.authorized_keys)
+            } else {
+                Self::new(settings, name, source, Err(NoAccount::NotServed), &[])
+            };
+        }
         let account = account::find(settings, name);
         let by_group = settings.r#match.iter().any(|block| !block.group.is_empty());
-        let (user, groups) = match &account {
-            Ok(account) if by_group => (&account.name, account.group_names()),
-            Ok(account) => (&account.name, Vec::new()),
-            Err(_) => (name, Vec::new()),
+        let groups = match &account {
+            Ok(account) if by_group => account.group_names(),
+            _ => Vec::new(),
         };
+        Self::new(settings, name, source, account, &groups)
+    }
+
+    /// The account of `break-glass`: a local one, found without name services, which may be root.
+    fn for_emergencies(settings: &Settings, name: &UserName, source: IpAddr, keys: &Path) -> Self {
+        let (account, groups) = match local_account::find(name) {
+            Ok((account, groups)) => (Ok(account), groups),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let mut candidate = Self::new(settings, name, source, account, &groups);
+        let policy = &mut candidate.policy;
+        policy.allow_login = true;
+        policy.authentication_methods = vec![Way(vec![Method::PublicKey])];
+        policy.trusted_user_ca_keys.clear();
+        policy.revoked_keys.clear();
+        candidate.ways = Ways::new(&policy.authentication_methods);
+        candidate.break_glass = Some(keys.to_owned());
+        candidate
+    }
+
+    fn new(
+        settings: &Settings,
+        name: &UserName,
+        source: IpAddr,
+        account: Result<Account, NoAccount>,
+        groups: &[String],
+    ) -> Self {
         let policy = settings.policy(&Who {
-            user: user.as_str(),
-            groups: &groups,
+            user: account
+                .as_ref()
+                .map_or(name, |account| &account.name)
+                .as_str(),
+            groups,
             source,
         });
         Self {
@@ -92,6 +146,7 @@ impl Candidate {
             pam: None,
             must_change: false,
             searched: None,
+            break_glass: None,
             passed: Vec::new(),
             keys: Vec::new(),
             restrictions: Restrictions::default(),
@@ -194,7 +249,8 @@ impl Candidate {
             restrictions: self.restrictions,
             factors: self.factors,
             notices: self.notices,
-            pam: self.pam.map(Pam::into_transaction),
+            pam: self.pam,
+            break_glass: self.break_glass.is_some(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! net. What the modules decide is the caller's matter.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -9,7 +10,8 @@ use gateway_wire::UserName;
 use gateway_wire::accept::Endpoints;
 use gateway_wire::monitor::{FromNet, Prompt, ToNet, Typed};
 use pam::{
-    Answer, Conversation, ConversationOver, Item, MAX_ANSWER, Message, PamError, Transaction,
+    Answer, Conversation, ConversationOver, Credentials, Item, MAX_ANSWER, Message, PamError,
+    Transaction,
 };
 
 use crate::link::{Event, Link};
@@ -87,10 +89,25 @@ impl Pam {
         std::mem::take(&mut self.voice.0.borrow_mut().texts)
     }
 
-    /// The transaction, for the session.
-    pub fn into_transaction(mut self) -> Transaction {
+    /// Makes the user's credentials and opens the PAM session.
+    pub fn open_session(&mut self) -> Result<(), PamError> {
         self.hush();
-        self.transaction
+        self.transaction.set_credentials(Credentials::Establish)?;
+        self.transaction.open_session()
+    }
+
+    /// Closes the PAM session and takes the credentials back.
+    pub fn close_session(&mut self) -> Result<(), PamError> {
+        self.transaction.close_session()?;
+        self.transaction.set_credentials(Credentials::Delete)
+    }
+
+    /// What modules want in the user's environment.
+    pub fn environment(&mut self) -> Vec<(OsString, OsString)> {
+        let mut variables = self.transaction.environment();
+        // Meant for modules alone.
+        variables.retain(|(name, _)| !name.as_encoded_bytes().starts_with(b"SSH_AUTH_INFO"));
+        variables
     }
 }
 
@@ -302,6 +319,68 @@ mod tests {
         assert_eq!(answers[0].len(), 7);
         assert_ne!(answers[0].as_slice(), b"hunter2");
         assert!(Voice::silent().converse(&[prompt(false)]).is_err());
+    }
+
+    /// What a dialogue comes to whose partner says these things, and what it was asked.
+    fn dialogue(
+        said: Vec<FromNet>,
+        honest: bool,
+    ) -> (Result<Vec<Answer>, ConversationOver>, Voice, ToNet) {
+        let (net, theirs) = crate::net_process::NetProcess::played_by_a_test();
+        let (listener, _) = sys::fds::seqpacket_pair().unwrap();
+        let signals = sys::signals::Signals::of(&[]).unwrap();
+        let link = Rc::new(RefCell::new(Link {
+            listener,
+            signals,
+            net,
+        }));
+        for message in said {
+            let bytes = gateway_wire::encode(&message).unwrap();
+            sys::fds::send_with_fds(&theirs, &bytes, &[]).unwrap();
+        }
+        let deadline = Instant::now() + std::time::Duration::from_secs(20);
+        let mut voice = Voice::user(link, deadline, honest);
+        let answers = voice.converse(&[Message::Error("Locked?".into()), prompt(false)]);
+        let mut buffer = vec![0; 4096];
+        let (n, _) = sys::fds::recv_with_fds(&theirs, &mut buffer).unwrap();
+        (answers, voice, gateway_wire::decode(&buffer[..n]).unwrap())
+    }
+
+    #[test]
+    fn the_user_is_asked_and_answers() {
+        let typed = || vec![FromNet::Responses(vec![Typed::new(b"secret".to_vec())])];
+        let (answers, _, asked) = dialogue(typed(), true);
+        assert_eq!(answers.unwrap(), [Answer::new(b"secret".to_vec())]);
+        let ToNet::Prompts {
+            instructions,
+            prompts,
+            ..
+        } = asked
+        else {
+            panic!("{asked:?}")
+        };
+        assert_eq!((instructions.as_str(), prompts.len()), ("Locked?", 1));
+        let (answers, _, _) = dialogue(typed(), false);
+        assert_ne!(answers.unwrap(), [Answer::new(b"secret".to_vec())]);
+        let long = vec![b'x'; MAX_ANSWER + 1];
+        for wrong in [vec![], vec![vec![]; 2], vec![vec![0]], vec![long]] {
+            let typed = wrong.into_iter().map(Typed::new).collect();
+            assert!(dialogue(vec![FromNet::Responses(typed)], true).0.is_err());
+        }
+    }
+
+    #[test]
+    fn another_question_in_place_of_the_answer_ends_the_dialogue_and_is_kept() {
+        let user = UserName::try_from("alice".to_owned()).unwrap();
+        let other = FromNet::Interactive { user };
+        let (answers, mut voice, _) = dialogue(vec![other.clone()], true);
+        assert!(answers.is_err());
+        // A module that goes on asking hears nothing.
+        assert!(voice.converse(&[prompt(true)]).is_err());
+        let Some(Event::Net(kept)) = voice.interrupted() else {
+            panic!("nothing kept")
+        };
+        assert_eq!(kept, other);
     }
 
     #[test]
