@@ -40,7 +40,7 @@ measure() {
 stop() { kill "$server"; wait "$server" 2>/dev/null || true; server=; }
 
 for run in $(seq "$runs"); do
-    mkdir -p "$work/run"
+    rm -rf "$work/run" && mkdir "$work/run"
     cat >"$work/shim.toml" <<C
 key-file = "$work/slurm.key"
 conf = "$work/slurm.conf"

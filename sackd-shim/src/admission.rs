@@ -1,5 +1,6 @@
-//! Who must go when it is full: those who hold connections without asking for anything, the
-//! greediest user's first. Nobody who asks is turned away for somebody who does not.
+//! Who must go when it is full: those who hold connections without asking for anything, then those
+//! who wait because they asked too fast or for somebody unknown; the greediest user's first. Nobody who
+//! asks is turned away for somebody who does not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub enum Verdict {
 
 /// Decides about a new connection of `uid`. Above its own limit a user makes room for itself,
 /// first from what has been silent for a while, above half of all connections from anything
-/// silent; when all connections are in use, the user who holds most of them silently makes room.
+/// silent; when all connections are in use, the user who holds
+/// most of them silently makes room, or else the one who has most of them waiting.
 pub fn judge(connections: &Connections, uid: u32, limits: Limits) -> Verdict {
     let of_uid = connections.values().filter(|c| c.peer.uid == uid).count();
     let too_many = of_uid >= limits.connections / 2;
@@ -43,14 +45,23 @@ pub fn judge(connections: &Connections, uid: u32, limits: Limits) -> Verdict {
     if connections.len() < limits.connections {
         return Verdict::Admit;
     }
-    let mut counts: HashMap<u32, usize> = HashMap::new();
-    for connection in connections.values().filter(|c| c.is_idle()) {
-        *counts.entry(connection.peer.uid).or_default() += 1;
+    oldest_of_greediest(connections, Connection::is_idle)
+        .or_else(|| oldest_of_greediest(connections, Connection::is_waiting))
+        .map_or(Verdict::TurnAway, Verdict::Evict)
+}
+
+fn oldest_of_greediest(
+    connections: &Connections,
+    counts: impl Fn(&Connection) -> bool,
+) -> Option<u64> {
+    let mut users: HashMap<u32, usize> = HashMap::new();
+    for connection in connections.values().filter(|c| counts(c)) {
+        *users.entry(connection.peer.uid).or_default() += 1;
     }
-    match counts.into_iter().max_by_key(|(_, count)| *count) {
-        Some((greediest, _)) => oldest_idle(connections, greediest),
-        None => Verdict::TurnAway,
-    }
+    let (greediest, _) = users.into_iter().max_by_key(|(_, count)| *count)?;
+    let mut all = connections.iter();
+    all.find(|(_, c)| c.peer.uid == greediest && counts(c))
+        .map(|(number, _)| *number)
 }
 
 fn is_old(connections: &Connections, number: u64) -> bool {
@@ -87,7 +98,7 @@ mod tests {
         system_rate: NO_RATE,
     };
 
-    /// `(uid, what it does)` in order of age: `o`ld and silent, `n`ew and silent, `b`usy.
+    /// `(uid, what it does)` in order of age: `o`ld and silent, `n`ew and silent, `w`aiting, `b`usy.
     fn connections(list: &[(u32, char)]) -> Connections {
         let make = |(uid, what): &(u32, char)| {
             let (stream, _) = UnixStream::pair().unwrap();
@@ -96,6 +107,13 @@ mod tests {
             match what {
                 'o' => connection.opened -= GRACE,
                 'b' => connection.state = State::Writing(vec![1]),
+                'w' => {
+                    connection.state = State::Waiting(crate::signer::Create {
+                        version: slurm_wire::ProtocolVersion::V24_11,
+                        ruid: 0,
+                        payload: vec![],
+                    });
+                }
                 _ => {}
             }
             connection
@@ -130,6 +148,12 @@ mod tests {
                 &[(1, 'b'), (1, 'b'), (1, 'b'), (2, 'b'), (2, 'b'), (2, 'b')],
                 4,
                 Verdict::TurnAway,
+            ),
+            // Two users who ask too fast keep nobody out.
+            (
+                &[(1, 'w'), (1, 'b'), (1, 'w'), (2, 'w'), (2, 'w'), (2, 'w')],
+                4,
+                Verdict::Evict(3),
             ),
         ] {
             assert_eq!(

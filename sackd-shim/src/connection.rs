@@ -90,6 +90,11 @@ impl Connection {
         matches!(self.state, State::Reading)
     }
 
+    /// Whether it has asked and waits for a turn or an identity.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_) | State::Paced(..))
+    }
+
     /// Reads what is there. A client that has closed its half after a whole request is answered.
     pub fn read(&mut self) -> Progress {
         let mut chunk = [0; CHUNK];

@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use service::{Exit, Failure};
@@ -36,15 +37,22 @@ pub fn listen(run_dir: &Path) -> Result<UnixListener, ShimError> {
 }
 
 /// Serves the numbers from a thread of its own; call before the filter, which forbids new threads.
+/// Comes back when that thread runs: what libc does once per thread is over by then.
 ///
 /// # Errors
 /// [`ShimError::System`].
 pub fn start(listener: UnixListener, metrics: Metrics) -> Result<(), ShimError> {
+    let running = Arc::new(Barrier::new(2));
+    let started = Arc::clone(&running);
     std::thread::Builder::new()
         .name("status".to_owned())
-        .spawn(move || serve(&listener, &metrics))
-        .map(drop)
-        .map_err(ShimError::system("start the status thread"))
+        .spawn(move || {
+            started.wait();
+            serve(&listener, &metrics);
+        })
+        .map_err(ShimError::system("start the status thread"))?;
+    running.wait();
+    Ok(())
 }
 
 fn serve(listener: &UnixListener, metrics: &Metrics) {

@@ -86,6 +86,35 @@ fn requests_may_arrive_in_any_way() {
 }
 
 #[test]
+fn every_split_is_answered_and_every_truncation_is_not() {
+    let shim = Shim::start(CONF, "[limits]\nsystem-requests-per-second = 0");
+    let verify = Request::Verify {
+        version: ProtocolVersion::V24_11,
+        token: shim.token(ANYBODY, b"").unwrap(),
+    };
+    for (request, answer) in [
+        (create(0x2a00, ANYBODY, &[5; 33]), None),
+        (verify.encode(), Some([0; 4])),
+    ] {
+        for at in 1..request.len() {
+            let mut split = UnixStream::connect(shim.socket()).unwrap();
+            split.write_all(&request[..at]).unwrap();
+            // The signer has seen the first part before the second is sent.
+            let mut cut = UnixStream::connect(shim.socket()).unwrap();
+            cut.write_all(&request[..at]).unwrap();
+            cut.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(rest(cut), b"", "cut at {at}");
+            split.write_all(&request[at..]).unwrap();
+            let reply = rest(split);
+            match answer {
+                Some(verdict) => assert_eq!(reply, verdict, "split at {at}"),
+                None => drop(claims(&token(&reply), KEY)),
+            }
+        }
+    }
+}
+
+#[test]
 fn garbage_closes_and_others_go_on() {
     let shim = Shim::start(CONF, "[limits]\nrequest-timeout = \"300ms\"");
     for garbage in [

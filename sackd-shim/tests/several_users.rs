@@ -40,6 +40,39 @@ fn users_are_told_apart_and_none_starves_another() {
     a_thousand_idle_connections_hold_nobody_up();
     who_asks_too_fast_waits_and_then_is_refused();
     only_root_and_slurm_user_see_the_numbers();
+    it_may_run_as_somebody_else_than_slurm_user();
+}
+
+/// The configuration process, which runs as the signer does, has the controller's pushes verified: they
+/// are for SlurmUser. Nobody else may.
+fn it_may_run_as_somebody_else_than_slurm_user() {
+    let shim = Shim::start_as(12345, CONF, "", "4711");
+    let (folder, socket) = (shim.path("run"), shim.socket());
+    assert!(folder.exists() && socket.exists());
+    let push = Claims {
+        cluster: None,
+        context: slurm_auth::Context::Auth,
+        exp: now() + 60,
+        gid: 4711,
+        host: "ctl".to_owned(),
+        iat: now(),
+        id: None,
+        payload: vec![],
+        ruid: 4711,
+        uid: 4711,
+        ver: 0x2a00,
+    };
+    let token = slurm_auth::sign(&push, &keys(KEY)).unwrap();
+    for (uid, verdict) in [
+        (12345, [0; 4]),
+        (4711, [0; 4]),
+        (1234, [0xff; 4]),
+        (0, [0xff; 4]),
+    ] {
+        assert_eq!(as_user(uid, 100, || shim.verify(&token)), verdict, "{uid}");
+    }
+    // It asks for tokens as well, though no rule names it.
+    assert!(as_user(12345, 100, || shim.token(ANYBODY, b"")).is_some());
 }
 
 fn identity_comes_from_the_kernel() {
@@ -152,7 +185,7 @@ fn who_asks_too_fast_waits_and_then_is_refused() {
         .map(rest)
         .filter(|reply| !reply.is_empty())
         .count();
-    assert!((13..=14).contains(&answered), "{answered}");
+    assert!((13..=14).contains(&answered), "{answered}\n{}", shim.log());
     assert!(shim.log().contains("too many requests"), "{}", shim.log());
     let refused = 20 - answered;
     let line = format!("sackd_shim_refused_total{{cluster=\"lab\",reason=\"rate\"}} {refused}");

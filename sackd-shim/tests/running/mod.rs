@@ -46,6 +46,38 @@ impl Shim {
         shim
     }
 
+    /// Runs as this uid, which is not SlurmUser; needs root.
+    pub fn start_as(uid: u32, slurm_conf: &str, more: &str, slurm_user: &str) -> Self {
+        let folder = folder(slurm_conf, more);
+        let own = |name: &str| {
+            std::os::unix::fs::chown(folder.path().join(name), Some(uid), Some(uid)).unwrap();
+        };
+        own("run");
+        own("slurm.key");
+        let text = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+        let text = text.replace(
+            "slurm-user = \"0\"",
+            &format!("slurm-user = \"{slurm_user}\""),
+        );
+        put(&folder.path().join("config.toml"), text.as_bytes(), 0o644);
+        // The program may lie where this user cannot reach it.
+        let program = folder.path().join("sackd-shim");
+        fs::copy(env!("CARGO_BIN_EXE_sackd-shim"), &program).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(program)
+            .env_clear()
+            .arg("--config")
+            .arg(folder.path().join("config.toml"))
+            .uid(uid)
+            .gid(uid)
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let shim = Self { folder, child };
+        wait_for("the socket", || UnixStream::connect(shim.socket()).is_ok());
+        shim
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -119,6 +151,12 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let end = log.lines().rev().take(20).collect::<Vec<_>>();
+            eprintln!("{:?}", self.child.try_wait());
+            end.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
