@@ -122,7 +122,7 @@ pub fn closes(handle: &Handle, forced: bool) {
     }
     let how = if forced { "forced " } else { "" };
     let path = handle.name.escape_ascii();
-    if handle.is_folder() {
+    if handle.is_folder {
         audit!("{how}closedir \"{path}\"");
     } else {
         let (read, written) = (

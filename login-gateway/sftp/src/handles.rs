@@ -18,6 +18,8 @@ pub struct Handle {
     pub name: Vec<u8>,
     /// The same, absolute.
     pub path: Vec<u8>,
+    /// If it is a folder's, even when that is closed.
+    pub is_folder: bool,
     /// If what is written goes to the end of the file, wherever the client says.
     pub appends: bool,
     /// Bytes that were read and written, for the record.
@@ -45,11 +47,6 @@ impl Handle {
     pub fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// If it is a file's, even one that is closed meanwhile.
-    pub fn is_folder(&self) -> bool {
-        matches!(*self.lock(), Open::Folder(_))
-    }
 }
 
 /// All handles.
@@ -76,6 +73,7 @@ impl Handles {
             id,
             name: name.to_vec(),
             path: paths.absolute(name),
+            is_folder: matches!(open, Open::Folder(_)),
             appends,
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),

@@ -120,6 +120,11 @@ impl<J> Schedule<J> {
         Ok((number, job))
     }
 
+    /// A request that may start, if there is one.
+    pub fn try_next(&self) -> Option<(u64, J)> {
+        self.state().ready.pop_front()
+    }
+
     /// Waits for a request that may start.
     pub fn next(&self) -> (u64, J) {
         let mut state = self.state();

@@ -192,20 +192,27 @@ impl Server {
                 Err(back) => back,
             }
         };
-        if self.schedule.add(touched, job) {
-            self.hire();
+        if self.schedule.add(touched, job) && !self.hire() {
+            self.do_ready();
         }
         Some(input)
     }
 
-    /// Starts a worker, if there may be one more.
-    fn hire(self: &Arc<Self>) {
+    /// Does what may start, where there may be no other thread at all (`RLIMIT_NPROC`).
+    fn do_ready(self: &Arc<Self>) {
+        while let Some((number, job)) = self.schedule.try_next() {
+            self.run(number, job);
+        }
+    }
+
+    /// Starts a worker, if there may be one more. The answer is whether there is any.
+    fn hire(self: &Arc<Self>) -> bool {
         let more = |n| (n < MAX_WORKERS).then_some(n + 1);
         let counted = self
             .workers
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         let Ok(before) = counted else {
-            return;
+            return true;
         };
         let server = Arc::clone(self);
         let started = std::thread::Builder::new()
@@ -216,13 +223,10 @@ impl Server {
                     server.run(number, job);
                 }
             });
-        if let Err(error) = started {
+        if started.is_err() {
             self.workers.fetch_sub(1, Ordering::Relaxed);
-            if before == 0 {
-                tracing::error!(event = "sftp.no_worker", %error);
-                self.end(1);
-            }
         }
+        started.is_ok() || before > 0
     }
 
     fn run(self: &Arc<Self>, number: u64, job: Job) {
@@ -242,11 +246,14 @@ impl Server {
         };
         drop((packet, handles));
         let writes = self.output.push(answer, share);
-        if self.schedule.finish(number, writes) {
-            self.hire();
-        }
+        let wanted = self.schedule.finish(number, writes);
+        // Before the answers, so that others are at work while they are written.
+        let alone = wanted && !self.hire();
         if writes {
             self.write();
+        }
+        if alone {
+            self.do_ready();
         }
     }
 

@@ -615,6 +615,31 @@ fn a_stream_that_was_left_non_blocking_is_served() {
     assert!(wait(&mut child).success());
 }
 
+/// A user who may start no other thread is served by the one there is.
+#[test]
+fn without_any_other_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("sftp-server");
+    fs::copy(OURS, &program).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(folder.path(), open).unwrap();
+    let mut limited = Command::new("setpriv");
+    limited.args(["--reuid", "65533", "--regid", "65533", "--clear-groups"]);
+    limited.args(["bash", "-c", "ulimit -u 1; exec ./sftp-server"]);
+    if !nix::unistd::Uid::current().is_root() {
+        println!("skipped: without_any_other_thread: becoming another user needs root");
+        return;
+    }
+    let mut c = Client::with(&mut limited, folder.path());
+    let ids: Vec<_> = (0..500).map(|_| c.send(STAT, &[s(".")])).collect();
+    let mut answers: Vec<_> = ids.iter().map(|_| c.receive().id).collect();
+    answers.sort_unstable();
+    assert_eq!(answers, ids);
+    let status = fs::read_to_string(format!("/proc/{}/status", c.child.id())).unwrap();
+    assert!(status.contains("Threads:\t1\n"), "{status}");
+    assert!(c.finish().success());
+}
+
 /// `reget` and `reput` of OpenSSH's client go on where an earlier transfer ended.
 #[test]
 fn transfers_are_resumed() {
