@@ -246,3 +246,39 @@ fn utmp_is_made_where_there_is_none_and_the_others_are_not() {
         server.log()
     );
 }
+
+/// A `ProxyCommand` that says, as a load balancer would, that the client is 192.0.2.7, port 40000.
+fn behind_a_load_balancer(host: &Host, port: u16) -> String {
+    let script = format!(
+        "#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/{port}\n\
+         printf '\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c\\xc0\\0\\x02\\x07\\x0a\\0\\0\\x01\\x9c\\x40\\0\\x16' >&3\n\
+         cat <&3 & exec cat >&3\n"
+    );
+    let path = host.folder().join(format!("load-balancer.{port}"));
+    std::fs::write(&path, script).unwrap();
+    format!("ProxyCommand=bash {}", path.display())
+}
+
+#[test]
+fn the_clients_own_address_is_what_everybody_sees() {
+    let Some(host) = host("records::the_clients_own_address_is_what_everybody_sees") else {
+        return;
+    };
+    let server = host.gateway("[proxy-protocol]\nfrom = [\"127.0.0.0/8\"]\n");
+    let ann = host.user();
+    let proxy = behind_a_load_balancer(host, server.port);
+    let done = run(server
+        .ssh(&ann, &["-tt", "-o", &proxy])
+        .arg("echo $SSH_CLIENT; echo $SSH_CONNECTION; who | grep \"^$USER \""));
+    let text = done.ok().replace('\r', "");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["192.0.2.7 40000 22", "192.0.2.7 40000 10.0.0.1 22"]
+    );
+    assert!(lines[2].ends_with("(192.0.2.7)"), "{done:#?}");
+    let last = about(host, "last -w -i", &ann);
+    assert!(last[0].contains(" 192.0.2.7 "), "{last:?}");
+    let lastlog = about(host, "lastlog", &ann);
+    assert!(lastlog[0].contains(" 192.0.2.7 "), "{lastlog:?}");
+}
