@@ -91,6 +91,9 @@ fn of_a_trusted_authority() {
         &["-n", "x,alice", "-O", "source-address=127.0.0.0/8"],
     );
     assert!(here.ok, "{here:?}");
+    let options = ["-n", "alice", "-O", "force-command=echo forced"];
+    let forced = signed(&host, "ca", &options);
+    assert!(forced.ok && forced.out == "forced\n", "{forced:?}");
     // The bare key is offered first, answered, and then good for nothing (T11).
     let key = host.path("home/alice/.ssh/new");
     fs::remove_file(key.with_file_name("new-cert.pub")).unwrap();

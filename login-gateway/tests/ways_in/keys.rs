@@ -34,6 +34,11 @@ fn options_of_a_line_hold() {
     refused(&id2, "key not authorized");
     let lines = format!("colour {id}no-pty {id}{id}");
     assert!(says(&lines).ok);
+    let forced = says(&format!("command=\"echo forced\" {id}"));
+    assert!(forced.ok && forced.out == "forced\n", "{forced:?}");
+    // An empty command is no missing one.
+    let nothing = says(&format!("command=\"\" {id}"));
+    assert!(nothing.ok && nothing.out.is_empty(), "{nothing:?}");
 }
 
 #[test]
