@@ -333,3 +333,91 @@ fn the_agent() {
     assert_eq!(gateway.says("echo [$SSH_AUTH_SOCK]"), "[]\n");
     drop(agent);
 }
+
+#[test]
+fn displays() {
+    if !possible("displays") {
+        return;
+    }
+    if !fs::exists("/usr/bin/xauth").unwrap() {
+        println!("skipped: displays needs xauth");
+        return;
+    }
+    let gateway = Gateway::start("");
+    let ours = tempfile::tempdir().unwrap();
+    // What stands for an X server: the client connects to it once the cookie was right.
+    let (server, display) = (6200..6300)
+        .find_map(|port| {
+            let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
+            Some((listener, format!("127.0.0.1:{}", port - 6000)))
+        })
+        .unwrap();
+    let seen = thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut setup = [0; 12 + 20 + 16];
+        stream.read_exact(&mut setup).unwrap();
+        stream.write_all(b"welcome").unwrap();
+        setup
+    });
+    // An X program: it takes its cookie from xauth and shows it, X Window System Protocol section 8.
+    let program = r#"
+        echo $DISPLAY
+        xauth list | head -1
+        cookie=$(xauth list | head -1 | sed 's/.* //')
+        port=$((6000 + $(echo $DISPLAY | sed 's/.*://; s/\..*//')))
+        exec 3<>/dev/tcp/127.0.0.1/$port
+        {
+            printf 'l\0\13\0\0\0\22\0\20\0\0\0MIT-MAGIC-COOKIE-1\0\0'
+            printf "$(echo $cookie | sed 's/../\\x&/g')"
+        } >&3
+        head -c 7 <&3
+    "#;
+    let authority = ours.path().join("authority");
+    let run = |options: &[&str], command: &str| {
+        let mut ssh = gateway.client(options);
+        let ssh = ssh
+            .arg(command)
+            .env("DISPLAY", &display)
+            .env("XAUTHORITY", &authority);
+        ssh.stdin(Stdio::null()).output().unwrap()
+    };
+    let added = Command::new("xauth")
+        .args(["-q", "-f", authority.to_str().unwrap(), "add", &display])
+        .args(["MIT-MAGIC-COOKIE-1", "0123456789abcdef0123456789abcdef"])
+        .status();
+    assert!(added.unwrap().success());
+    let script = format!("bash -c {}", shell_word(program));
+    let output = run(&["-Y"], &script);
+    let said = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(
+        said.starts_with("localhost:1") && said.ends_with("welcome"),
+        "{said} {}",
+        error_of(&output)
+    );
+    assert!(
+        !said.contains("0123456789abcdef"),
+        "the real cookie stays with the client"
+    );
+    let setup = seen.join().unwrap();
+    assert_eq!(
+        &setup[32..],
+        [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef].repeat(2)
+    );
+    // The next login has none.
+    assert_eq!(gateway.says("echo [$DISPLAY]"), "[]\n");
+
+    let gateway = Gateway::start("x11-forwarding = false");
+    let mut ssh = gateway.client(&["-Y", "-o", "LogLevel=INFO"]);
+    let ssh = ssh
+        .arg("echo [$DISPLAY]")
+        .env("DISPLAY", &display)
+        .env("XAUTHORITY", &authority);
+    let output = ssh.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.stdout, b"[]\n");
+    assert!(error_of(&output).contains("X11 forwarding request failed"));
+}
+
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use gateway_wire::session::{FromSession, ListenOn, Refusal, Setup, Target};
+use gateway_wire::session::{FromSession, ListenOn, Refusal, Setup, Target, X11};
 
 use self::agent::AgentSocket;
 use self::connect::ConnectError;
 use self::listen::{ListenError, Listener};
+use crate::display::{Display, xauth};
 use crate::permitted;
 
 /// Connections on their way at one time; each has a thread.
@@ -38,6 +39,9 @@ pub enum ForwardError {
     /// There are too many.
     #[error("too many {0} at one time")]
     Shortage(&'static str),
+    /// Programs would find no cookie.
+    #[error("X11 is not forwarded: no 'xauth' in the login's search path")]
+    NoXauth,
     /// The other end is not to be had.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -51,7 +55,7 @@ impl ForwardError {
         match self {
             Self::Prohibited(_) => Refusal::Prohibited,
             Self::Shortage(_) => Refusal::Shortage,
-            Self::Connect(_) | Self::Listen(_) => Refusal::Failed,
+            Self::NoXauth | Self::Connect(_) | Self::Listen(_) => Refusal::Failed,
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct Forwards<'a> {
     connecting: Arc<AtomicUsize>,
     listeners: BTreeMap<u32, Listener>,
     agent: Option<AgentSocket>,
+    /// Ports of displays by listener; a single one listens no more after its first connection.
+    displays: BTreeMap<u32, u16>,
     paused: Option<Instant>,
 }
 
@@ -78,6 +84,7 @@ impl<'a> Forwards<'a> {
             connecting: Arc::default(),
             listeners: BTreeMap::new(),
             agent: None,
+            displays: BTreeMap::new(),
             paused: None,
         })
     }
@@ -147,6 +154,9 @@ impl<'a> Forwards<'a> {
         match self.open(on) {
             Ok(listener) => {
                 let port = listener.port();
+                if matches!(on, ListenOn::Display { .. }) {
+                    self.displays.insert(channel, port);
+                }
                 self.listeners.insert(channel, listener);
                 self.tell(&FromSession::Listening { channel, port }, &[])
             }
@@ -185,13 +195,28 @@ impl<'a> Forwards<'a> {
                 self.agent = Some(socket);
                 Ok(listener)
             }
-            ListenOn::Display { .. } => prohibited("forwarding of X11".to_owned()),
+            ListenOn::Display { single } => {
+                if !policy.x11_forwarding {
+                    return prohibited("forwarding of X11".to_owned());
+                }
+                if xauth(&policy.path).is_none() {
+                    return Err(ForwardError::NoXauth);
+                }
+                Ok(listen::display(*single)?)
+            }
         }
+    }
+
+    /// The display of a program; `None` if its listener has gone or the client's words are no cookie.
+    pub fn display(&self, x11: &X11) -> Option<Display> {
+        let port = self.displays.get(&x11.listener)?;
+        Display::new(xauth(&self.setup.policy.path)?, *port, x11)
     }
 
     /// Stops a listener, and forgets it.
     pub fn close(&mut self, channel: u32) {
         self.listeners.remove(&channel);
+        self.displays.remove(&channel);
     }
 
     /// Variables for the programs of the login.

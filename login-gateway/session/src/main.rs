@@ -6,6 +6,7 @@
 
 mod auth_file;
 mod command;
+mod display;
 mod environment;
 mod forwards;
 mod greeting;

@@ -141,12 +141,16 @@ impl Programs<'_> {
         if running >= policy.max_sessions as usize {
             return Err(StartError::Sessions(policy.max_sessions));
         }
+        let display = x11.and_then(|x11| self.forwards.display(x11));
+        let mut extra = self.extra();
+        extra.extend(display.iter().map(|d| ("DISPLAY".into(), d.name())));
         let wanted = Wanted {
             program,
             pty: pty.filter(|_| policy.permit_tty),
             env,
-            x11,
-            extra: &self.extra(),
+            x11: x11.filter(|_| display.is_some()),
+            display,
+            extra: &extra,
         };
         start(self.setup, &wanted)
     }

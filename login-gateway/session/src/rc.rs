@@ -125,6 +125,7 @@ mod tests {
                 pty: None,
                 env: &[],
                 x11: None,
+                display: None,
                 extra: &[],
             };
             let file = choose(setup, &wanted, &system).map(|rc| rc.file);
@@ -165,6 +166,7 @@ mod tests {
             pty: None,
             env: &[],
             x11: Some(&x11),
+            display: None,
             extra: &[],
         };
         let chosen = choose(&setup(), &wanted, &rc).unwrap();

@@ -16,6 +16,7 @@ use sys::memfd::Shared;
 use sys::spawn::Spawn;
 
 use crate::command::Command;
+use crate::display::Display;
 use crate::greeting::Greeting;
 use crate::rc::Rc;
 
@@ -42,6 +43,7 @@ pub struct Stage {
     home: PathBuf,
     greeting: Option<Greeting>,
     rc: Option<Rc>,
+    display: Option<Display>,
 }
 
 impl Stage {
@@ -52,6 +54,7 @@ impl Stage {
         env: Vec<(OsString, OsString)>,
         greeting: Option<Greeting>,
         rc: Option<Rc>,
+        display: Option<Display>,
     ) -> Self {
         Self {
             program: command.program.clone(),
@@ -62,6 +65,7 @@ impl Stage {
             home: setup.home.clone(),
             greeting,
             rc,
+            display,
         }
     }
 
@@ -93,7 +97,10 @@ impl Stage {
             let _ = std::env::set_current_dir("/");
         }
         if let Some(rc) = &self.rc {
+            // It gets the cookie, and may know better what to do with it: sshd(8) "SSHRC".
             rc.run(&self.shell, &self.env);
+        } else if let Some(display) = &self.display {
+            display.authorise(&self.env);
         }
         Spawn::new(&self.program)
             .arg0(&self.arg0)

@@ -12,6 +12,7 @@ use nix::unistd::{AccessFlags, Pid, access, ttyname};
 use sys::pty::Winsize;
 use sys::spawn::Spawn;
 
+use crate::display::Display;
 use crate::environment::{self, Facts};
 use crate::stage::Stage;
 use crate::{command, greeting, rc, terminal_modes};
@@ -30,6 +31,8 @@ pub struct Wanted<'a> {
     pub env: &'a [(String, String)],
     /// A display to forward.
     pub x11: Option<&'a X11>,
+    /// The same, once it is there.
+    pub display: Option<Display>,
     /// Further variables of this login: `SSH_AUTH_SOCK`, `DISPLAY`.
     pub extra: &'a [(OsString, OsString)],
 }
@@ -116,14 +119,15 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
         let vars = environment::of(setup, &facts(None));
         let ((input, to_input), (from_output, output), (from_error, error)) =
             pipes().map_err(StartError::Pipes)?;
-        let spawn = if rc.is_none() && enterable(&setup.home) {
+        let plain = rc.is_none() && wanted.display.is_none();
+        let spawn = if plain && enterable(&setup.home) {
             Spawn::new(&command.program)
                 .arg0(&command.arg0)
                 .args(&command.args)
                 .env(vars)
                 .folder(&setup.home)
         } else {
-            let stage = Stage::new(setup, &command, vars, None, rc);
+            let stage = Stage::new(setup, &command, vars, None, rc, wanted.display.clone());
             stage.spawn(None).map_err(StartError::Pipes)?
         };
         let pid = run(spawn.fd(0, input).fd(1, output).fd(2, error).new_session())?;
@@ -148,7 +152,7 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
     let is_login =
         matches!(wanted.program, Program::Shell) && setup.policy.force_command.is_empty();
     let greeting = is_login.then(|| greeting::of(setup)).flatten();
-    let stage = Stage::new(setup, &command, vars, greeting, rc);
+    let stage = Stage::new(setup, &command, vars, greeting, rc, wanted.display.clone());
     let spawn = stage
         .spawn(Some(wait.into()))
         .map_err(StartError::Terminal)?

@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn is_closed_to_others_and_leaves_nothing() {
-        let (socket, listener) = AgentSocket::make().unwrap();
+        let (socket, mut listener) = AgentSocket::make().unwrap();
         let folder = socket.path().parent().unwrap().to_owned();
         let mode = fs::metadata(&folder).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);

@@ -16,8 +16,13 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, umask};
 
+use crate::display::PORTS;
+
 /// Permissions that a socket of the user's never gets: `StreamLocalBindMask` of sshd_config(5).
 const MASK: Mode = Mode::from_bits_truncate(0o177);
+
+/// Displays that are tried.
+const DISPLAYS: std::ops::Range<u16> = 10..1000;
 
 /// A listener that did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,8 @@ pub enum ListenError {
 pub struct Listener {
     tcp: Vec<TcpListener>,
     unix: Option<UnixSocket>,
+    /// Whether the first connection is the last.
+    single: bool,
 }
 
 impl Listener {
@@ -69,9 +76,12 @@ impl Listener {
     ///
     /// # Errors
     /// Those of `accept(2)`, but for connections that have gone again.
-    pub fn accept(&self) -> io::Result<Option<(OwnedFd, String, u16)>> {
+    pub fn accept(&mut self) -> io::Result<Option<(OwnedFd, String, u16)>> {
         for socket in &self.tcp {
             if let Some((stream, from)) = taken(socket.accept())? {
+                if self.single {
+                    self.tcp.clear();
+                }
                 let _ = stream.set_nodelay(true);
                 let ip = from.ip().to_canonical().to_string();
                 return Ok(Some((stream.into(), ip, from.port())));
@@ -109,6 +119,7 @@ pub fn tcp(address: &str, port: u16, policy: GatewayPorts) -> Result<Listener, L
     let mut listener = Listener {
         tcp: Vec::new(),
         unix: None,
+        single: false,
     };
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for ip in addresses {
@@ -146,6 +157,40 @@ fn addresses(address: &str, policy: GatewayPorts) -> Option<Vec<IpAddr>> {
     }
 }
 
+/// Listens as the first free display from 10 on, on loopback: `X11DisplayOffset` and
+/// `X11UseLocalhost` of sshd_config(5).
+///
+/// # Errors
+/// [`ListenError`], if there is none.
+pub fn display(single: bool) -> Result<Listener, ListenError> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
+    for number in DISPLAYS {
+        let port = PORTS + number;
+        let first = match bound(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)) {
+            Ok(socket) => socket,
+            Err(error) => {
+                failure = error;
+                continue;
+            }
+        };
+        let tcp = match bound(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)) {
+            Ok(second) => vec![first, second],
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+            // There may be no IPv6.
+            Err(_) => vec![first],
+        };
+        return Ok(Listener {
+            tcp,
+            unix: None,
+            single,
+        });
+    }
+    Err(ListenError::Listen {
+        on: "a display".to_owned(),
+        source: failure,
+    })
+}
+
 /// Listens on this address alone; an IPv6 one does not take IPv4.
 ///
 /// # Errors
@@ -178,6 +223,7 @@ pub fn unix(path: &Path) -> Result<Listener, ListenError> {
     Ok(Listener {
         tcp: Vec::new(),
         unix: Some(socket),
+        single: false,
     })
 }
 
@@ -247,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_free_port_is_the_same_in_both_families() {
-        let listener = tcp("localhost", 0, GatewayPorts::No).unwrap();
+        let mut listener = tcp("localhost", 0, GatewayPorts::No).unwrap();
         let port = listener.port();
         assert_ne!(port, 0);
         for socket in &listener.tcp {
@@ -262,10 +308,22 @@ mod tests {
     }
 
     #[test]
+    fn displays_differ_and_a_single_one_takes_one_connection() {
+        let (mut first, second) = (display(true).unwrap(), display(false).unwrap());
+        assert_ne!(first.port(), second.port());
+        assert!(first.port() >= 6010);
+        let port = first.port();
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert!(first.accept().unwrap().is_some());
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+        assert!(first.accept().unwrap().is_none());
+    }
+
+    #[test]
     fn a_path_is_the_users_alone_and_goes_with_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let listener = unix(&path).unwrap();
+        let mut listener = unix(&path).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
