@@ -523,16 +523,16 @@ impl Handler for Connection {
 
     async fn data(
         &mut self,
-        _channel: ChannelId,
+        channel: ChannelId,
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.flow.pace(data.len()).await;
+        self.flow.received(channel, data.len()).await;
         Ok(())
     }
 
-    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
-        self.flow.window()
+    fn adjust_window(&mut self, channel: ChannelId, current: u32) -> u32 {
+        self.flow.granted(channel, current)
     }
 
     async fn channel_close(
