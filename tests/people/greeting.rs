@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::{Account, Done, Host, Server, Terminal, User, run, run_with};
+use tests::{Account, Done, Host, PAM, Server, Start, Terminal, User, run, run_with};
 
 use crate::host;
 
@@ -146,6 +146,29 @@ fn what_is_slow_on_one_terminal_holds_up_no_other_channel() {
     master.expect("$ ");
     master.send("exit\r");
     assert_eq!(master.wait(), Some(0));
+}
+
+#[test]
+fn what_pam_says_is_shown_on_terminals() {
+    let Some(host) = host("greeting::what_pam_says_is_shown_on_terminals") else {
+        return;
+    };
+    host.write("/etc/pam-says", "Maintenance on Monday\n");
+    let server = host.gateway(Start {
+        config: "motd-files = []\nmotd-command = \"echo command\"\n".into(),
+        pam: Some(format!(
+            "{PAM}session optional pam_echo.so file=/etc/pam-says\n"
+        )),
+        ..Start::default()
+    });
+    let ann = host.user();
+    let mut shell = Terminal::start(&server.ssh(&ann, &["-tt"]));
+    shell.expect("command\r\nMaintenance on Monday\r\n");
+    shell.expect("$ ");
+    shell.send("exit\r");
+    assert_eq!(shell.wait(), Some(0));
+    let command = server.says(&ann, "echo a");
+    assert_eq!((command.ok(), command.err.as_str()), ("a", ""));
 }
 
 #[test]
