@@ -9,7 +9,7 @@ packages=(
     # the build: PAM headers for the monitor's room
     build-essential pkg-config libpam0g-dev
     # peers and clients of the tests
-    slapd ldap-utils pamtester openssh-client openssh-server openssh-sftp-server haproxy libpam-oath oathtool
+    slapd ldap-utils pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules libsss-idmap0 openssh-client openssh-server openssh-sftp-server haproxy libpam-oath oathtool
     # tools that come from PyPI stand in a venv
     python3-venv ca-certificates curl git openssl
 )

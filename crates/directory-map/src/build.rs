@@ -59,12 +59,7 @@ impl MapBuilder {
         self.put(record, keys, 1)
     }
 
-    fn put(
-        &mut self,
-        record: &[u8],
-        keys: &[(Query, &[u8])],
-        local: u8,
-    ) -> Result<(), BuildError> {
+    fn put(&mut self, record: &[u8], keys: &[(Query, &[u8])], local: u8) -> Result<(), BuildError> {
         let packet = offset(self.data.len())?;
         let size = RECORD_HEAD + record.len();
         self.number(size)?; // allocated size

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, duration, read_secret};
 
-use crate::{dn, ldap, local::Local};
+use crate::{dn, ldap, local::Local, sid::Range};
 
 /// Longest bind password, in bytes.
 pub const MAX_PASSWORD: u64 = 1024;
@@ -67,9 +67,22 @@ pub struct Ldap {
     pub bind_dn: String,
     /// The file with that entry's password; a line end at its end does not count.
     pub bind_password_file: PathBuf,
-    /// How groups list their members.
+    /// How groups list their members, and what entries look like.
     #[serde(default)]
     pub schema: Schema,
+    /// In Active Directory: ids from SIDs, as sssd makes them, whatever `uidNumber` says. Without it only
+    /// entries with `uidNumber` and `gidNumber` are users.
+    #[serde(default = "yes")]
+    pub id_mapping: bool,
+    /// The ids that SIDs become.
+    #[serde(default)]
+    pub id_map: Range,
+    /// In Active Directory, the home of who has no `unixHomeDirectory`; `%u` is the name.
+    #[serde(default = "home_template")]
+    pub home_template: String,
+    /// In Active Directory, the shell of who has no `loginShell`.
+    #[serde(default = "default_shell")]
+    pub default_shell: String,
     /// Which attribute lists them in rfc2307bis: `member`, or `uniqueMember`.
     #[serde(default = "member_attribute")]
     pub member_attribute: String,
@@ -152,7 +165,7 @@ pub struct Access {
     pub service: Option<String>,
 }
 
-/// The two ways of listing a group's members.
+/// What entries look like, and how groups list their members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schema {
@@ -161,6 +174,8 @@ pub enum Schema {
     /// `member`: DNs, of users and of groups.
     #[default]
     Rfc2307bis,
+    /// Active Directory: `member`, SIDs, its own marks of closed accounts.
+    Ad,
 }
 
 impl Ldap {
@@ -177,11 +192,15 @@ impl Ldap {
     /// What a persisted replica must have been read from to be of use.
     pub fn fingerprint(&self) -> String {
         format!(
-            "{:?}|{}|{}|{}",
+            "{:?}|{}|{}|{}|{}|{:?}|{}|{}",
             self.schema,
             self.member_attribute,
             self.user_base(),
-            self.group_base()
+            self.group_base(),
+            self.id_mapping,
+            self.id_map,
+            self.home_template,
+            self.default_shell,
         )
     }
 }
@@ -214,9 +233,16 @@ impl Config {
             ("group-base", ldap.group_base.as_ref().unwrap_or(&ldap.base)),
         ];
         for (key, value) in bases {
-            if dn::normal(value).is_none() {
+            // Active Directory takes user@domain for the service's account as well.
+            let principal = key == "bind-dn" && value.contains('@') && !value.contains('=');
+            if dn::normal(value).is_none() && !principal {
                 problems.push(format!("ldap.{key}: '{value}' is not a distinguished name"));
             }
+        }
+        problems.extend(ldap.id_map.problem());
+        if !ldap.home_template.starts_with('/') || !ldap.default_shell.starts_with('/') {
+            problems
+                .push("ldap.home-template and ldap.default-shell are absolute paths".to_owned());
         }
         if let Err(error) = ldap::trust(ldap.ca_file.as_deref()) {
             problems.push(format!("ldap.ca-file: {}", service::exit::chain(&error)));
@@ -340,6 +366,14 @@ fn yes() -> bool {
 
 fn member_attribute() -> String {
     "member".to_owned()
+}
+
+fn home_template() -> String {
+    "/home/%u".to_owned()
+}
+
+fn default_shell() -> String {
+    "/bin/bash".to_owned()
 }
 
 fn refresh_interval() -> Duration {

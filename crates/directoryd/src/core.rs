@@ -65,6 +65,8 @@ pub struct Facts {
     pub entry: Option<(String, User)>,
     /// Why entries of that name are not served.
     pub refused: Vec<String>,
+    /// How long a lock after failures counts.
+    pub lockout: Option<Duration>,
     /// When the replica was last confirmed.
     pub confirmed: SystemTime,
     /// The connected server, or empty.
@@ -229,9 +231,7 @@ impl Core {
         };
         let groups: Vec<(u32, String)> =
             std::iter::once(user.gid).chain(others).map(group).collect();
-        let state = user
-            .marks
-            .state(shell, now, self.config.ldap.lockout_duration);
+        let state = user.marks.state(shell, now, self.lockout(&inputs.replica));
         let names: Vec<&str> = groups.iter().map(|(_, name)| name.as_str()).collect();
         let state = match state {
             AccountState::Active if !access::judge(&self.config.access, user, &names).may => {
@@ -294,9 +294,15 @@ impl Core {
             entry,
             refused,
             confirmed: inputs.replica.confirmed,
+            lockout: self.lockout(&inputs.replica),
             server: health.server.clone(),
             problem: health.problem.clone(),
         }
+    }
+
+    /// How long a lock after failures counts: as configured, else as the directory says.
+    fn lockout(&self, replica: &Replica) -> Option<Duration> {
+        self.config.ldap.lockout_duration.or(replica.lockout)
     }
 
     /// Groups that `[access]` names and nobody has.

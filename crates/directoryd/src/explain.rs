@@ -73,8 +73,7 @@ pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> E
     } else {
         &user.shell
     };
-    let lockout = core.config.ldap.lockout_duration;
-    let (state, why) = user.marks.judged(shell, SystemTime::now(), lockout);
+    let (state, why) = user.marks.judged(shell, SystemTime::now(), facts.lockout);
     say("account", state == AccountState::Active, why.to_owned());
     let judgement = access::judge(&core.config.access, user, &names);
     say("rule", judgement.may, judgement.why.clone());

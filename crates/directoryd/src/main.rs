@@ -23,6 +23,7 @@ mod name;
 mod nscd;
 mod persist;
 mod replica;
+mod sid;
 mod ssh_key;
 mod sync;
 mod view;

@@ -19,8 +19,10 @@ pub struct Marks {
     pub disabled: bool,
     /// `pwdStartTime`.
     pub start: Option<i64>,
-    /// `pwdEndTime`.
+    /// `pwdEndTime`, or `accountExpires` of Active Directory.
     pub end: Option<i64>,
+    /// `logonHours` of Active Directory: a bit for each hour of the week, from Sunday 0:00 UTC on.
+    pub hours: Option<Vec<u8>>,
 }
 
 /// How a password policy locked an account.
@@ -66,7 +68,7 @@ impl Marks {
             (Some(Lock::Since(_)), _) => {
                 return (
                     AccountState::Locked,
-                    "locked after failed passwords (pwdAccountLockedTime)",
+                    "locked after failed passwords (pwdAccountLockedTime, lockoutTime)",
                 );
             }
             (Some(Lock::Permanent), _) => {
@@ -77,7 +79,10 @@ impl Marks {
             }
         }
         if self.disabled {
-            return (AccountState::Locked, "disabled (nsAccountLock)");
+            return (
+                AccountState::Locked,
+                "disabled (nsAccountLock, userAccountControl)",
+            );
         }
         // `usermod --expiredate 1` is how administrators lock an account with shadow.
         if matches!(self.expire_day, Some(0 | 1)) {
@@ -92,15 +97,44 @@ impl Marks {
             return (AccountState::Expired, "expired (shadowExpire)");
         }
         if self.end.is_some_and(|time| now >= time) {
-            return (AccountState::Expired, "expired (pwdEndTime)");
+            return (
+                AccountState::Expired,
+                "expired (pwdEndTime, accountExpires)",
+            );
         }
         if self.start.is_some_and(|time| now < time) {
             return (AccountState::NotYet, "not yet begun (pwdStartTime)");
+        }
+        if self
+            .hours
+            .as_ref()
+            .is_some_and(|hours| !is_open(hours, now))
+        {
+            return (AccountState::Hours, "not at this hour (logonHours)");
         }
         match shell.rsplit('/').next() {
             Some("nologin" | "false") => (AccountState::NoLogin, "the shell refuses logins"),
             _ => (AccountState::Active, "neither locked nor expired"),
         }
+    }
+}
+
+/// Whether the hour of `now` is among the hours; a value of another size says nothing.
+fn is_open(hours: &[u8], now: i64) -> bool {
+    if hours.len() != 21 {
+        return true;
+    }
+    // 1970-01-01 was a Thursday.
+    let hour = (now.div_euclid(3600) + 4 * 24).rem_euclid(7 * 24);
+    let (byte, bit) = (usize::try_from(hour / 8).unwrap_or_default(), hour % 8);
+    hours[byte] >> bit & 1 == 1
+}
+
+/// Seconds since 1970 of a time in Active Directory: 100 ns since 1601. `None` for 0 and for "never".
+pub fn windows_time(text: &str) -> Option<i64> {
+    match text.trim().parse().ok()? {
+        i64::MIN..=0 | i64::MAX => None,
+        ticks => Some(ticks / 10_000_000 - 11_644_473_600),
     }
 }
 
@@ -145,6 +179,22 @@ mod tests {
         check("2026112308Z", None);
         check("20261323080000Z", None);
         check("", None);
+    }
+
+    #[test]
+    fn windows_times_and_hours() {
+        assert_eq!(windows_time("0"), None);
+        assert_eq!(windows_time("9223372036854775807"), None);
+        assert_eq!(windows_time("116444736000000000"), Some(0));
+        assert_eq!(windows_time("132514560000000000"), Some(1_606_982_400));
+        // Thursday, 2020-12-03 8:00 UTC: bit 104.
+        let mut hours = vec![0; 21];
+        hours[13] = 1;
+        assert!(is_open(&hours, 1_606_982_400));
+        assert!(is_open(&hours, 1_606_982_400 + 3599));
+        assert!(!is_open(&hours, 1_606_982_400 + 3600));
+        assert!(!is_open(&hours, 1_606_982_400 - 1));
+        assert!(is_open(&[], 0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,9 @@ pub struct Replica {
     pub groups: BTreeMap<String, Group>,
     /// Entries that lack what they must have, with the reason.
     pub unusable: BTreeMap<String, String>,
+    /// How long a lock after failures counts, if the directory says (Active Directory's
+    /// `lockoutDuration`).
+    pub lockout: Option<Duration>,
 }
 
 /// A group that lists somebody, as an online look-up shows it: without its other members.
@@ -82,12 +85,16 @@ impl Replica {
             users: BTreeMap::new(),
             groups: BTreeMap::new(),
             unusable: BTreeMap::new(),
+            lockout: None,
         }
     }
 
     /// True if `other` says the same, whenever it was confirmed.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.users == other.users && self.groups == other.groups && self.unusable == other.unusable
+        self.users == other.users
+            && self.groups == other.groups
+            && self.unusable == other.unusable
+            && self.lockout == other.lockout
     }
 
     /// Takes what an online look-up of `name` said about the user. True if that is news.

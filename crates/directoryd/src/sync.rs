@@ -435,6 +435,7 @@ fn is_fatal(error: &LdapError) -> bool {
             | LdapError::TooMany(..)
             | LdapError::Ambiguous(_)
             | LdapError::Vanished(_)
+            | LdapError::Range(_)
     )
 }
 

@@ -186,7 +186,7 @@ impl<'a> View<'a> {
             }
             let key = match rules.schema {
                 Schema::Rfc2307 => user.name.as_str(),
-                Schema::Rfc2307bis => dn.as_str(),
+                Schema::Rfc2307bis | Schema::Ad => dn.as_str(),
             };
             served.insert(key, user.name.as_str());
             self.users.push(Passwd {

@@ -4,10 +4,11 @@
 
 use super::search::Entry;
 use crate::{
-    config::Schema,
+    config::{self, Schema},
     dn,
-    marks::{Lock, Marks, generalized_time},
+    marks::{Lock, Marks, generalized_time, windows_time},
     replica::{Group, User},
+    sid::{self, Slices},
     ssh_key,
 };
 
@@ -21,6 +22,7 @@ pub const USER: &[&str] = &[
     "homeDirectory",
     "loginShell",
     "sshPublicKey",
+    "ipaSshPubKey",
     "shadowExpire",
     "pwdAccountLockedTime",
     "nsAccountLock",
@@ -29,6 +31,31 @@ pub const USER: &[&str] = &[
     "host",
     "authorizedService",
 ];
+
+/// Attributes read of a user in Active Directory.
+pub const USER_AD: &[&str] = &[
+    "sAMAccountName",
+    "objectSid",
+    "primaryGroupID",
+    "uidNumber",
+    "gidNumber",
+    "cn",
+    "displayName",
+    "gecos",
+    "unixHomeDirectory",
+    "loginShell",
+    "sshPublicKey",
+    "altSecurityIdentities",
+    "userAccountControl",
+    "accountExpires",
+    "lockoutTime",
+    "logonHours",
+    "host",
+    "authorizedService",
+];
+
+/// Attributes read of a group in Active Directory, without its members.
+pub const GROUP_HEAD_AD: &[&str] = &["sAMAccountName", "objectSid", "gidNumber"];
 
 /// Attributes read of a group, without its members.
 pub const GROUP_HEAD: &[&str] = &["cn", "gidNumber"];
@@ -41,7 +68,8 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
         .text("gecos")
         .or_else(|| entry.text("cn"))
         .unwrap_or_default();
-    let (keys, refused_keys) = ssh_key::keys(entry.all("sshpublickey"));
+    let stored = [entry.all("sshpublickey"), entry.all("ipasshpubkey")].concat();
+    let (keys, refused_keys) = ssh_key::keys(&stored);
     let day = |name| entry.text(name).and_then(|text| text.trim().parse().ok());
     // A time that is there and cannot be read must not open what it was to close.
     let time = |name, otherwise| {
@@ -76,6 +104,7 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
                 .is_some_and(|text| text.eq_ignore_ascii_case("true")),
             start: time("pwdstarttime", i64::MAX),
             end: time("pwdendtime", 0),
+            hours: None,
         },
         hosts: texts("host"),
         services: texts("authorizedservice"),
@@ -96,9 +125,124 @@ pub fn group(entry: &Entry, schema: Schema, member: &str) -> Result<(String, Gro
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
     let members = match schema {
         Schema::Rfc2307 => texts.map(str::to_owned).collect(),
-        Schema::Rfc2307bis => texts.filter_map(dn::normal).collect(),
+        Schema::Rfc2307bis | Schema::Ad => texts.filter_map(dn::normal).collect(),
     };
     Ok((dn, Group { name, gid, members }))
+}
+
+/// A user of Active Directory by normal DN, or why the entry is none. Names are in lower case there: the
+/// server does not tell cases apart.
+pub fn user_ad(
+    entry: &Entry,
+    config: &config::Ldap,
+    slices: &mut Slices,
+) -> Result<(String, User), &'static str> {
+    let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
+    let name = entry
+        .text("samaccountname")
+        .ok_or("it has no sAMAccountName")?
+        .to_lowercase();
+    let (uid, gid) = if config.id_mapping {
+        let sid = sid_of(entry).ok_or("its objectSid is missing or not one")?;
+        let (domain, _) = sid::split(&sid).ok_or("its objectSid is of no domain")?;
+        let primary = number(entry, "primarygroupid").ok_or("its primaryGroupID is missing")?;
+        let id = |slices: &mut Slices, sid: &str| slices.id(sid).ok_or("no id is left for its SID");
+        (
+            id(slices, &sid)?,
+            id(slices, &format!("{domain}-{primary}"))?,
+        )
+    } else {
+        (
+            number(entry, "uidnumber").ok_or(WITHOUT_NUMBER)?,
+            number(entry, "gidnumber").ok_or("its gidNumber is missing or not a number")?,
+        )
+    };
+    let alternative = entry.all("altsecurityidentities").iter();
+    let stored: Vec<Vec<u8>> = entry
+        .all("sshpublickey")
+        .iter()
+        .map(Vec::as_slice)
+        .chain(alternative.filter_map(|value| key_among_identities(value)))
+        .map(<[u8]>::to_vec)
+        .collect();
+    let (keys, refused_keys) = ssh_key::keys(&stored);
+    let texts = |name| {
+        let values = entry.all(name).iter();
+        values
+            .map(|value| String::from_utf8_lossy(value).trim().to_owned())
+            .collect()
+    };
+    let text = |name| entry.text(name).filter(|text| !text.is_empty());
+    let gecos = text("gecos").or(text("displayname")).or(text("cn"));
+    let home = text("unixhomedirectory").map(str::to_owned);
+    let user = User {
+        dn: entry.dn.clone(),
+        uid,
+        gid,
+        gecos: gecos.unwrap_or_default().to_owned(),
+        home: home.unwrap_or_else(|| config.home_template.replace("%u", &name)),
+        shell: text("loginshell")
+            .unwrap_or(&config.default_shell)
+            .to_owned(),
+        keys,
+        refused_keys,
+        marks: Marks {
+            lock: entry
+                .text("lockouttime")
+                .and_then(windows_time)
+                .map(Lock::Since),
+            // What cannot be read must not open what it was to close.
+            disabled: number(entry, "useraccountcontrol").is_none_or(|flags| flags & 2 != 0),
+            end: entry.text("accountexpires").and_then(windows_time),
+            hours: entry.all("logonhours").first().cloned(),
+            ..Marks::default()
+        },
+        hosts: texts("host"),
+        services: texts("authorizedservice"),
+        name,
+    };
+    Ok((dn, user))
+}
+
+/// Why an entry of Active Directory without ids of its own is passed over without a word.
+pub const WITHOUT_NUMBER: &str = "it has no uidNumber";
+
+/// A group of Active Directory by normal DN, or why the entry is none; builtin groups have no number
+/// and connect others. Spaces in names become `_`: names with spaces are none elsewhere.
+pub fn group_ad(
+    entry: &Entry,
+    config: &config::Ldap,
+    slices: &mut Slices,
+) -> Result<(String, Group), &'static str> {
+    let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
+    let name = entry
+        .text("samaccountname")
+        .ok_or("it has no sAMAccountName")?
+        .to_lowercase()
+        .replace(' ', "_");
+    let gid = match config.id_mapping {
+        true => sid_of(entry).and_then(|sid| slices.id(&sid)),
+        false => number(entry, "gidnumber"),
+    };
+    let values = entry.all("member").iter();
+    let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
+    let members = texts.filter_map(dn::normal).collect();
+    Ok((dn, Group { name, gid, members }))
+}
+
+/// The SID of an entry.
+pub fn sid_of(entry: &Entry) -> Option<String> {
+    sid::text(entry.all("objectsid").first()?)
+}
+
+/// Among certificates and principals there may be keys, as sssd takes them: as they are, or behind
+/// `SSHKey:`.
+fn key_among_identities(value: &[u8]) -> Option<&[u8]> {
+    let key = value.strip_prefix(b"SSHKey:").unwrap_or(value);
+    ["ssh-", "ecdsa-", "sk-"]
+        .iter()
+        .any(|start| key.starts_with(start.as_bytes()))
+        .then_some(key)
 }
 
 /// The only value of the naming attribute, or among several the one in the DN.

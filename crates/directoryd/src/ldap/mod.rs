@@ -53,6 +53,9 @@ pub enum LdapError {
     /// No user is left although there were some: more likely a right was lost than everybody.
     #[error("the directory shows no user any more, where there were {0}; keeping those")]
     Vanished(usize),
+    /// The rest of a long attribute does not come.
+    #[error("the server does not give all members of '{0}'")]
+    Range(String),
     /// Several entries for one name.
     #[error("several entries are named '{0}'")]
     Ambiguous(String),

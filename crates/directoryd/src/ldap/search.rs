@@ -39,11 +39,15 @@ pub struct Entry {
     /// As the server spells it.
     pub dn: String,
     values: HashMap<String, Vec<Vec<u8>>>,
+    /// Attributes of which the server has given a part (`member;range=0-1499`): the name, and where to
+    /// go on.
+    pub partial: Vec<(String, usize)>,
 }
 
 impl Entry {
     fn new(entry: SearchEntry) -> Self {
         let mut values: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+        let mut partial = Vec::new();
         let text = entry.attrs.into_iter().map(|(name, values)| {
             (
                 name,
@@ -54,6 +58,9 @@ impl Entry {
             )
         });
         for (name, found) in text.chain(entry.bin_attrs) {
+            if let Some((base, next)) = rest_of_range(&name) {
+                partial.push((base.to_owned(), next));
+            }
             let name = name
                 .split(';')
                 .next()
@@ -64,7 +71,16 @@ impl Entry {
         Self {
             dn: entry.dn,
             values,
+            partial,
         }
+    }
+
+    /// Adds what another answer says about the same entry.
+    pub fn extend(&mut self, more: Self) {
+        for (name, found) in more.values {
+            self.values.entry(name).or_default().extend(found);
+        }
+        self.partial = more.partial;
     }
 
     /// All values of an attribute; `name` in lower case.
@@ -76,6 +92,19 @@ impl Entry {
     pub fn text(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.all(name).first()?).ok()
     }
+}
+
+/// Where to go on with an attribute of which the server has given a part (MS-ADTS 3.1.1.3.1.3.3).
+fn rest_of_range(attribute: &str) -> Option<(&str, usize)> {
+    let (name, options) = attribute.split_once(';')?;
+    let range = options.split(';').find_map(|option| {
+        option
+            .get(..6)?
+            .eq_ignore_ascii_case("range=")
+            .then(|| &option[6..])
+    })?;
+    let (_, last) = range.split_once('-')?;
+    Some((name, last.parse::<usize>().ok()?.checked_add(1)?))
 }
 
 impl Search<'_> {
@@ -166,5 +195,23 @@ impl Search<'_> {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let check =
+            |attribute, expected| assert_eq!(rest_of_range(attribute), expected, "{attribute}");
+        check("member", None);
+        check("member;range=0-1499", Some(("member", 1500)));
+        check("member;Range=1500-2999", Some(("member", 3000)));
+        check("member;range=3000-*", None);
+        check("member;binary", None);
+        check("member;range=", None);
+        check("member;rangé=1", None);
     }
 }

@@ -2,22 +2,30 @@
 //!
 //! A session that failed once is given up; the caller makes a new one.
 
-use std::{collections::BTreeSet, time::Duration, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use ldap3::{Ldap, Scope};
 use service::{Secret, config::read_secret};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     LdapError, Server,
     connection::connect,
-    entry::{self, GROUP_HEAD, USER},
+    entry::{self, GROUP_HEAD, GROUP_HEAD_AD, USER, USER_AD},
     search::{Entry, Search},
 };
 use crate::{
     config::{self, MAX_PASSWORD, Schema},
     dn,
-    replica::{Holder, Replica, User},
+    replica::{Group, Holder, Replica, User},
+    sid::Slices,
 };
 
 /// Most users, and most groups, that are replicated.
@@ -36,7 +44,8 @@ const BIND: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Session {
     ldap: Ldap,
-    config: std::sync::Arc<config::Ldap>,
+    slices: Arc<Mutex<Slices>>,
+    config: Arc<config::Ldap>,
     ended: watch::Receiver<bool>,
     /// The server's URI.
     pub uri: String,
@@ -57,10 +66,7 @@ impl Session {
     ///
     /// # Errors
     /// [`LdapError`].
-    pub async fn open(
-        config: std::sync::Arc<config::Ldap>,
-        server: &Server,
-    ) -> Result<Self, LdapError> {
+    pub async fn open(config: Arc<config::Ldap>, server: &Server) -> Result<Self, LdapError> {
         // Read each time: passwords are renewed while daemons run.
         let password =
             read_secret(&config.bind_password_file, MAX_PASSWORD).map_err(LdapError::Password)?;
@@ -82,12 +88,56 @@ impl Session {
                 text: bound.text,
             });
         }
-        Ok(Self {
+        let session = Self {
             ldap,
+            slices: Arc::new(Mutex::new(Slices::new(config.id_map.clone()))),
             config,
             ended,
             uri: server.uri.clone(),
-        })
+        };
+        if session.config.schema == Schema::Ad {
+            session.learn_domain().await?;
+        }
+        Ok(session)
+    }
+
+    /// Active Directory: the domain of the base is the first to choose its ids.
+    async fn learn_domain(&self) -> Result<(), LdapError> {
+        if let Some(sid) = self.head().await?.as_ref().and_then(entry::sid_of) {
+            self.slices().learn(&sid);
+        }
+        Ok(())
+    }
+
+    /// The base's own entry.
+    async fn head(&self) -> Result<Option<Entry>, LdapError> {
+        let search = Search {
+            base: &self.config.base,
+            scope: Scope::Base,
+            filter: "(objectClass=*)",
+            attributes: &["objectSid", "lockoutDuration"],
+            most: 1,
+            within: self.config.lookup_timeout,
+        };
+        Ok(search.run(&mut self.ldap.clone()).await?.pop())
+    }
+
+    fn slices(&self) -> MutexGuard<'_, Slices> {
+        self.slices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_user(&self, entry: &Entry) -> Result<(String, User), &'static str> {
+        match self.config.schema {
+            Schema::Ad => entry::user_ad(entry, &self.config, &mut self.slices()),
+            Schema::Rfc2307 | Schema::Rfc2307bis => entry::user(entry),
+        }
+    }
+
+    fn read_group(&self, entry: &Entry, member: &str) -> Result<(String, Group), &'static str> {
+        match self.config.schema {
+            Schema::Ad => entry::group_ad(entry, &self.config, &mut self.slices()),
+            schema => entry::group(entry, schema, member),
+        }
     }
 
     /// Returns when the connection has ended.
@@ -102,6 +152,9 @@ impl Session {
     /// # Errors
     /// [`LdapError`].
     pub async fn change_mark(&self) -> Result<Option<Vec<Vec<u8>>>, LdapError> {
+        if self.config.schema == Schema::Ad {
+            return self.highest_usn().await.map(Some);
+        }
         let base = dn::normal(&self.config.base);
         let covers = |part: &str| match (&base, dn::normal(part)) {
             (Some(base), Some(part)) => dn::is_below(&part, base),
@@ -131,6 +184,46 @@ impl Session {
         Ok((!marks.is_empty()).then_some(marks))
     }
 
+    /// Active Directory's count of all changes, deletions among them, which each server keeps for
+    /// itself.
+    async fn highest_usn(&self) -> Result<Vec<Vec<u8>>, LdapError> {
+        let search = Search {
+            base: "",
+            scope: Scope::Base,
+            filter: "(objectClass=*)",
+            attributes: &["highestCommittedUSN", "dsServiceName"],
+            most: 1,
+            within: self.config.lookup_timeout,
+        };
+        let found = search.run(&mut self.ldap.clone()).await?;
+        let values = found.iter().flat_map(|entry| {
+            [entry.all("highestcommittedusn"), entry.all("dsservicename")].concat()
+        });
+        Ok(values.collect())
+    }
+
+    /// Reads the rest of attributes that came in part.
+    async fn complete(&self, entry: &mut Entry, deadline: Instant) -> Result<(), LdapError> {
+        while let Some((name, next)) = entry.partial.pop() {
+            let attribute = format!("{name};range={next}-*");
+            let search = Search {
+                base: &entry.dn.clone(),
+                scope: Scope::Base,
+                filter: "(objectClass=*)",
+                attributes: &[&attribute],
+                most: 1,
+                within: deadline.saturating_duration_since(Instant::now()),
+            };
+            let more = search.run(&mut self.ldap.clone()).await?.pop();
+            match more {
+                // A server that does not get further would be asked for ever.
+                Some(more) if more.partial.iter().all(|(_, end)| *end > next) => entry.extend(more),
+                _ => return Err(LdapError::Range(entry.dn.clone())),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads all users and groups.
     ///
     /// # Errors
@@ -154,35 +247,50 @@ impl Session {
         let search = Search {
             base: self.config.user_base(),
             scope: Scope::Subtree,
-            filter: "(objectClass=posixAccount)",
-            attributes: USER,
+            filter: users_filter(schema),
+            attributes: user_attributes(schema),
             most: MOST,
             within: WHOLE,
         };
         search
-            .each(&mut ldap, |entry| match entry::user(&entry) {
+            .each(&mut ldap, |entry| match self.read_user(&entry) {
                 Ok((dn, user)) => drop(users.insert(dn, user)),
+                // In a directory of Windows most have none, and that is no mistake.
+                Err(entry::WITHOUT_NUMBER) => {}
                 Err(reason) => refuse(entry, reason),
             })
             .await?;
-        let member = match schema {
-            Schema::Rfc2307 => "memberUid",
-            Schema::Rfc2307bis => &self.config.member_attribute,
-        };
+        let member = self.member_attribute();
         let search = Search {
             base: self.config.group_base(),
             filter: groups_filter(schema),
-            attributes: &[GROUP_HEAD, &[member]].concat(),
+            attributes: &[group_head(schema), &[member]].concat(),
             ..search
         };
+        let deadline = Instant::now() + WHOLE;
+        let mut partial = Vec::new();
         search
             .each(&mut ldap, |entry| {
-                match entry::group(&entry, schema, member) {
+                if !entry.partial.is_empty() {
+                    partial.push(entry);
+                    return;
+                }
+                match self.read_group(&entry, member) {
                     Ok((dn, group)) => drop(groups.insert(dn, group)),
                     Err(reason) => refuse(entry, reason),
                 }
             })
             .await?;
+        for mut entry in partial {
+            self.complete(&mut entry, deadline).await?;
+            match self.read_group(&entry, member) {
+                Ok((dn, group)) => drop(groups.insert(dn, group)),
+                Err(reason) => refuse(entry, reason),
+            }
+        }
+        if schema == Schema::Ad {
+            replica.lockout = self.head().await?.as_ref().and_then(lockout_duration);
+        }
         Ok(replica)
     }
 
@@ -199,7 +307,7 @@ impl Session {
         };
         // What the server is asked for, in its own spelling, and what the replica calls it.
         let mut open = match self.config.schema {
-            Schema::Rfc2307bis => vec![(spelled, dn.clone())],
+            Schema::Rfc2307bis | Schema::Ad => vec![(spelled, dn.clone())],
             Schema::Rfc2307 => vec![(user.name.clone(), user.name.clone())],
         };
         let mut seen: BTreeSet<String> = BTreeSet::new();
@@ -212,7 +320,7 @@ impl Session {
                     .await?;
                 let mut heads = Vec::new();
                 for entry in found {
-                    let Ok((dn, group)) = entry::group(&entry, self.config.schema, "") else {
+                    let Ok((dn, group)) = self.read_group(&entry, "") else {
                         continue;
                     };
                     if seen.insert(dn.clone()) {
@@ -239,15 +347,20 @@ impl Session {
     }
 
     async fn user(&self, name: &str) -> Result<Option<(String, String, User)>, LdapError> {
+        let kind = match self.config.schema {
+            Schema::Ad => "sAMAccountName",
+            Schema::Rfc2307 | Schema::Rfc2307bis => "uid",
+        };
         let filter = format!(
-            "(&(objectClass=posixAccount)(uid={}))",
+            "(&{}({kind}={}))",
+            users_filter(self.config.schema),
             dn::filter_value(name)
         );
         let search = Search {
             base: self.config.user_base(),
             scope: Scope::Subtree,
             filter: &filter,
-            attributes: USER,
+            attributes: user_attributes(self.config.schema),
             most: 2,
             within: self.config.lookup_timeout,
         };
@@ -260,18 +373,24 @@ impl Session {
             };
         };
         // The server's matching ignores case; ours does not.
-        let user = entry::user(entry)
+        let user = self
+            .read_user(entry)
             .ok()
             .filter(|(_, user)| user.name == name);
         Ok(user.map(|(dn, user)| (entry.dn.clone(), dn, user)))
     }
 
-    /// The groups that list any of these.
-    async fn holders(&self, members: impl Iterator<Item = &str>) -> Result<Vec<Entry>, LdapError> {
-        let attribute = match self.config.schema {
+    fn member_attribute(&self) -> &str {
+        match self.config.schema {
             Schema::Rfc2307 => "memberUid",
             Schema::Rfc2307bis => &self.config.member_attribute,
-        };
+            Schema::Ad => "member",
+        }
+    }
+
+    /// The groups that list any of these.
+    async fn holders(&self, members: impl Iterator<Item = &str>) -> Result<Vec<Entry>, LdapError> {
+        let attribute = self.member_attribute();
         let any: String = members
             .map(|member| format!("({attribute}={})", dn::filter_value(member)))
             .collect();
@@ -280,7 +399,7 @@ impl Session {
             base: self.config.group_base(),
             scope: Scope::Subtree,
             filter: &filter,
-            attributes: GROUP_HEAD,
+            attributes: group_head(self.config.schema),
             most: MOST_HOLDERS,
             within: self.config.lookup_timeout,
         };
@@ -307,6 +426,36 @@ pub fn password<'a>(secret: &'a Secret<Vec<u8>>, dn: &str) -> Result<&'a str, Ld
     Ok(text)
 }
 
+/// How long Active Directory's lock counts: 100 ns, negative; the least number means "until an
+/// administrator ends it".
+fn lockout_duration(head: &Entry) -> Option<Duration> {
+    let ticks: i64 = head.text("lockoutduration")?.trim().parse().ok()?;
+    let ticks = ticks.checked_neg().filter(|ticks| *ticks > 0)?;
+    Some(Duration::from_secs(ticks.unsigned_abs() / 10_000_000))
+}
+
+/// Which entries are users. Machines are of the same class in Active Directory.
+fn users_filter(schema: Schema) -> &'static str {
+    match schema {
+        Schema::Rfc2307 | Schema::Rfc2307bis => "(objectClass=posixAccount)",
+        Schema::Ad => "(&(objectCategory=person)(objectClass=user))",
+    }
+}
+
+fn user_attributes(schema: Schema) -> &'static [&'static str] {
+    match schema {
+        Schema::Rfc2307 | Schema::Rfc2307bis => USER,
+        Schema::Ad => USER_AD,
+    }
+}
+
+fn group_head(schema: Schema) -> &'static [&'static str] {
+    match schema {
+        Schema::Rfc2307 | Schema::Rfc2307bis => GROUP_HEAD,
+        Schema::Ad => GROUP_HEAD_AD,
+    }
+}
+
 /// Which entries are groups. Those without a number connect others.
 fn groups_filter(schema: Schema) -> &'static str {
     match schema {
@@ -315,5 +464,7 @@ fn groups_filter(schema: Schema) -> &'static str {
             "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
              (objectClass=groupOfUniqueNames))"
         }
+        // Security groups; the others are lists of mail addresses.
+        Schema::Ad => "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
     }
 }
