@@ -91,15 +91,21 @@ pub fn import(file: &str, text: &str, files: &dyn Files) -> Result<Imported, Imp
     table.extend(login_keys::of(None, global, &mut notes));
     let mut deciding = Vec::new();
     let mut matching = Vec::new();
+    let mut disabling = Vec::new();
     for block in &blocks[1..] {
         let Some(criteria) = criteria::of(block, &mut notes) else {
             continue;
         };
         let keys = login_keys::of(Some(block), global, &mut notes);
-        for net in &criteria {
-            deciding.extend(chooser.in_block(block, net, &mut notes));
+        for about in &criteria {
+            deciding.extend(chooser.in_block(block, about, &mut notes));
+            if let Some(keys) = login_keys::disabling(block) {
+                let mut entry = about.to_table();
+                entry.extend(keys);
+                disabling.push(entry);
+            }
             if !keys.is_empty() {
-                let mut entry = net.to_table();
+                let mut entry = about.to_table();
                 entry.extend(keys.clone());
                 matching.push(Value::Table(entry));
             }
@@ -117,7 +123,7 @@ pub fn import(file: &str, text: &str, files: &dyn Files) -> Result<Imported, Imp
     let (closed, open): (Vec<_>, Vec<_>) = matching.into_iter().partition(closing);
     let all: Vec<Value> = closed
         .into_iter()
-        .chain(deciding.into_iter().map(Value::Table))
+        .chain(deciding.into_iter().chain(disabling).map(Value::Table))
         .chain(open)
         .collect();
     let defaults = Table::try_from(Settings::default())?;

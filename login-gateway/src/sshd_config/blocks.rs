@@ -24,6 +24,8 @@ pub struct Line {
     /// As written.
     pub name: String,
     pub arguments: Vec<String>,
+    /// All behind the keyword, quotes included.
+    pub rest: String,
     /// Place among all lines.
     pub order: usize,
 }
@@ -75,20 +77,13 @@ impl Block {
 
 /// Keywords that together make one key of ours: two blocks that each set one of them do not add up
 /// as sshd adds them.
-const SHARED: [&[&str]; 4] = [
+const SHARED: [&[&str]; 2] = [
     &[
         "pubkeyauthentication",
         "passwordauthentication",
         "kbdinteractiveauthentication",
         "authenticationmethods",
     ],
-    &[
-        "allowtcpforwarding",
-        "permitopen",
-        "permitlisten",
-        "disableforwarding",
-    ],
-    &["allowstreamlocalforwarding", "disableforwarding"],
     &["allowusers", "denyusers", "allowgroups", "denygroups"],
 ];
 
@@ -171,6 +166,7 @@ impl Reader<'_> {
                 keyword,
                 name,
                 arguments,
+                rest,
             }) = words::split(text).map_err(syntax)?
             else {
                 continue;
@@ -185,6 +181,7 @@ impl Reader<'_> {
                 keyword: alias(&keyword).into(),
                 name,
                 arguments,
+                rest,
                 order: self.order,
             };
             match line.keyword.as_str() {

@@ -241,44 +241,32 @@ impl Scope<'_> {
     }
 
     fn forwarding(&mut self) {
-        let off = self.effective("disableforwarding").and_then(Line::yes) == Some(true);
-        let direction = |line: Option<&Line>| match line.map(|l| l.first().to_ascii_lowercase()) {
-            None => "yes".to_owned(),
-            Some(word) => match word.as_str() {
-                "yes" | "all" | "true" => "yes".into(),
-                "local" | "remote" => word,
-                _ => "no".into(),
-            },
-        };
-        let none =
-            |line: Option<&Line>| line.is_some_and(|l| l.first().eq_ignore_ascii_case("none"));
-        if self.says(&[
-            "allowtcpforwarding",
-            "disableforwarding",
-            "permitopen",
-            "permitlisten",
-        ]) {
-            let wanted = direction(self.effective("allowtcpforwarding"));
-            let local = ["yes", "local"].contains(&wanted.as_str())
-                && !none(self.effective("permitopen"))
-                && !off;
-            let remote = ["yes", "remote"].contains(&wanted.as_str())
-                && !none(self.effective("permitlisten"))
-                && !off;
-            let value = match (local, remote) {
-                (true, true) => "yes",
-                (true, false) => "local",
-                (false, true) => "remote",
-                (false, false) => "no",
-            };
-            self.put("tcp-forwarding", value);
+        let off = self.global.get("disableforwarding").and_then(Line::yes) == Some(true);
+        let own = self.block.get("disableforwarding").cloned();
+        let back = !self.top && own.as_ref().and_then(Line::yes) == Some(false);
+        if let (Some(line), true) = (&own, back) {
+            let text = "it counts against the line above all blocks, not against another block that disables";
+            self.note(Kind::Changed, line, text);
         }
-        if self.says(&["allowstreamlocalforwarding", "disableforwarding"]) {
-            let wanted = direction(self.effective("allowstreamlocalforwarding"));
-            self.put(
-                "stream-local-forwarding",
-                if off { "no".into() } else { wanted },
-            );
+        for (keyword, key) in [
+            ("allowtcpforwarding", "tcp-forwarding"),
+            ("allowstreamlocalforwarding", "stream-local-forwarding"),
+        ] {
+            if self.forwards(keyword, off, back) {
+                let value = direction(self.effective(keyword));
+                let closed = off && !back;
+                self.put(key, if closed { "no".to_owned() } else { value });
+            }
+        }
+        for (keyword, key, default) in [
+            ("allowagentforwarding", "agent-forwarding", true),
+            ("x11forwarding", "x11-forwarding", false),
+        ] {
+            if self.forwards(keyword, off, back) {
+                let line = self.effective(keyword);
+                let on = line.map_or(default, |l| l.yes() == Some(true));
+                self.put(key, on && (!off || back));
+            }
         }
         for (keyword, key) in [
             ("permitopen", "permit-open"),
@@ -302,17 +290,12 @@ impl Scope<'_> {
             };
             self.put("gateway-ports", value);
         }
-        for (keyword, key, default) in [
-            ("allowagentforwarding", "agent-forwarding", true),
-            ("x11forwarding", "x11-forwarding", false),
-        ] {
-            if self.says(&[keyword, "disableforwarding"]) {
-                let on = self
-                    .effective(keyword)
-                    .map_or(default, |l| l.yes() == Some(true));
-                self.put(key, on && !off);
-            }
-        }
+    }
+
+    /// Whether this scope is to say something about one kind of forwarding. `off`: all are disabled
+    /// above the blocks; `back`: this block takes that back.
+    fn forwards(&self, keyword: &str, off: bool, back: bool) -> bool {
+        self.top || back && off || !off && self.block.get(keyword).is_some()
     }
 
     fn environment(&mut self) {
@@ -372,13 +355,14 @@ impl Scope<'_> {
                     self.note(Kind::LeftOut, &line, "a subsystem without a command");
                     continue;
                 }
-                let command = self.command(&line, &command.join(" "));
+                let command = self.command(&line, &assembled(command));
                 subsystems.entry(name).or_insert_with(|| command.into());
             }
             self.put("subsystems", subsystems);
         }
         if let Some(line) = self.block.get("forcecommand").cloned() {
-            let command = line.arguments.join(" ");
+            // sshd takes the line as it is, and leaves quotes to the shell.
+            let command = line.rest.clone();
             let command = if command.eq_ignore_ascii_case("none") {
                 String::new()
             } else {
@@ -439,6 +423,42 @@ impl Scope<'_> {
             }
         }
     }
+}
+
+/// `DisableForwarding yes` of a block: it stands against whatever any block allows.
+pub fn disabling(block: &Block) -> Option<Table> {
+    let yes = block.get("disableforwarding").and_then(Line::yes) == Some(true);
+    yes.then(|| {
+        let words = ["tcp-forwarding", "stream-local-forwarding"].map(|k| (k, Value::from("no")));
+        let switches = ["agent-forwarding", "x11-forwarding"].map(|k| (k, Value::from(false)));
+        let all = words.into_iter().chain(switches);
+        all.map(|(key, value)| (key.to_owned(), value)).collect()
+    })
+}
+
+/// The value of AllowTcpForwarding and its like.
+fn direction(line: Option<&Line>) -> String {
+    let word = line.map_or("yes".to_owned(), |l| l.first().to_ascii_lowercase());
+    match word.as_str() {
+        "yes" | "all" | "true" => "yes".to_owned(),
+        "local" | "remote" => word,
+        _ => "no".to_owned(),
+    }
+}
+
+/// Words as one line for a shell.
+fn assembled(words: &[String]) -> String {
+    let one = |word: &String| {
+        let escaped = word.replace('\\', "\\\\").replace('"', "\\\"");
+        if word.contains([' ', '\t']) {
+            format!("\"{escaped}\"")
+        } else if word.contains(['\\', '"', '\'']) {
+            escaped.replace('\'', "\\'")
+        } else {
+            word.clone()
+        }
+    };
+    words.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// The program of the subsystem sftp.

@@ -184,13 +184,25 @@ fn what_a_login_may_do() {
     assert_eq!(me.tcp_forwarding, Forwarding::Yes);
     let bot = policy(&all, "bot");
     assert!(!bot.permit_tty && !bot.agent_forwarding && !bot.x11_forwarding);
-    assert_eq!(bot.force_command, "/bin/run $SSH_ORIGINAL_COMMAND");
+    assert_eq!(bot.force_command, "/bin/run \"$SSH_ORIGINAL_COMMAND\"");
     assert_eq!(
         (bot.tcp_forwarding, bot.stream_local_forwarding),
         (Forwarding::No, Forwarding::No)
     );
     let dev = policy(&all, "x:dev");
     assert_eq!(dev.tcp_forwarding, Forwarding::Local);
+    assert_eq!(dev.permit_listen, ["none"]);
+    // Disabling stands against whatever another block allows.
+    let both = policy(
+        &settings("Match User a\nAllowTcpForwarding yes\nMatch all\nDisableForwarding yes\n"),
+        "a",
+    );
+    assert_eq!(both.tcp_forwarding, Forwarding::No);
+    let back = settings(
+        "DisableForwarding yes\nMatch User a\nDisableForwarding no\nMatch User b\nAllowTcpForwarding yes\n",
+    );
+    assert_eq!(policy(&back, "a").tcp_forwarding, Forwarding::Yes);
+    assert_eq!(policy(&back, "b").tcp_forwarding, Forwarding::No);
     assert_eq!(dev.permit_open, ["db:5432"]);
     assert_eq!(dev.set_env["B"], "x y");
 }

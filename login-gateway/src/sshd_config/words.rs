@@ -8,6 +8,8 @@ pub struct Words {
     /// As written.
     pub name: String,
     pub arguments: Vec<String>,
+    /// All behind the keyword, quotes and comments included.
+    pub rest: String,
 }
 
 /// The words of a line; `None` for one that says nothing.
@@ -32,6 +34,7 @@ pub fn split(line: &str) -> Result<Option<Words>, &'static str> {
         keyword: keyword.to_ascii_lowercase(),
         name: keyword.to_owned(),
         arguments: arguments(rest)?,
+        rest: rest.trim_start_matches([' ', '\t']).to_owned(),
     }))
 }
 
