@@ -1,10 +1,15 @@
 //! Terminal modes of a `pty-req`: opcodes of RFC 4254 section 8 to `termios(3)`.
 
 use nix::sys::termios::{
-    ControlFlags, InputFlags, LocalFlags, OutputFlags, SpecialCharacterIndices as Special, Termios,
+    BaudRate, ControlFlags, InputFlags, LocalFlags, OutputFlags,
+    SpecialCharacterIndices as Special, Termios, cfsetispeed, cfsetospeed,
 };
 
-/// Applies the modes that exist here; the others, speeds among them, have no meaning on a pty.
+/// Opcodes of the speeds (RFC 4254 section 8), which a pty keeps and shows without a use for them.
+const INPUT_SPEED: u8 = 128;
+const OUTPUT_SPEED: u8 = 129;
+
+/// Applies the modes that exist here.
 pub fn apply(settings: &mut Termios, modes: &[(u8, u32)]) {
     for (opcode, value) in modes {
         if let Some((_, index)) = CHARACTERS.iter().find(|(code, _)| code == opcode) {
@@ -24,8 +29,32 @@ pub fn apply(settings: &mut Termios, modes: &[(u8, u32)]) {
         if let Some((_, flag)) = CONTROL.iter().find(|(code, _)| code == opcode) {
             settings.control_flags.set(*flag, on);
         }
+        if let Some((_, speed)) = SPEEDS.iter().find(|(baud, _)| baud == value) {
+            // Neither call fails for a speed of the system's own list.
+            let _ = match *opcode {
+                INPUT_SPEED => cfsetispeed(settings, *speed),
+                OUTPUT_SPEED => cfsetospeed(settings, *speed),
+                _ => Ok(()),
+            };
+        }
     }
 }
+
+const SPEEDS: [(u32, BaudRate); 13] = [
+    (300, BaudRate::B300),
+    (600, BaudRate::B600),
+    (1200, BaudRate::B1200),
+    (2400, BaudRate::B2400),
+    (4800, BaudRate::B4800),
+    (9600, BaudRate::B9600),
+    (19200, BaudRate::B19200),
+    (38400, BaudRate::B38400),
+    (57600, BaudRate::B57600),
+    (115_200, BaudRate::B115200),
+    (230_400, BaudRate::B230400),
+    (460_800, BaudRate::B460800),
+    (921_600, BaudRate::B921600),
+];
 
 const CHARACTERS: [(u8, Special); 14] = [
     (1, Special::VINTR),
@@ -111,10 +140,12 @@ mod tests {
             (72, 0),
             (42, 1),
             (200, 1),
-            (128, 38400),
+            (128, 9600),
+            (129, 9600),
         ];
         sys::pty::edit_settings(&slave, |settings| apply(settings, &modes)).unwrap();
         let got = nix::sys::termios::tcgetattr(&slave).unwrap();
+        assert_eq!(nix::sys::termios::cfgetospeed(&got), BaudRate::B9600);
         assert_eq!(got.control_chars[Special::VINTR as usize], 7);
         assert_eq!(got.control_chars[Special::VERASE as usize], 0);
         assert!(!got.local_flags.contains(LocalFlags::ECHO));
