@@ -9,7 +9,7 @@ use tests::{Host, Server, Start, Whose, possible};
 
 use crate::lacking::LACKING;
 
-/// Equivalent configurations of both servers.
+/// Equivalent configurations of both servers; `{}` in them is the host's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Config {
     /// `sshd_config`.
@@ -30,7 +30,28 @@ pub const PLAIN: Config = Config {
 /// The host of all cases.
 pub fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
-    HOST.get_or_init(Host::start)
+    HOST.get_or_init(|| {
+        let host = Host::start();
+        for name in ["host_ca", "user_ca", "other_ca"] {
+            host.keygen(name, &["-t", "ed25519"]);
+        }
+        let at = |name: &str| host.folder().join(name);
+        for list in ["revoked", "revoked.txt", "revoked.missing"] {
+            std::fs::write(at(list), "").unwrap();
+        }
+        let mut sign = std::process::Command::new("ssh-keygen");
+        sign.args([
+            "-q",
+            "-I",
+            "the host",
+            "-h",
+            "-n",
+            "127.0.0.1,localhost",
+            "-s",
+        ]);
+        tests::run(sign.arg(at("host_ca")).arg(at("host_ed25519.pub"))).ok();
+        host
+    })
 }
 
 /// Runs a case.
@@ -44,7 +65,11 @@ pub fn both(module: &str, case: &str, config: Config, run: impl Fn(&Server)) {
         .iter()
         .find(|lack| lack.0 == name)
         .map(|lack| lack.1);
+    let only = std::env::var("ONLY").unwrap_or_default();
     for whose in [Whose::Theirs, Whose::Ours] {
+        if !only.is_empty() && only != format!("{whose:?}").to_lowercase() {
+            continue;
+        }
         println!("--- {whose:?}");
         let outcome = catch_unwind(AssertUnwindSafe(|| run(&server(config, whose))));
         match (whose, outcome, reason) {
@@ -81,7 +106,7 @@ fn server(config: Config, whose: Whose) -> Arc<Server> {
         .clone();
     cell.get_or_init(|| {
         let start = |text: &str| Start {
-            config: text.to_owned(),
+            config: text.replace("{}", &host().folder().display().to_string()),
             pam: config.pam.map(Into::into),
             environment: Vec::new(),
         };
@@ -106,3 +131,26 @@ macro_rules! case {
     };
 }
 pub(crate) use case;
+
+/// What theirs showed, ours must show.
+#[track_caller]
+pub fn same(server: &Server, what: &str, shown: impl Into<String>) {
+    static SHOWN: OnceLock<Mutex<HashMap<String, String>>> = OnceLock::new();
+    let shown = shown.into();
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let mut seen = SHOWN
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    match server.whose {
+        Whose::Theirs => drop(seen.insert(format!("{test} {what}"), shown)),
+        Whose::Ours => {
+            let theirs = seen
+                .get(&format!("{test} {what}"))
+                .expect("theirs ran first")
+                .clone();
+            drop(seen);
+            assert_eq!(shown, theirs, "{what}: ours, then theirs");
+        }
+    }
+}

@@ -1,6 +1,7 @@
-//! How commands end: exit codes, signals.
+//! How commands and shells end: exit codes, signals, what is left behind.
 
 use crate::both::{case, host};
+use crate::peers::{Beside, until};
 
 case!(codes, |server| {
     let ann = host().user();
@@ -8,4 +9,71 @@ case!(codes, |server| {
         let done = server.says(&ann, &format!("exit {code}"));
         assert_eq!(done.code, code, "{done:#?}");
     }
+});
+
+case!(of_a_program_that_is_not_there, |server| {
+    let ann = host().user();
+    assert_eq!(server.says(&ann, "no-such-program").code, 127);
+    assert_eq!(server.says(&ann, "/etc/passwd").code, 126);
+});
+
+case!(of_a_shell_on_its_input, |server| {
+    let ann = host().user();
+    let done = server.feed(&ann, "", b"echo hello\nexit 7\n");
+    assert_eq!((done.code, done.out.as_str()), (7, "hello\n"));
+});
+
+case!(of_a_subsystem, |server| {
+    let ann = host().user();
+    let mut ssh = server.ssh(&ann, &["-s"]);
+    assert_eq!(tests::run(ssh.arg("sftp")).code, 0);
+    let done = tests::run(server.ssh(&ann, &["-s"]).arg("no-such-subsystem"));
+    assert_eq!(done.code, 255, "{done:#?}");
+});
+
+case!(by_a_signal, |server| {
+    let ann = host().user();
+    for name in ["TERM", "KILL", "SEGV", "HUP"] {
+        let mut ssh = server.ssh(&ann, &["-o", "LogLevel=DEBUG1"]);
+        let done = tests::run(ssh.arg(format!("kill -{name} $$")));
+        assert_eq!(done.code, 255, "{name}: {done:#?}");
+        assert!(done.err.contains("rtype exit-signal"), "{name}: {done:#?}");
+    }
+});
+
+case!(after_all_output, |server| {
+    let ann = host().user();
+    let done = server.says(&ann, "head -c 5000000 /dev/zero | tr '\\0' x; exit 9");
+    assert_eq!((done.code, done.out.len()), (9, 5_000_000));
+});
+
+case!(with_a_program_left_behind, |server| {
+    let ann = host().user();
+    let done = server.says(
+        &ann,
+        "sleep 600 >/dev/null 2>&1 </dev/null & echo $!; exit 3",
+    );
+    assert_eq!(done.code, 3, "{done:#?}");
+    // It lives on, as after any logout.
+    host().sh(&format!("kill {}", done.out.trim())).ok();
+});
+
+case!(waits_for_output_of_a_program_left_behind, |server| {
+    let ann = host().user();
+    let mut ssh = server.ssh(&ann, &[]);
+    let mut ssh = Beside::start(ssh.arg("exec 3<&0; (read x <&3; echo late) & exit 5"));
+    ssh.say("go\n");
+    assert_eq!(ssh.line(), "late");
+    assert_eq!(ssh.end(), Some(5));
+});
+
+case!(of_a_client_that_is_lost_ends_the_command, |server| {
+    let ann = host().user();
+    let mut ssh = server.ssh(&ann, &[]);
+    let mut client = Beside::start(ssh.arg("echo $$; exec cat"));
+    let pid = client.line();
+    client.kill();
+    until("the end of the command", || {
+        host().sh(&format!("kill -0 {pid}")).code != 0
+    });
 });

@@ -37,6 +37,9 @@ for folder in /run /home /var/log /var/mail; do
         mount -t tmpfs -o mode=755 none "$folder"
     fi
 done
+# As systems with systemd have it; a container's may differ.
+mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 none /dev/pts
+mount --bind /dev/pts/ptmx /dev/ptmx
 mkdir -p /run/sshd /run/empty /run/lock /var/log
 : >/run/utmp
 : >/var/log/wtmp

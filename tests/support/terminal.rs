@@ -11,7 +11,7 @@ use sys::pty::Winsize;
 use sys::spawn::Spawn;
 
 /// How long a screen may take to show what is expected.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running program and everything it has written so far.
 pub struct Terminal {
@@ -63,7 +63,7 @@ impl Terminal {
     /// Waits until the program has written `text` after what was expected before.
     ///
     /// # Panics
-    /// If it does not within 20 s, or ends.
+    /// If it does not within 40 s, or ends.
     #[track_caller]
     pub fn expect(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -84,6 +84,14 @@ impl Terminal {
                 &self.seen[self.from..]
             );
         }
+    }
+
+    /// Waits for `text` as [`Terminal::expect`] does; what was shown before it.
+    #[track_caller]
+    pub fn until_seen(&mut self, text: &str) -> String {
+        let from = self.from;
+        self.expect(text);
+        self.seen[from..self.from - text.len()].to_owned()
     }
 
     /// Gives the window another size.
