@@ -5,7 +5,7 @@ SLURM ?= 24.11
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lab-up lab-down image fmt clippy deny unit chart-test e2e bench
+.PHONY: help demo demo-down test lab-up lab-down image fmt clippy deny unit chart-test compliance e2e bench
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ unit: ## unit tests
 
 chart-test: ## helm lint, kubernetes-validate and the chart's own tests
 	@$(SCRIPTS)/apt.sh && $(SCRIPTS)/suites.sh chart
+
+compliance: ## the same cases against sshd and ours, other clients, OpenSSH's own suite
+	@$(SCRIPTS)/apt.sh && $(SCRIPTS)/suites.sh compliance clients regress
 
 e2e: ## end-to-end tests on the lab
 	@$(SCRIPTS)/suites.sh e2e

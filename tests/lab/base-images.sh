@@ -3,14 +3,7 @@
 # host's own Debian mirror, imported under the public name. An image that is there, pulled or made, is kept.
 . "$(dirname "$0")/environment.sh"
 
-# The mirror and the transport settings (proxies, certificates, retries) are those of the host's apt.
-mirror() {
-    local codename
-    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(CODENAME) $(CREATED_BY)' |
-        awk -v codename="$codename" '$2 == "Debian" && $3 == codename && $4 == "Packages" { print $1; exit }'
-}
-transport() { apt-config dump | grep -E '^Acquire::(http|https|ftp|Retries|ForceIPv[46])[^ ]* "..*";$' || true; }
+. "$LAB_SCRIPTS/mirror.sh"
 
 bootstrap() {
     local suite=$1 archive=$2 mirror options=() line

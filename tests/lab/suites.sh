@@ -2,7 +2,7 @@
 # Everything `make test` runs, counted: each suite by name, what was skipped with its reason, and at the end
 # one line `N passed, N failed`. Fails if anything failed; a later suite runs even when an earlier one fails.
 #
-#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [e2e]
+#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [compliance] [clients] [regress] [e2e]
 . "$(dirname "$0")/environment.sh"
 cd "$REPO"
 
@@ -85,6 +85,21 @@ unit() {
     counted people "what people find when they log in" cargo test -p tests --test people --locked --no-fail-fast -- --show-output
 }
 
+compliance() {
+    counted compliance "the same cases against Debian's sshd, then ours" \
+        cargo test -p tests --release --locked --no-fail-fast --test compliance -- --test-threads=4 --show-output
+}
+
+clients() {
+    "$LAB_SCRIPTS/tools.sh" clients
+    counted clients "other clients" \
+        cargo test -p tests --release --locked --no-fail-fast --test clients -- --test-threads=3 --show-output
+}
+
+regress() {
+    counted regress "OpenSSH's regress suite aimed at us" cargo test -p tests --release --locked --test regress
+}
+
 chart() {
     "$LAB_SCRIPTS/tools.sh" chart
     counted chart "chart: helm lint, kubernetes-validate, what must hold" \
@@ -108,7 +123,7 @@ e2e() {
         cargo test -p tests --release --locked --no-fail-fast --test e2e -- --test-threads=1 --show-output
 }
 
-[ $# -gt 0 ] || set -- fmt clippy deny unit chart e2e
+[ $# -gt 0 ] || set -- fmt clippy deny unit chart compliance clients regress e2e
 for suite in "$@"; do "$suite"; done
 
 if [ ${#skipped[@]} -gt 0 ]; then

@@ -1,0 +1,29 @@
+#!/bin/bash
+# OpenSSH of other releases of Debian, each in a folder of its own for chroot: .lab/clients/NAME, by mmdebstrap.
+# What is there is kept. The tests of clients use their ssh, the benchmarks trixie's sshd.
+. "$(dirname "$0")/environment.sh"
+. "$LAB_SCRIPTS/mirror.sh"
+
+bootstrap() {
+    local suite=$1 root=$2 mirror options=() line
+    mirror=$(mirror)
+    [ -n "$mirror" ] || die "no Debian mirror is known to apt" "run 'apt-get update' with a Debian source in /etc/apt"
+    while IFS= read -r line; do
+        [ -z "$line" ] || options+=("--aptopt=$line")
+    done < <(transport)
+    rm -rf "$root.part"
+    # A mirror's snapshot may be older than the lifetime its Release file states (forky says a week).
+    mmdebstrap --format=directory --variant=minbase --include=openssh-client,openssh-server,openssh-sftp-server,libpam-modules \
+        --aptopt='Acquire::Check-Valid-Until "false"' "${options[@]}" "$suite" "$root.part" "$mirror"
+    mv "$root.part" "$root"
+}
+
+mkdir -p "$LAB/clients"
+for suite in "${@:-trixie}"; do
+    root=$LAB/clients/$suite
+    if [ -x "$root/usr/bin/ssh" ]; then
+        say "OpenSSH of $suite: there"
+    else
+        logged "clients-$suite" "OpenSSH of $suite by mmdebstrap" bootstrap "$suite" "$root"
+    fi
+done
