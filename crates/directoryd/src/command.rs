@@ -3,7 +3,9 @@
 //! stdout is data; a closed pipe is success.
 
 use std::{
-    io::{self, Write},
+    fs::File,
+    io::{self, Read, Write},
+    path::Path,
     time::Duration,
 };
 
@@ -11,8 +13,10 @@ use directory_client::{Client, Lookup};
 use serde_json::json;
 use service::{Exit, Failure};
 
-use crate::config::Config;
+use crate::{config::Config, sssd_conf};
 
+/// Longest `sssd.conf` read, in bytes.
+const MAX_CONF: u64 = 1 << 20;
 /// What the directory server may take for `account`.
 const BUDGET: Duration = Duration::from_secs(5);
 
@@ -193,6 +197,33 @@ pub fn explain(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
     } else {
         Err(Failure::new(Exit::Failure, explanation.verdict))
     }
+}
+
+/// Prints an `sssd.conf` in our form, and what it lacks on stderr.
+///
+/// # Errors
+/// If it cannot be read, or with `strict` if something has no equal.
+pub fn import_sssd_conf(file: &Path, strict: bool) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        Failure::new(Exit::Config, format!("read '{}': {error}", file.display()))
+    };
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        io::stdin().take(MAX_CONF).read_to_string(&mut text)
+    } else {
+        File::open(file).and_then(|file| file.take(MAX_CONF).read_to_string(&mut text))
+    }
+    .map_err(failed)?;
+    let imported = sssd_conf::import(&text).map_err(|error| Failure::new(Exit::Config, error))?;
+    print(&imported.toml)?;
+    for note in &imported.notes {
+        eprintln!("directoryd: {note}");
+    }
+    if strict && !imported.notes.is_empty() {
+        let cause = format!("{} things have no equal", imported.notes.len());
+        return Err(Failure::new(Exit::Failure, cause));
+    }
+    Ok(())
 }
 
 /// Replicates everything.

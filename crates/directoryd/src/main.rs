@@ -25,6 +25,7 @@ mod persist;
 mod replica;
 mod sid;
 mod ssh_key;
+mod sssd_conf;
 mod sync;
 mod view;
 mod watch;
@@ -85,6 +86,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print an sssd.conf as a configuration of directoryd, and on standard error what has no equal.
+    ImportSssdConf {
+        /// The file, - for standard input.
+        file: PathBuf,
+        /// Exit with 1 if there is something to say.
+        #[arg(long)]
+        strict: bool,
+    },
     /// Replicate everything now.
     #[command(visible_alias = "flush")]
     Refresh,
@@ -104,15 +113,18 @@ fn main() -> ExitCode {
     };
     service::run("directoryd", || {
         service::log::init(&arguments.log);
-        let config = Config::load(&arguments.config)?;
-        let client = || directory_client::Client::new(&config.control_socket);
-        match arguments.command {
-            None => serve(config),
-            Some(Command::Check) => command::check(&config),
-            Some(Command::Status { json }) => command::status(&client(), json),
-            Some(Command::Account { name, json }) => command::account(&client(), &name, json),
-            Some(Command::Explain { name, json }) => command::explain(&client(), &name, json),
-            Some(Command::Refresh) => command::refresh(&client()),
+        let config = || Config::load(&arguments.config);
+        let client = || config().map(|config| directory_client::Client::new(config.control_socket));
+        match &arguments.command {
+            None => serve(config()?),
+            Some(Command::Check) => command::check(&config()?),
+            Some(Command::Status { json }) => command::status(&client()?, *json),
+            Some(Command::Account { name, json }) => command::account(&client()?, name, *json),
+            Some(Command::Explain { name, json }) => command::explain(&client()?, name, *json),
+            Some(Command::ImportSssdConf { file, strict }) => {
+                command::import_sssd_conf(file, *strict)
+            }
+            Some(Command::Refresh) => command::refresh(&client()?),
         }
     })
 }

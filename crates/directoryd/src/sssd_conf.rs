@@ -1,0 +1,615 @@
+//! An `sssd.conf` as a configuration of ours, and a list of what has no equal here.
+//!
+//! Text in, text out: no file is read, no password copied. Meanings and defaults are those of sssd.conf(5),
+//! sssd-ldap(5), sssd-ad(5) and sssd-simple(5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::{Table, Value};
+
+/// Where the bind password is expected.
+const PASSWORD_FILE: &str = "/etc/directoryd/secret/bind-password";
+
+/// The result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The configuration.
+    pub toml: String,
+    /// What it lacks, or has otherwise, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Why nothing could be made of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// A line that is neither a section nor `key = value`.
+    #[error("line {0} is neither a section nor a setting")]
+    Line(usize),
+    /// No domain to read from.
+    #[error("there is no [domain/...] that is enabled")]
+    NoDomain,
+    /// A domain of another kind.
+    #[error("domain '{0}' has id_provider '{1}': only ldap, ad and ipa are read here")]
+    Provider(String, String),
+}
+
+type Sections = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Translates the text of an `sssd.conf`.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn import(text: &str) -> Result<Imported, ImportError> {
+    let sections = sections(text)?;
+    let listed = sections
+        .get("sssd")
+        .and_then(|section| section.get("domains"));
+    let enabled: Vec<String> = match listed {
+        Some(list) => split(list),
+        None => sections
+            .iter()
+            .filter(|(name, section)| {
+                name.starts_with("domain/")
+                    && section.get("enabled").is_some_and(|value| is_true(value))
+            })
+            .map(|(name, _)| name["domain/".len()..].to_owned())
+            .collect(),
+    };
+    let first = enabled.first().ok_or(ImportError::NoDomain)?;
+    let settings = sections
+        .get(&format!("domain/{first}"))
+        .ok_or(ImportError::NoDomain)?;
+    let mut work = Work {
+        domain: first.clone(),
+        settings,
+        seen: BTreeSet::new(),
+        root: Table::new(),
+        ldap: Table::new(),
+        access: Table::new(),
+        notes: Vec::new(),
+    };
+    for other in &enabled[1..] {
+        work.note(format!(
+            "domain '{other}' is left out: one directoryd reads one directory"
+        ));
+    }
+    work.all()?;
+    for name in sections.keys() {
+        if matches!(name.as_str(), "sudo" | "autofs" | "pac" | "ifp" | "ssh")
+            || name.starts_with("application/")
+        {
+            work.note(format!("[{name}] is left out"));
+        }
+    }
+    Ok(work.finish())
+}
+
+struct Work<'a> {
+    domain: String,
+    settings: &'a BTreeMap<String, String>,
+    seen: BTreeSet<&'static str>,
+    root: Table,
+    ldap: Table,
+    access: Table,
+    notes: Vec<String>,
+}
+
+/// Settings without an equal that need none: caches, time-outs and the like.
+const NEEDLESS: &[&str] = &[
+    "enabled",
+    "enumerate",
+    "entry_cache_timeout",
+    "cache_first",
+    "subdomain_enumerate",
+    "use_fully_qualified_names",
+    "ldap_enumeration_refresh_timeout",
+    "ldap_purge_cache_timeout",
+    "ldap_connection_expire_timeout",
+    "ldap_page_size",
+    "ldap_referrals",
+    "ldap_search_timeout",
+    "ldap_network_timeout",
+    "ldap_opt_timeout",
+    "ldap_group_nesting_level",
+    "ldap_use_tokengroups",
+    "ldap_deref_threshold",
+    "ignore_group_members",
+    "refresh_expired_interval",
+    "debug_level",
+    "auth_provider",
+    "chpass_provider",
+    "id_provider",
+    "krb5_realm",
+    "krb5_store_password_if_offline",
+    "realmd_tags",
+    "ad_enable_gc",
+    "ldap_tls_cacertdir",
+    "lookup_family_order",
+    "offline_timeout",
+    "case_sensitive",
+    "ldap_account_expire_policy",
+    "ldap_pwd_policy",
+    "dyndns_update",
+    "ad_gpo_access_control",
+    "ldap_sasl_mech",
+    "ldap_sasl_authid",
+    "ldap_krb5_keytab",
+    "krb5_server",
+    "krb5_use_kdcinfo",
+    "krb5_validate",
+    "account_cache_expiration",
+    "entry_negative_timeout",
+];
+
+impl Work<'_> {
+    fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<String> {
+        self.seen.insert(key);
+        let value = self.settings.get(key)?;
+        (!value.is_empty()).then(|| value.clone())
+    }
+
+    fn all(&mut self) -> Result<(), ImportError> {
+        let provider = self.take("id_provider").unwrap_or_default();
+        let schema = self.take("ldap_schema").unwrap_or_default().to_lowercase();
+        let ours = match (provider.as_str(), schema.as_str()) {
+            ("ad", _) | ("ldap", "ad") => "ad",
+            ("ldap", "rfc2307bis") => "rfc2307bis",
+            ("ldap", "ipa") | ("ipa", _) => {
+                self.note("an IPA directory is read as rfc2307bis; its host rules (HBAC) and overrides are left out");
+                "rfc2307bis"
+            }
+            ("ldap", "" | "rfc2307") => "rfc2307",
+            _ => return Err(ImportError::Provider(self.domain.clone(), provider)),
+        };
+        self.ldap.insert("schema".into(), ours.into());
+        self.servers(&provider);
+        self.bases(&provider);
+        self.binding();
+        self.tls(&provider);
+        self.ids(ours, &provider);
+        self.looks(ours);
+        self.rules();
+        self.rest();
+        Ok(())
+    }
+
+    fn servers(&mut self, provider: &str) {
+        let mut uris = Vec::new();
+        for key in [
+            "ldap_uri",
+            "ldap_backup_uri",
+            "ad_server",
+            "ad_backup_server",
+            "ipa_server",
+            "ipa_backup_server",
+        ] {
+            for server in self.take(key).map(|list| split(&list)).unwrap_or_default() {
+                if server == "_srv_" {
+                    self.note(format!(
+                        "{key}: servers are not found by DNS here: name them in uris"
+                    ));
+                } else if server.contains("://") {
+                    uris.push(server);
+                } else {
+                    uris.push(format!("ldaps://{server}"));
+                }
+            }
+        }
+        if uris.is_empty() {
+            let host = self.domain.to_lowercase();
+            self.note(format!(
+                "no server is named: uris is a guess, ldaps://{host}"
+            ));
+            uris.push(format!("ldaps://{host}"));
+        }
+        if provider != "ldap" {
+            self.note("servers are asked over ldaps:// with a bind account, not with Kerberos");
+        }
+        let uris = uris.into_iter().map(Value::String).collect();
+        self.ldap.insert("uris".into(), Value::Array(uris));
+    }
+
+    fn bases(&mut self, provider: &str) {
+        let named = match provider {
+            "ad" => self.take("ad_domain"),
+            "ipa" => self.take("ipa_domain"),
+            _ => None,
+        };
+        let from_name = |name: &str| {
+            let parts = name.split('.').map(|part| format!("dc={part}"));
+            parts.collect::<Vec<_>>().join(",")
+        };
+        let base = self.base("ldap_search_base").unwrap_or_else(|| {
+            from_name(&named.unwrap_or_else(|| self.domain.clone()).to_lowercase())
+        });
+        self.ldap.insert("base".into(), base.into());
+        for (theirs, ours) in [
+            ("ldap_user_search_base", "user-base"),
+            ("ldap_group_search_base", "group-base"),
+        ] {
+            if let Some(base) = self.base(theirs) {
+                self.ldap.insert(ours.into(), base.into());
+            }
+        }
+    }
+
+    /// `base[?scope?[filter]]`, several in a row.
+    fn base(&mut self, key: &'static str) -> Option<String> {
+        let value = self.take(key)?;
+        let mut parts = value.split('?');
+        let base = parts.next()?.to_owned();
+        if parts.any(|part| !part.is_empty() && !part.eq_ignore_ascii_case("subtree")) {
+            self.note(format!(
+                "{key}: scope, filter and further bases are left out, '{base}' is kept"
+            ));
+        }
+        Some(base)
+    }
+
+    fn binding(&mut self) {
+        let dn = self.take("ldap_default_bind_dn").unwrap_or_else(|| {
+            self.note("no bind account is named: bind-dn is to be filled in");
+            let base = self
+                .ldap
+                .get("base")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            format!("cn=directoryd,{base}")
+        });
+        self.ldap.insert("bind-dn".into(), dn.into());
+        self.ldap
+            .insert("bind-password-file".into(), PASSWORD_FILE.into());
+        if self.take("ldap_default_authtok").is_some() {
+            self.note(format!("ldap_default_authtok is not copied: put the password in '{PASSWORD_FILE}', mode 0640"));
+        }
+        if self
+            .take("ldap_default_authtok_type")
+            .is_some_and(|kind| kind != "password")
+        {
+            self.note(
+                "ldap_default_authtok_type: an obfuscated password has to be written in the clear",
+            );
+        }
+    }
+
+    fn tls(&mut self, provider: &str) {
+        let start = self
+            .take("ldap_id_use_start_tls")
+            .map(|value| is_true(&value));
+        let plain = self
+            .ldap
+            .get("uris")
+            .and_then(Value::as_array)
+            .is_some_and(|uris| {
+                uris.iter()
+                    .any(|uri| uri.as_str().is_some_and(|uri| uri.starts_with("ldap://")))
+            });
+        if provider == "ldap" && plain && start != Some(true) {
+            self.note("ldap:// without StartTLS becomes ldap:// with StartTLS: no password is sent in the clear");
+        }
+        if let Some(file) = self.take("ldap_tls_cacert") {
+            self.ldap.insert("ca-file".into(), file.into());
+        }
+        if let Some(check) = self.take("ldap_tls_reqcert")
+            && !matches!(check.as_str(), "hard" | "demand")
+        {
+            self.note(format!(
+                "ldap_tls_reqcert = {check}: certificates are always checked here"
+            ));
+        }
+        if self.take("ldap_tls_cert").is_some() | self.take("ldap_tls_key").is_some() {
+            self.note("ldap_tls_cert, ldap_tls_key: no client certificate is sent");
+        }
+    }
+
+    fn ids(&mut self, schema: &str, provider: &str) {
+        let mapping = self.take("ldap_id_mapping").map(|value| is_true(&value));
+        let default = provider == "ad";
+        if schema == "ad" {
+            let mapping = mapping.unwrap_or(default);
+            self.ldap.insert("id-mapping".into(), mapping.into());
+        } else if mapping == Some(true) {
+            self.note("ldap_id_mapping: only Active Directory has ids from SIDs");
+        }
+        let mut map = Table::new();
+        for (theirs, ours) in [
+            ("ldap_idmap_range_min", "min"),
+            ("ldap_idmap_range_max", "max"),
+            ("ldap_idmap_range_size", "size"),
+        ] {
+            if let Some(number) = self.number(theirs) {
+                map.insert(ours.into(), number.into());
+            }
+        }
+        if let Some(sid) = self.take("ldap_idmap_default_domain_sid") {
+            map.insert("default-domain-sid".into(), sid.into());
+        }
+        if !map.is_empty() && schema == "ad" {
+            self.ldap.insert("id-map".into(), Value::Table(map));
+        }
+        if self
+            .take("ldap_idmap_autorid_compat")
+            .is_some_and(|value| is_true(&value))
+        {
+            self.note("ldap_idmap_autorid_compat: ids would differ; set id-map.default-domain-sid for the first domain");
+        }
+        if let Some(number) = self.number("min_id") {
+            self.root.insert("minimum-id".into(), number.max(1).into());
+        }
+    }
+
+    fn looks(&mut self, schema: &str) {
+        if let Some(member) = self.take("ldap_group_member")
+            && schema == "rfc2307bis"
+        {
+            self.ldap.insert("member-attribute".into(), member.into());
+        }
+        for key in ["fallback_homedir", "override_homedir"] {
+            let Some(home) = self.take(key) else { continue };
+            if schema == "ad" && home.matches('%').count() == home.matches("%u").count() {
+                self.ldap.insert("home-template".into(), home.into());
+            } else {
+                self.note(format!("{key} = {home}: homes come from the entries (in ad, from home-template with %u)"));
+            }
+        }
+        for key in ["default_shell", "override_shell"] {
+            let Some(shell) = self.take(key) else {
+                continue;
+            };
+            if schema == "ad" && key == "default_shell" {
+                self.ldap.insert("default-shell".into(), shell.into());
+            } else {
+                self.note(format!("{key} = {shell}: shells come from the entries"));
+            }
+        }
+        if self
+            .take("cache_credentials")
+            .is_some_and(|value| is_true(&value))
+        {
+            self.note("cache_credentials: passwords are not checked without the server; keys are");
+        }
+    }
+
+    fn rules(&mut self) {
+        let provider = self
+            .take("access_provider")
+            .unwrap_or_else(|| "permit".to_owned());
+        let simple = [
+            ("simple_allow_users", "allow-users"),
+            ("simple_allow_groups", "allow-groups"),
+            ("simple_deny_users", "deny-users"),
+            ("simple_deny_groups", "deny-groups"),
+        ];
+        let ad = provider == "ad";
+        for (theirs, ours) in simple {
+            let names = self
+                .take(theirs)
+                .map(|list| split(&list))
+                .unwrap_or_default();
+            if provider == "simple" && !names.is_empty() {
+                let names = names
+                    .into_iter()
+                    .map(|name| Value::String(name.to_lowercase().replace(' ', "_")));
+                self.access
+                    .insert(ours.into(), Value::Array(names.collect()));
+            }
+        }
+        let order = self.take("ldap_access_order").map(|list| split(&list));
+        let filter = self
+            .take("ldap_access_filter")
+            .or(self.take("ad_access_filter"));
+        match provider.as_str() {
+            "permit" | "simple" => {}
+            "deny" => {
+                self.access
+                    .insert("allow-users".into(), Value::Array(vec!["_".into()]));
+                self.note("access_provider = deny: only a user '_' is let in, whom nobody is");
+            }
+            "ldap" => {
+                for rule in order.unwrap_or_else(|| vec!["filter".to_owned()]) {
+                    match rule.as_str() {
+                        "host" => {
+                            self.access.insert("host".into(), "login".into());
+                            self.note("ldap_access_order host: access.host is a name for all pods; 'login' is a guess");
+                        }
+                        "authorized_service" => {
+                            self.access.insert("service".into(), "sshd".into());
+                        }
+                        "expire" | "lockout" | "ppolicy" => {}
+                        "filter" if filter.is_some() => self.closed("ldap_access_filter"),
+                        "filter" => self.closed("access_provider = ldap without a filter"),
+                        other => self.note(format!("ldap_access_order: '{other}' is left out")),
+                    }
+                }
+            }
+            _ if ad && filter.is_none() => {}
+            _ if ad => self.closed("ad_access_filter"),
+            other => self.closed(&format!("access_provider = {other}")),
+        }
+    }
+
+    /// A rule that cannot be carried over must not open the door.
+    fn closed(&mut self, what: &str) {
+        self.access
+            .entry("allow-groups")
+            .or_insert_with(|| Value::Array(vec!["to-be-named".into()]));
+        self.note(format!(
+            "{what} has no equal: nobody is let in until access.allow-groups names a real group"
+        ));
+    }
+
+    fn number(&mut self, key: &'static str) -> Option<i64> {
+        let text = self.take(key)?;
+        match text.trim().parse::<u32>() {
+            Ok(number) => Some(number.into()),
+            Err(_) => {
+                self.note(format!("{key} = {text} is not a number"));
+                None
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        let unknown: Vec<String> = self
+            .settings
+            .iter()
+            .filter(|(key, _)| {
+                !self.seen.contains(key.as_str()) && !NEEDLESS.contains(&key.as_str())
+            })
+            .map(|(key, value)| format!("{key} = {value} is left out"))
+            .collect();
+        self.notes.extend(unknown);
+    }
+
+    fn finish(mut self) -> Imported {
+        self.root.insert("ldap".into(), Value::Table(self.ldap));
+        if !self.access.is_empty() {
+            self.root.insert("access".into(), Value::Table(self.access));
+        }
+        Imported {
+            toml: self.root.to_string(),
+            notes: self.notes,
+        }
+    }
+}
+
+fn sections(text: &str) -> Result<Sections, ImportError> {
+    let mut sections = Sections::new();
+    let mut section = String::new();
+    let mut last: Option<String> = None;
+    for (index, line) in text.lines().enumerate() {
+        let content = line.trim();
+        if content.is_empty() || content.starts_with(['#', ';']) {
+            continue;
+        }
+        // A line that is indented goes on with the value above (ini_config).
+        if line.starts_with([' ', '\t'])
+            && let Some(key) = &last
+            && let Some(value) = sections.get_mut(&section).and_then(|s| s.get_mut(key))
+        {
+            value.push(' ');
+            value.push_str(content);
+            continue;
+        }
+        if let Some(name) = content
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            section = name.trim().to_owned();
+            sections.entry(section.clone()).or_default();
+            last = None;
+            continue;
+        }
+        let (key, value) = content
+            .split_once('=')
+            .ok_or(ImportError::Line(index + 1))?;
+        let key = key.trim().to_lowercase();
+        last = Some(key.clone());
+        let values = sections.entry(section.clone()).or_default();
+        values.insert(key, value.trim().to_owned());
+    }
+    Ok(sections)
+}
+
+fn split(list: &str) -> Vec<String> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_true(value: &str) -> bool {
+    value.eq_ignore_ascii_case("true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Schema};
+
+    fn read(text: &str) -> (Config, String) {
+        let imported = import(text).unwrap();
+        let config =
+            service::config::parse(std::path::Path::new("x"), imported.toml.as_bytes()).unwrap();
+        (config, imported.notes.join("\n"))
+    }
+
+    #[test]
+    fn a_usual_ldap_domain() {
+        let (config, notes) = read(
+            "[sssd]\nservices = nss, pam\ndomains = example.org\n\n[domain/example.org]\n# a comment\n\
+             id_provider = ldap\nldap_schema = rfc2307bis\nldap_uri = ldap://a.example.org,\n  ldap://b.example.org\n\
+             ldap_backup_uri = ldaps://c\nldap_search_base = dc=example,dc=org\n\
+             ldap_user_search_base = ou=people,dc=example,dc=org?onelevel?(x=y)\n\
+             ldap_default_bind_dn = cn=reader,dc=example,dc=org\nldap_default_authtok = secret\n\
+             ldap_id_use_start_tls = True\nldap_tls_cacert = /etc/ca.pem\nldap_tls_reqcert = never\n\
+             cache_credentials = True\nmin_id = 500\nldap_group_member = uniqueMember\n\
+             access_provider = simple\nsimple_allow_groups = HPC Users, admins\nldap_user_name = mail\n",
+        );
+        let ldap = &config.ldap;
+        assert_eq!(
+            ldap.uris,
+            ["ldap://a.example.org", "ldap://b.example.org", "ldaps://c"]
+        );
+        assert_eq!(ldap.schema, Schema::Rfc2307bis);
+        assert_eq!(ldap.user_base(), "ou=people,dc=example,dc=org");
+        assert_eq!(ldap.bind_dn, "cn=reader,dc=example,dc=org");
+        assert_eq!(ldap.member_attribute, "uniqueMember");
+        assert!(ldap.start_tls && ldap.ca_file.is_some());
+        assert_eq!(config.minimum_id, 500);
+        assert_eq!(config.access.allow_groups, ["hpc_users", "admins"]);
+        for part in [
+            "authtok",
+            "reqcert",
+            "cache_credentials",
+            "ldap_user_name = mail",
+            "ldap_user_search_base",
+        ] {
+            assert!(notes.contains(part), "{part}: {notes}");
+        }
+        assert!(
+            !notes.contains("secret\n") && !notes.contains("= secret"),
+            "{notes}"
+        );
+    }
+
+    #[test]
+    fn an_active_directory() {
+        let (config, notes) = read(
+            "[sssd]\ndomains = corp.example.com\n[domain/corp.example.com]\nid_provider = ad\n\
+             ad_server = dc1.corp.example.com, _srv_\nldap_idmap_range_min = 100000\n\
+             fallback_homedir = /shared/%u\ndefault_shell = /bin/zsh\nad_access_filter = (memberOf=cn=x)\n\
+             access_provider = ad\n",
+        );
+        assert_eq!(config.ldap.schema, Schema::Ad);
+        assert_eq!(config.ldap.uris, ["ldaps://dc1.corp.example.com"]);
+        assert_eq!(config.ldap.base, "dc=corp,dc=example,dc=com");
+        assert!(config.ldap.id_mapping);
+        assert_eq!(config.ldap.id_map.min, 100_000);
+        assert_eq!(config.ldap.home_template, "/shared/%u");
+        assert_eq!(config.ldap.default_shell, "/bin/zsh");
+        // What cannot be carried over does not open the door.
+        assert_eq!(config.access.allow_groups, ["to-be-named"]);
+        assert!(
+            notes.contains("ad_access_filter") && notes.contains("DNS"),
+            "{notes}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_so() {
+        let check = |text: &str, expected: ImportError| assert_eq!(import(text), Err(expected));
+        check("", ImportError::NoDomain);
+        check("[sssd]\ndomains = x\n", ImportError::NoDomain);
+        check("rubbish\n", ImportError::Line(1));
+        check(
+            "[sssd]\ndomains = x\n[domain/x]\nid_provider = proxy\n",
+            ImportError::Provider("x".into(), "proxy".into()),
+        );
+    }
+}
