@@ -225,7 +225,7 @@ def measure(args, work, keys, stop):
             print("skipped: gateway: it needs root", file=sys.stderr)
         else:
             home = pathlib.Path(tempfile.mkdtemp(prefix="sftp-bench-home"))
-            subprocess.run(["useradd", "--home-dir", home, "--shell", "/bin/sh", USER], check=True)
+            subprocess.run(["useradd", "--password", "*", "--home-dir", home, "--shell", "/bin/sh", USER], check=True)
             (home / ".ssh").mkdir(mode=0o700)
             shutil.copy(keys / "authorized", home / ".ssh/authorized_keys")
             subprocess.run(["chown", "-R", f"{USER}:", home], check=True)
