@@ -331,12 +331,12 @@ impl LimitsTable {
                 .request_timeout
                 .map_or(Duration::from_secs(5), |Interval(duration)| duration),
             user_rate: Rate {
-                per_second: self.requests_per_second.unwrap_or(100),
-                burst: self.burst.unwrap_or(1000),
+                per_second: self.requests_per_second.unwrap_or(1000),
+                burst: self.burst.unwrap_or(5000),
             },
             system_rate: Rate {
-                per_second: self.system_requests_per_second.unwrap_or(1000),
-                burst: self.system_burst.unwrap_or(10_000),
+                per_second: self.system_requests_per_second.unwrap_or(10_000),
+                burst: self.system_burst.unwrap_or(100_000),
             },
         };
         if limits.connections_per_user == 0 || limits.connections < 2 * limits.connections_per_user

@@ -37,6 +37,9 @@ const READ: &[&str] = &[
     "/var/run/nscd",
 ];
 
+/// Files that every new account replaces; only who looks up names needs the newest.
+const ACCOUNTS: &[&str] = &["/etc/group", "/etc/passwd"];
+
 /// The sandbox, and what it was built upon.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -45,11 +48,11 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Gives up every file but those above and `writable`, for the calling thread and all it
-    /// starts.
+    /// starts. `names`: users' names are looked up, so their files count in [`Self::is_outdated`].
     ///
     /// # Errors
     /// [`ConfigError::System`]: the process must then end. A kernel without Landlock is only logged.
-    pub fn enter(writable: &[&Path]) -> Result<Self, ConfigError> {
+    pub fn enter(writable: &[&Path], names: bool) -> Result<Self, ConfigError> {
         let give = Give {
             reading: true,
             tcp: false,
@@ -61,7 +64,9 @@ impl Sandbox {
         });
         let write = writable.iter().map(|path| Grant { path, write: true });
         let grants: Vec<_> = read.chain(write).collect();
-        let seen = READ.iter().map(|path| (PathBuf::from(path), place(path)));
+        let counts = |path: &&&str| names || !ACCOUNTS.contains(path);
+        let seen = READ.iter().filter(counts);
+        let seen = seen.map(|path| (PathBuf::from(path), place(path)));
         let seen = seen.collect();
         let version = restrict(give, &grants).map_err(ConfigError::system("enter the sandbox"))?;
         if version == 0 {
@@ -111,7 +116,7 @@ mod tests {
         std::os::unix::fs::symlink(&key, run.join("link")).unwrap();
         let inside = || {
             sys::process::no_new_privs().unwrap();
-            let sandbox = Sandbox::enter(&[&run]).unwrap();
+            let sandbox = Sandbox::enter(&[&run], true).unwrap();
             if restrict_is_missing() {
                 println!("skipped: sandbox: this kernel has no Landlock");
                 return;

@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
         make_folder(folder);
         writable.push(folder);
     }
-    let sandbox = Sandbox::enter(&writable)?;
+    let sandbox = Sandbox::enter(&writable, options.rest_lifetime.is_some())?;
     if let Some(address) = options.metrics_listen
         && let Err(error) = crate::metrics::start(address, &options.run_dir)
     {
