@@ -648,15 +648,19 @@ impl Handler for Connection {
         height: u32,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(open) = lock(&self.sessions).get_mut(&channel) {
-            let size = size(columns, rows, width, height);
-            match &mut open.pty {
-                Some(pty) => pty.size = size,
-                None => self.session.tell(ToSession::Resize {
-                    channel: open.number,
-                    size,
-                }),
-            }
+        let size = size(columns, rows, width, height);
+        let running = match lock(&self.sessions).get_mut(&channel) {
+            Some(open) => match &mut open.pty {
+                Some(pty) => {
+                    pty.size = size;
+                    None
+                }
+                None => open.idle.is_none().then_some(open.number),
+            },
+            None => None,
+        };
+        if let Some(number) = running {
+            self.session.resize(number, size).await;
         }
         Ok(())
     }

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gateway_wire::Policy;
 use gateway_wire::monitor::FromNet;
-use gateway_wire::session::{ExitStatus, FromSession, ListenOn, Refusal, ToSession};
+use gateway_wire::session::{ExitStatus, FromSession, ListenOn, Refusal, ToSession, WindowSize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::monitor_link::{MonitorLink, Started};
 use crate::seqpacket::{Receiver, Sender, split};
+
+/// Patience with a terminal's new size.
+const RESIZE_TIME: Duration = Duration::from_secs(1);
 
 /// A program that has started: its descriptors, and later how it ended.
 pub struct Running {
@@ -56,6 +60,7 @@ enum State {
 struct Waiting {
     starting: HashMap<u32, oneshot::Sender<Result<Running, Refused>>>,
     running: HashMap<u32, oneshot::Sender<ExitStatus>>,
+    resizing: HashMap<u32, oneshot::Sender<()>>,
     /// Terminals by channel, N of `/dev/pts/N`.
     terminals: HashMap<u32, u32>,
     connecting: HashMap<u32, oneshot::Sender<Result<OwnedFd, Refused>>>,
@@ -168,6 +173,21 @@ impl SessionLink {
         .await
     }
 
+    /// Gives a terminal its new size, and waits until it has it.
+    pub async fn resize(&self, channel: u32, size: WindowSize) {
+        let (sender, resized) = oneshot::channel();
+        {
+            let mut waiting = lock(&self.waiting);
+            if waiting.ended {
+                return;
+            }
+            waiting.resizing.insert(channel, sender);
+        }
+        self.tell(ToSession::Resize { channel, size });
+        // Keys may overtake it where the session takes its time.
+        let _ = tokio::time::timeout(RESIZE_TIME, resized).await;
+    }
+
     /// Ends what has this number: a channel or a listener.
     pub fn close(&self, number: u32) {
         let mut waiting = lock(&self.waiting);
@@ -175,6 +195,7 @@ impl SessionLink {
         waiting.starting.remove(&number);
         waiting.connecting.remove(&number);
         waiting.running.remove(&number);
+        waiting.resizing.remove(&number);
         if let Some(terminal) = waiting.terminals.remove(&number) {
             let _ = self.records.send((terminal, None));
         }
@@ -282,6 +303,9 @@ fn dispatch(
                 waiting.running.insert(channel, sender);
                 let _ = started.send(Ok(Running { fds, exit }));
             }
+        }
+        FromSession::Resized { channel } => {
+            waiting.resizing.remove(&channel);
         }
         FromSession::Connected { channel } => {
             if let (Some(connected), Some(socket)) =

@@ -105,7 +105,7 @@ impl Programs<'_> {
                     // Fails only if the terminal has just gone.
                     let _ = sys::pty::resize(terminal, winsize(size));
                 }
-                Ok(())
+                self.send(&FromSession::Resized { channel }, &[])
             }
             ToSession::Signal { channel, name } => {
                 let signal = format!("SIG{name}").parse::<Signal>();

@@ -75,7 +75,8 @@ pub enum ToSession {
         /// Where.
         on: ListenOn,
     },
-    /// The client's window has changed.
+    /// The client's window has changed; answered by [`FromSession::Resized`], so that no key typed
+    /// after it overtakes it.
     Resize {
         /// The channel.
         channel: u32,
@@ -221,6 +222,11 @@ pub enum FromSession {
         kind: Refusal,
         /// Why, for the user's terminal and the log.
         reason: String,
+    },
+    /// The terminal, if there is one, has its new size.
+    Resized {
+        /// The channel.
+        channel: u32,
     },
     /// The program has ended.
     Exited {
