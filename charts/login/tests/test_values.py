@@ -43,7 +43,7 @@ class Values(unittest.TestCase):
             "gateway.match=[{\"Permit TTY\":true}]": "match",
             "gateway.cryptoPolicy=\"old\"": "cryptoPolicy",
             "directory.uris=[\"http://x\"]": "uris",
-            "directory.schema=\"ad\"": "schema",
+            "directory.schema=\"nis\"": "schema",
             "service.port=70000": "port",
             "service.nlb.idleTimeoutSeconds=10": "idleTimeoutSeconds",
             "service.nlb.name=\"a-name-that-is-longer-than-32-characters\"": "name",
