@@ -91,13 +91,17 @@ fn main() -> ExitCode {
                             println!("test {name} ... fails as it must: {reason} ({seconds} s)");
                             outcome.0 += 1;
                         }
-                        (Ok(()), Expected::Fail(reason)) => {
+                        (Err(said), Expected::FailAt(at, reason)) if said.contains(at) => {
+                            println!("test {name} ... fails where it must: {reason} ({seconds} s)");
+                            outcome.0 += 1;
+                        }
+                        (Ok(()), Expected::Fail(reason) | Expected::FailAt(_, reason)) => {
                             println!(
                                 "test {name} ... passes now, and is listed as failing: {reason}"
                             );
                             outcome.1.push(*name);
                         }
-                        (Err(said), Expected::Pass) => {
+                        (Err(said), Expected::Pass | Expected::FailAt(..)) => {
                             println!("test {name} ... FAILED ({seconds} s)\n{said}");
                             outcome.1.push(*name);
                         }
