@@ -335,7 +335,8 @@ impl Found {
         for (name, program) in &settings.subsystems {
             // A program may have arguments behind it.
             let path = program.split_ascii_whitespace().next().unwrap_or_default();
-            if !is_executable(Path::new(path)) {
+            // A bare name is our own file server, or found by the user's shell.
+            if path.contains('/') && !is_executable(Path::new(path)) {
                 self.warning(format!("subsystems: {name}: no program '{path}'"));
             }
         }

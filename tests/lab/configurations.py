@@ -28,7 +28,7 @@ def stand_in(key, folder):
                         "-subj", "/CN=stand-in", "-keyout", "/dev/null", "-out", folder / key],
                        check=True, capture_output=True)
     else:
-        (folder / key).write_bytes(b"k" * 1024)
+        (folder / key).write_bytes(bytes(range(256)) * 4)
 
 
 def keys_of(values):

@@ -43,7 +43,7 @@ allow-login = false
 # People of this group move files and do nothing else.
 [[match]]
 group = ["transfer"]
-force-command = "/usr/lib/openssh/sftp-server"
+force-command = "sftp-server"
 tcp-forwarding = "no"
 agent-forwarding = false
 x11-forwarding = false

@@ -243,7 +243,7 @@ settings! {
         /// Whether SSH_USER_AUTH names a file that says how the user authenticated.
         expose_auth_info: bool = false;
         /// Commands by subsystem name.
-        subsystems: BTreeMap<String, String> = [("sftp".to_owned(), "/usr/lib/openssh/sftp-server".to_owned())].into();
+        subsystems: BTreeMap<String, String> = [("sftp".to_owned(), "sftp-server".to_owned())].into();
     }
 }
 
