@@ -55,7 +55,7 @@ fn behind_a_proxy_command() {
         while [ "$(grep -c session.closed log)" -lt 3 ]; do sleep 0.1; done
     "#;
     let output = run(folder.path(), script);
-    let nobody = "127.0.0.1 65535";
+    let nobody = "0.0.0.0 65535";
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         format!("carol\n{nobody} {nobody}\nstatus 3\n20000000\n20000000\n"),

@@ -17,7 +17,7 @@ use nix::unistd::{dup2_stdin, dup2_stdout};
 
 use super::relay::Relay;
 
-/// Whoever is on this machine has no port; `sshd -i` shows the same number.
+/// Nobody's port; `sshd -i` shows the same number.
 const NO_PORT: u16 = 65535;
 
 /// The two streams of the connection.
@@ -51,7 +51,7 @@ impl Streams {
     pub fn endpoints(&self) -> Endpoints {
         match self {
             Self::Socket(_, endpoints) => *endpoints,
-            Self::Pair(..) => local(),
+            Self::Pair(..) => unknown(),
         }
     }
 
@@ -101,7 +101,7 @@ fn stream_family(fd: BorrowedFd<'_>) -> Option<AddressFamily> {
 /// `None` for a TCP socket that is not connected.
 fn endpoints(socket: &OwnedFd) -> Option<Endpoints> {
     if stream_family(socket.as_fd())? == AddressFamily::Unix {
-        return Some(local());
+        return Some(unknown());
     }
     let peer: SockaddrStorage = getpeername(socket.as_raw_fd()).ok()?;
     let here: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
@@ -116,12 +116,13 @@ fn address(from: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| from.as_sockaddr_in6().map(|a| SocketAddr::V6((*a).into())))
 }
 
-/// Whoever holds the other end of a pipe or a Unix socket is on this machine.
-fn local() -> Endpoints {
-    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, NO_PORT));
+/// Who holds the other end of a pipe or a Unix socket has no address, which is 0.0.0.0 here: a rule
+/// that lets somebody in from 127.0.0.1 must not let in whoever a relay connects.
+fn unknown() -> Endpoints {
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, NO_PORT));
     Endpoints {
-        source: here,
-        destination: here,
+        source: nowhere,
+        destination: nowhere,
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(found.source, from);
         assert_eq!(found.destination, client.peer_addr().unwrap());
         let (unix, _other) = UnixStream::pair().unwrap();
-        assert_eq!(endpoints(&unix.into()).unwrap(), local());
+        assert_eq!(endpoints(&unix.into()).unwrap(), unknown());
         assert!(endpoints(&listener.into()).is_none());
         let (datagram, _other) = UnixDatagram::pair().unwrap();
         assert!(stream_family(datagram.as_fd()).is_none());

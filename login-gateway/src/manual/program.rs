@@ -85,7 +85,7 @@ pub fn page() -> io::Result<Vec<u8>> {
     page.paragraph(
         "Standard input and output may be one TCP or Unix socket, which is served as it is, or anything\n\
          else, between which and the connection bytes are relayed. The client's address is that of a TCP\n\
-         socket's peer, else 127.0.0.1 with port 65535. A PROXY protocol header is not read. Log lines go\n\
+         socket's peer, else 0.0.0.0 with port 65535. A PROXY protocol header is not read. Log lines go\n\
          to standard error, or nowhere if that is the client's socket too, or to the file of --log-file.",
     );
     for (title, entries) in [
