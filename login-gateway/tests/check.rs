@@ -190,7 +190,7 @@ fn host_certificates() {
         at(&format!("{name}-cert.pub"))
     };
     let good = issue("good", &["-h"]);
-    let soon = issue("soon", &["-h", "-V", "-1d:+5d"]);
+    let soon = issue("soon", &["-h", "-V", "-1d:+5d12h"]);
     let late = issue("late", &["-h", "-V", "-2d:-1d"]);
     let user = issue("user", &[]);
     fs::copy(at("ca.pub"), at("other.pub")).unwrap();
@@ -215,7 +215,7 @@ fn host_certificates() {
         lines.next().unwrap_or_default().to_owned()
     };
     assert_eq!(about(&good), "");
-    assert!(about(&soon).contains("expires in 4 days"), "{said}");
+    assert!(about(&soon).contains("expires in 5 days"), "{said}");
     assert!(
         about(&late).contains("has expired and is not shown"),
         "{said}"
