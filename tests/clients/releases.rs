@@ -32,6 +32,8 @@ fn release(name: &str) {
     let lines: Vec<&str> = done.ok().lines().collect();
     assert_eq!(lines[..2], ["out", "42"], "{done:#?}");
     assert!(lines[2].starts_with("/dev/pts/"), "{done:#?}");
+    // Both releases know the hybrid exchange, and so do we: one line of it in the client's debug output.
+    assert_eq!(lines[3..], ["1"], "{done:#?}");
     world.carried("there", "back");
 }
 
