@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use service::Exit;
@@ -32,14 +33,22 @@ pub enum Command {
     /// Serve in the foreground (the default).
     ///
     /// SIGHUP reads the configuration again and re-executes the program; logins live on. SIGTERM
-    /// or SIGINT takes no further connection and ends when the last one has ended; the second one
-    /// ends at once.
+    /// or SIGINT is "drain" within drain-time of the configuration; the second one ends every login.
     Serve,
     /// Print the effective configuration and every problem; exit 78 if one keeps it from serving.
     ///
     /// With --user, print what that user's login would get in place of all that, and which [[match]]
     /// block each value comes from.
     Check(Check),
+    /// Show who is logged in, tell them something, end their logins.
+    Sessions(Sessions),
+    /// Show whether the running gateway takes logins, and its numbers.
+    Status(StatusOptions),
+    /// Take no more logins, tell people on their terminals, end with the last login.
+    ///
+    /// New clients read why and try again, elsewhere if this is one of several nodes; the health
+    /// endpoint says not ready.
+    Drain(Drain),
     /// Make the host keys that the configuration names and that are not there.
     ///
     /// The kind is in the name: a file with rsa or ecdsa in it holds such a key, any other an
@@ -79,6 +88,94 @@ pub struct Dev {
     /// Address to serve on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2222")]
     pub listen: SocketAddr,
+}
+
+/// Options of `sessions`.
+#[derive(Debug, Args)]
+pub struct Sessions {
+    #[command(subcommand)]
+    pub command: Option<SessionsCommand>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List all connections (the default).
+    List,
+    /// Show words on terminals.
+    Message {
+        #[command(flatten)]
+        who: Who,
+        /// The words.
+        #[arg(value_name = "TEXT")]
+        text: String,
+    },
+    /// End connections.
+    ///
+    /// What a user left running in the background goes on.
+    Kick {
+        #[command(flatten)]
+        who: Who,
+        /// What the client is told.
+        #[arg(
+            value_name = "TEXT",
+            default_value = "An administrator has ended this login"
+        )]
+        text: String,
+    },
+}
+
+/// Whose sessions.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Who {
+    /// Everybody's.
+    #[arg(long)]
+    pub all: bool,
+    /// Those of this user.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// This one, by its name in "sessions list" and in the log.
+    #[arg(long, value_name = "ID")]
+    pub login: Option<String>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `drain`.
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// End the logins that are left after this time, such as 30m or 2h. Left out: never.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "cancel")]
+    pub within: Option<Duration>,
+    /// Why, for the people on the terminals. Left out: drain-reason of the configuration.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        conflicts_with = "cancel"
+    )]
+    pub reason: String,
+    /// Wait until the last login has ended.
+    #[arg(long, conflicts_with = "cancel")]
+    pub wait: bool,
+    /// Take logins again.
+    #[arg(long)]
+    pub cancel: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    service::config::duration::parse(text)
+        .ok_or_else(|| "not a duration such as \"30s\", \"5m\", \"2h\"".to_owned())
 }
 
 /// Options of `check`.

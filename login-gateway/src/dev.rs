@@ -78,6 +78,7 @@ pub fn own_settings(programs: &Programs) -> Result<Settings, Failure> {
         host_keys: vec![host_key],
         user: None,
         pam_service: None,
+        control_socket: None,
         authorized_keys_files: authorized_keys(&user.dir.join(".ssh")),
         make_home: false,
         login_records: false,

@@ -1,6 +1,7 @@
 //! The loop: waits for children and signals, and keeps the right number of children alive.
 
 mod children;
+mod commands;
 mod orders;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use sys::signals::Signals;
 
 use crate::accept_child::{AcceptChild, awaited};
 use crate::backoff::Backoff;
+use crate::control::Control;
 use crate::monitors::Monitors;
 use crate::programs::Programs;
 use crate::reexec::{Reload, Resumed, Totals};
@@ -41,6 +43,7 @@ pub struct Gateway {
     totals: Totals,
     signals: Signals,
     random: File,
+    control: Control,
     stopping: Stopping,
     refusal_logged: Option<Instant>,
 }
@@ -84,6 +87,7 @@ impl Gateway {
             }
         };
         let bytes = gateway_wire::encode(&settings)?;
+        let settings_control = settings.control_socket.clone();
         Ok(Self {
             settings_file: Shared::new("settings", &bytes)?,
             settings,
@@ -96,6 +100,7 @@ impl Gateway {
             totals,
             signals,
             random: File::open("/dev/urandom")?,
+            control: Control::listen(settings_control.as_deref()),
             stopping: Stopping::No,
             refusal_logged: None,
         })
@@ -118,11 +123,11 @@ impl Gateway {
         self.reap();
         loop {
             self.tend(Instant::now());
-            let ended = match self.stopping {
+            let ended = match &self.stopping {
                 Stopping::No => false,
-                Stopping::Draining => self.monitors.logins().next().is_none(),
+                Stopping::Draining(_) => self.monitors.logins().next().is_none(),
                 Stopping::Ending(by) => {
-                    self.monitors.logins().next().is_none() || by <= Instant::now()
+                    self.monitors.logins().next().is_none() || *by <= Instant::now()
                 }
             };
             if ended {
@@ -137,6 +142,7 @@ impl Gateway {
             for pid in speaking {
                 self.totals.logins += self.monitors.hear(pid);
             }
+            self.obey_commands();
             self.answer_signals()?;
         }
     }
@@ -153,7 +159,9 @@ impl Gateway {
             .into_iter()
             .chain(accepts)
             .chain([self.signals.as_fd()])
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .map(|fd| (fd, PollFlags::POLLIN))
+            .chain(self.control.awaited())
+            .map(|(fd, what)| PollFd::new(fd, what))
             .collect();
 
         let now = Instant::now();
@@ -161,7 +169,8 @@ impl Gateway {
         let due = paused.into_iter().flatten().filter(|until| *until > now);
         let due = due
             .chain(self.accepts.iter().filter_map(|a| a.retired))
-            .chain(self.stopping.by())
+            .chain(self.stopping.due())
+            .chain(self.control.due())
             .min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let wait = due.saturating_duration_since(now) + Duration::from_millis(1);
@@ -178,6 +187,7 @@ impl Gateway {
 
     /// Starts what is missing, ends what is late, and tells accept the numbers.
     fn tend(&mut self, now: Instant) {
+        self.go_on_stopping(now);
         let has_sockets = self.sockets.all().next().is_some();
         let has_current = self.accepts.iter().any(AcceptChild::is_current);
         if has_sockets
@@ -215,6 +225,7 @@ impl Gateway {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Health {
             ready: self.stopping == Stopping::No,
+            draining: matches!(self.stopping, Stopping::Draining(_)),
             startups: number(startups),
             logins: number(all - startups),
             connections_total: self.totals.connections,

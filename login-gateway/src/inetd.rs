@@ -122,6 +122,7 @@ fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
     Ok(Settings {
         user: None,
         pam_service: None,
+        control_socket: None,
         make_home: false,
         login_records: false,
         ..settings
@@ -195,6 +196,7 @@ impl Monitor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(_) | Ok((0, _)) => return false,
                 Ok((length, _)) => match gateway_wire::decode(&buffer[..length]) {
+                    Ok(FromMonitor::Terminal { .. }) => {}
                     Ok(FromMonitor::Authenticated(_)) => *authenticated = true,
                     Err(error) => tracing::error!(event = "monitor.malformed", %error),
                 },

@@ -10,6 +10,7 @@ mod arguments;
 mod backoff;
 mod check;
 mod config;
+mod control;
 mod dev;
 mod gateway;
 mod host_keys;
@@ -20,6 +21,7 @@ mod monitors;
 mod pages;
 mod programs;
 mod reexec;
+mod sessions;
 mod sockets;
 mod stopping;
 
@@ -37,6 +39,9 @@ fn main() -> ExitCode {
     service::run("login-gateway", || match &arguments.command {
         None | Some(Command::Serve) => serve(&arguments),
         Some(Command::Check(options)) => check::run(arguments.config(), options),
+        Some(Command::Sessions(options)) => sessions::sessions(&arguments, options),
+        Some(Command::Status(options)) => sessions::status(&arguments, options.json),
+        Some(Command::Drain(options)) => sessions::drain(&arguments, options),
         Some(Command::GenerateHostKeys) => host_keys::generate(arguments.config()),
         Some(Command::ImportSshdConfig(options)) => import::run(options),
         Some(Command::Inetd(options)) => inetd::run(options, &arguments),

@@ -1,7 +1,7 @@
 //! The monitors: those that wait for a connection and those that have one. A connection is over
 //! when its monitor has ended; its socket says only that it has authenticated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use gateway_wire::UserName;
 use gateway_wire::accept::Endpoints;
-use gateway_wire::monitor::{Connection, FromMonitor};
+use gateway_wire::control::{Connected, Whom};
+use gateway_wire::monitor::{Connection, FromMonitor, ToMonitor};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sys::fds::{recv_with_fds, send_with_fds, seqpacket_pair};
@@ -21,6 +22,9 @@ use crate::programs::Programs;
 
 /// Longest message: a user name and some bytes.
 const MAX_MESSAGE: usize = 512;
+
+/// Terminals of one login that are listed.
+const MAX_TERMINALS: usize = 256;
 
 /// A monitor process.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct Login {
     pub user: Option<UserName>,
     /// Seconds since the epoch.
     pub opened: u64,
+    /// N of each `/dev/pts/N` that it has.
+    pub terminals: BTreeSet<u32>,
 }
 
 /// All of them, by process id.
@@ -159,6 +165,7 @@ impl Monitors {
                 source: endpoints.source,
                 user: None,
                 opened: now.unwrap_or_default().as_secs(),
+                terminals: BTreeSet::new(),
             });
             return Ok(());
         }
@@ -176,6 +183,14 @@ impl Monitors {
                 (Ok(FromMonitor::Authenticated(user)), Some(login)) if login.user.is_none() => {
                     login.user = Some(user);
                     authenticated += 1;
+                }
+                (Ok(FromMonitor::Terminal { number, open: true }), Some(login))
+                    if login.terminals.len() < MAX_TERMINALS =>
+                {
+                    login.terminals.insert(number);
+                }
+                (Ok(FromMonitor::Terminal { number, .. }), Some(login)) => {
+                    login.terminals.remove(&number);
                 }
                 _ => {
                     tracing::error!(event = "monitor.malformed", pid);
@@ -219,6 +234,73 @@ impl Monitors {
             monitor.socket = None;
             monitor.dismissed = true;
         }
+    }
+
+    /// Those that wait for a connection.
+    pub fn warm(&self) -> usize {
+        self.all.values().filter(|m| m.is_warm()).count()
+    }
+
+    /// Every connection, the oldest first.
+    pub fn connected(&self) -> Vec<Connected> {
+        let mut all: Vec<Connected> = self
+            .all
+            .iter()
+            .filter_map(|(pid, monitor)| Some((*pid, monitor.login.as_ref()?)))
+            .map(|(pid, login)| Connected {
+                login: login.id.clone(),
+                user: login.user.clone(),
+                source: login.source,
+                opened: login.opened,
+                pid,
+                terminals: login.terminals.iter().copied().collect(),
+            })
+            .collect();
+        all.sort_by_key(|login| (login.opened, login.pid));
+        all
+    }
+
+    fn chosen<'a>(&'a self, whom: &'a Whom) -> impl Iterator<Item = (i32, &'a Monitor, &'a Login)> {
+        let all = self.all.iter();
+        let all = all.filter_map(|(pid, m)| Some((*pid, m, m.login.as_ref()?)));
+        all.filter(move |(_, _, login)| match whom {
+            Whom::All => true,
+            Whom::User(user) => login.user.as_ref() == Some(user),
+            Whom::Login(id) => login.id == *id,
+        })
+    }
+
+    /// Sends this to the monitors of these logins; the number of those that could take it.
+    pub fn tell(&self, whom: &Whom, message: &ToMonitor) -> usize {
+        let Ok(bytes) = gateway_wire::encode(message) else {
+            return 0;
+        };
+        let logged_in = self
+            .chosen(whom)
+            .filter(|(_, _, login)| login.user.is_some());
+        let sockets = logged_in.filter_map(|(_, monitor, _)| monitor.socket.as_ref());
+        sockets
+            .filter(|socket| send_with_fds(socket, &bytes, &[]).is_ok())
+            .count()
+    }
+
+    /// Ends these connections with words, those that cannot hear them without; their number.
+    pub fn end(&self, whom: &Whom, words: &str) -> usize {
+        let message = gateway_wire::encode(&ToMonitor::End(words.to_owned()));
+        let mut number = 0;
+        for (pid, monitor, login) in self.chosen(whom) {
+            let told = match (&message, &monitor.socket) {
+                (Ok(bytes), Some(socket)) if login.user.is_some() => {
+                    send_with_fds(socket, bytes, &[]).is_ok()
+                }
+                _ => false,
+            };
+            if !told {
+                terminate(pid);
+            }
+            number += 1;
+        }
+        number
     }
 
     /// Ends every connection.

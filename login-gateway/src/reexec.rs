@@ -3,6 +3,7 @@
 //!
 //! The file is JSON: the next program may be a newer one, which knows more keys or fewer.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
@@ -99,6 +100,7 @@ struct CarriedLogin {
     source: SocketAddr,
     user: Option<UserName>,
     opened: u64,
+    terminals: BTreeSet<u32>,
 }
 
 /// What the program before has left, if there was one. Call before anything else is opened.
@@ -125,6 +127,7 @@ pub fn resume() -> Result<Option<Resumed>, ReexecError> {
             source: login.source,
             user: login.user,
             opened: login.opened,
+            terminals: login.terminals,
         };
         monitors.adopt(login.pid, login.socket.and_then(take), known);
     }
@@ -196,6 +199,7 @@ pub fn reexec(
             source: login.source,
             user: login.user,
             opened: login.opened,
+            terminals: login.terminals,
         });
     }
 

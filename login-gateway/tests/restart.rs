@@ -214,7 +214,10 @@ fn the_end_waits_for_the_last_login() {
     until("not ready, but alive", || {
         gateway.status("/readyz") == "503" && gateway.status("/healthz") == "200"
     });
-    assert!(gateway.connect().is_err());
+    let turned_away = gateway.ssh("true").output().unwrap();
+    let words = String::from_utf8_lossy(&turned_away.stderr);
+    assert!(words.contains("takes no more logins"), "{words}");
+    assert_eq!(turned_away.status.code(), Some(255));
     login.lives();
     login.leave();
     assert_eq!(gateway.exit_code(), Some(0));

@@ -9,6 +9,7 @@ mod captured;
 mod health_check;
 mod link;
 mod pending;
+mod refusal;
 mod sandbox;
 mod server;
 

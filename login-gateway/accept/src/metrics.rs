@@ -22,6 +22,8 @@ pub struct Counts {
     pub unfinished: u64,
     /// Connections closed because too many headers were awaited.
     pub crowded_out: u64,
+    /// Connections turned away since no more logins are taken.
+    pub drained: u64,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -108,6 +110,12 @@ fn metrics(health: &Health, counts: &Counts) -> String {
             ("{result=\"unfinished\"}", counts.unfinished),
             ("{result=\"crowded-out\"}", counts.crowded_out),
         ],
+    );
+    metric(
+        "drained_total",
+        "counter",
+        "Connections turned away since no more logins are taken.",
+        &[("", counts.drained)],
     );
     text
 }

@@ -15,9 +15,13 @@ use login_gateway_accept::metrics::Counts;
 use crate::health_check::HealthCheck;
 use crate::link::{Link, LinkError, Said};
 use crate::pending::{Begin, Close, Pending, Step};
+use crate::refusal::{DRAINING, Refusal};
 
 /// Least time between two log lines about refused connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Connections that have been turned away and not ended, at one time; above that the oldest is closed.
+const MAX_REFUSALS: usize = 256;
 
 /// All that this process has.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct Server {
     proxy: ProxyProtocol,
     pending: VecDeque<Pending>,
     checks: VecDeque<HealthCheck>,
+    /// Connections that have been turned away and have not ended yet.
+    refusals: VecDeque<Refusal>,
     /// What the listener had no room for.
     outbox: VecDeque<(Endpoints, TcpStream)>,
     numbers: Health,
@@ -53,6 +59,7 @@ impl Server {
             proxy,
             pending: VecDeque::new(),
             checks: VecDeque::new(),
+            refusals: VecDeque::new(),
             outbox: VecDeque::new(),
             numbers: Health::default(),
             counts: Counts::default(),
@@ -79,6 +86,7 @@ impl Server {
             }
             self.read_headers(&ready.pending);
             self.answer_checks(&ready.checks);
+            self.end_refusals(&ready.refusals);
             if ready.ssh {
                 self.accept_ssh();
             }
@@ -121,14 +129,14 @@ impl Server {
                         Begin::Local => self.counts.local += 1,
                         Begin::Bare => self.counts.bare += 1,
                     }
-                    self.outbox.push_back((endpoints, pending.stream));
+                    self.admit(endpoints, pending.stream);
                 }
                 Step::Close(why) => {
                     match why {
                         Close::Malformed(_) => self.counts.malformed += 1,
                         Close::Unfinished => self.counts.unfinished += 1,
                     }
-                    self.log_closed(pending.peer(), &why.to_string());
+                    self.log_closed("proxy.closed", pending.peer(), &why.to_string());
                 }
             }
         }
@@ -144,6 +152,30 @@ impl Server {
         });
     }
 
+    /// A connection whose source is known goes to the listener, or gets words.
+    fn admit(&mut self, endpoints: Endpoints, stream: TcpStream) {
+        if !self.numbers.draining {
+            self.outbox.push_back((endpoints, stream));
+            return;
+        }
+        self.counts.drained += 1;
+        self.log_closed("connection.refused", endpoints.source, "draining");
+        if self.refusals.len() >= MAX_REFUSALS {
+            self.refusals.pop_front();
+        }
+        let refusal = Refusal::begin(stream, DRAINING, Instant::now());
+        self.refusals.extend(refusal);
+    }
+
+    fn end_refusals(&mut self, ready: &[bool]) {
+        let now = Instant::now();
+        let mut ready = ready.iter();
+        self.refusals.retain_mut(|refusal| {
+            let goes_on = ready.next().is_some_and(|ready| *ready);
+            (!goes_on || refusal.step()) && refusal.deadline > now
+        });
+    }
+
     fn pass_on(&mut self) -> Result<(), LinkError> {
         while let Some((endpoints, stream)) = self.outbox.front() {
             if !self.link.pass_on(*endpoints, stream)? {
@@ -155,14 +187,14 @@ impl Server {
     }
 
     /// Strangers make these lines, so there is a limit to them.
-    fn log_closed(&mut self, peer: std::net::SocketAddr, reason: &str) {
+    fn log_closed(&mut self, event: &str, peer: std::net::SocketAddr, reason: &str) {
         let now = Instant::now();
         if self.logged.is_some_and(|last| now < last + LOG_INTERVAL) {
             self.unlogged += 1;
             return;
         }
         let unlogged = std::mem::take(&mut self.unlogged);
-        tracing::info!(event = "proxy.closed", %peer, reason, unlogged);
+        tracing::info!(event, %peer, reason, unlogged);
         self.logged = Some(now);
     }
 }

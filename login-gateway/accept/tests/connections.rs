@@ -202,3 +202,42 @@ fn without_a_listener_it_ends() {
     accept.link = None;
     assert!(accept.exit_code().is_some());
 }
+
+#[test]
+fn while_draining_a_client_hears_why() {
+    let accept = start(&settings(&["127.0.0.2/32"], true));
+    let mut before = accept.connect();
+    accept.connection();
+    accept.tell(gateway_wire::accept::Health {
+        draining: true,
+        ..Default::default()
+    });
+    // Answered after what was said before.
+    let ready = || accept.ask(b"GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(ready().contains("login_gateway_drained_total 0"));
+    before.write_all(b"it is another's now").unwrap();
+
+    let mut client = accept.connect();
+    client.write_all(BANNER).unwrap();
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).unwrap();
+    let packet = said.strip_prefix(b"SSH-2.0-slurm-login\r\n").unwrap();
+    let text = String::from_utf8_lossy(packet);
+    assert!(text.contains("takes no more logins"), "{text}");
+    assert!(!accept.has_spoken(Duration::ZERO), "it was passed on");
+    assert!(ready().contains("login_gateway_drained_total 1"));
+
+    // A crowd that says nothing and does not go: the port is still answered.
+    let crowd: Vec<_> = (0..400).map(|_| accept.connect()).collect();
+    let mut last = accept.connect();
+    let mut said = Vec::new();
+    last.read_to_end(&mut said).unwrap();
+    assert!(said.starts_with(b"SSH-2.0-"));
+    drop(crowd);
+
+    // And back.
+    accept.tell(gateway_wire::accept::Health::default());
+    ready();
+    let _client = accept.connect();
+    accept.connection();
+}

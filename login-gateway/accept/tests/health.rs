@@ -19,6 +19,7 @@ fn pages_follow_the_numbers() {
     assert_eq!(status("/readyz"), "503");
     accept.tell(Health {
         ready: true,
+        draining: false,
         startups: 1,
         logins: 2,
         connections_total: 30,

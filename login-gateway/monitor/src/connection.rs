@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use gateway_wire::monitor::{Connection, FromMonitor, FromNet, Serve, ToNet};
+use gateway_wire::monitor::{Connection, FromMonitor, FromNet, Serve, ToMonitor, ToNet};
 use gateway_wire::{MAX_MESSAGE, Settings};
 
 use crate::authentication::{Authentication, Outcome};
 use crate::link::{Event, Link};
 use crate::login_records::LoginRecords;
+use crate::terminals;
 use crate::user_session::{self, AuthenticatedUser, UserSession};
 
 /// net enforces the grace time; the monitor ends a net that does not, this much later.
@@ -114,10 +115,7 @@ impl Monitor {
         let uid = user.account().identity.uid;
         // The client hears "accepted" while the session is being opened.
         self.answer(ToNet::Accepted, None)?;
-        let report = FromMonitor::Authenticated(name.clone());
-        let report = gateway_wire::encode(&report).map_err(io::Error::other)?;
-        // A listener that has gone needs no report.
-        let _ = sys::fds::send_with_fds(&self.link.borrow().listener, &report, &[]);
+        self.report(&FromMonitor::Authenticated(name.clone()))?;
         // The login at the end is how sackd-shim knows whose token it makes.
         let title = format!("login-gateway-monitor: {name} [priv] {}", connection.login);
         let _ = sys::process::set_title(&title);
@@ -142,9 +140,7 @@ impl Monitor {
         let source = connection.endpoints.source.ip();
         let mut records = LoginRecords::new(&self.settings, name.clone(), uid, source);
         let (reason, bytes) = self.until_logout(&mut session, &mut records);
-        let bytes = bytes
-            .or_else(|| self.farewell("The server has ended this login"))
-            .unwrap_or_default();
+        let bytes = bytes.unwrap_or_default();
         // While the session lives: its terminals are still its own.
         drop(records);
         // Without net the session's socket closes, and the session with it.
@@ -166,14 +162,37 @@ impl Monitor {
         self.link.borrow_mut().net.farewell(words)
     }
 
+    /// Tells the listener. One that has gone needs no report.
+    fn report(&self, report: &FromMonitor) -> io::Result<()> {
+        let report = gateway_wire::encode(report).map_err(io::Error::other)?;
+        let _ = sys::fds::send_with_fds(&self.link.borrow().listener, &report, &[]);
+        Ok(())
+    }
+
+    /// What the listener says; `None` if it has gone. A gateway that restarts keeps its end.
+    fn hear_listener(&self) -> io::Result<Option<ToMonitor>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (n, _) = sys::fds::recv_with_fds(&self.link.borrow().listener, &mut buffer)?;
+        match n {
+            0 => Ok(None),
+            n => Ok(Some(
+                gateway_wire::decode(&buffer[..n]).map_err(io::Error::other)?,
+            )),
+        }
+    }
+
     /// The reason of the end, and the bytes in and out if net has said them.
     fn until_logout(
         &self,
         session: &mut UserSession,
         records: &mut LoginRecords,
     ) -> (String, Option<(u64, u64)>) {
+        // The end is ours, unless net tells us of it.
+        let ended = |why: String, words: &str| (why, self.farewell(words));
+        let mut listener_lives = true;
         loop {
-            match self.wait(Some(session), None, true) {
+            let event = self.wait(Some(session), None, !listener_lives);
+            let why = match event {
                 Ok(Event::Net(FromNet::Ended {
                     reason,
                     bytes_in,
@@ -181,21 +200,44 @@ impl Monitor {
                 })) => {
                     return (reason, Some((bytes_in, bytes_out)));
                 }
-                Ok(Event::Net(FromNet::Terminal { number, open: true })) => {
-                    records.opened(number);
-                    if let Err(error) = self.answer(ToNet::Accepted, None) {
-                        return (error.to_string(), None);
+                Ok(Event::Net(FromNet::Terminal { number, open })) => {
+                    match self.terminal(records, number, open) {
+                        Ok(()) => continue,
+                        Err(error) => error.to_string(),
                     }
                 }
-                Ok(Event::Net(FromNet::Terminal { number, .. })) => records.closed(number),
-                // The listener may restart; the login lives on.
-                Ok(Event::Listener) => {}
-                Ok(Event::SessionEnded) => return ("the session program ended".into(), None),
-                Ok(Event::End(why)) => return (why.into(), None),
-                Ok(Event::Net(_)) => return ("net spoke out of order".into(), None),
-                Err(error) => return (error.to_string(), None),
-            }
+                Ok(Event::Listener) => match self.hear_listener() {
+                    Ok(Some(ToMonitor::Message(text))) => {
+                        terminals::show(records.terminals(), &text);
+                        continue;
+                    }
+                    Ok(Some(ToMonitor::End(words))) => {
+                        return ended("ended by an administrator".into(), &words);
+                    }
+                    // The login lives on without it.
+                    Ok(None) | Err(_) => {
+                        listener_lives = false;
+                        continue;
+                    }
+                },
+                Ok(Event::SessionEnded) => "the session program ended".into(),
+                Ok(Event::End(why)) => why.into(),
+                Ok(Event::Net(_)) => "net spoke out of order".into(),
+                Err(error) => error.to_string(),
+            };
+            return ended(why, "The server has ended this login");
         }
+    }
+
+    /// A terminal was opened or closed.
+    fn terminal(&self, records: &mut LoginRecords, number: u32, open: bool) -> io::Result<()> {
+        if open {
+            records.opened(number);
+            self.answer(ToNet::Accepted, None)?;
+        } else {
+            records.closed(number);
+        }
+        self.report(&FromMonitor::Terminal { number, open })
     }
 
     fn wait(

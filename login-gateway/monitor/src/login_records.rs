@@ -56,10 +56,10 @@ impl LoginRecords {
 
     /// Enters a terminal, if it is this user's.
     pub fn opened(&mut self, number: u32) {
-        if !self.on || self.open.len() >= MAX_TERMINALS || !belongs(number, self.uid) {
+        if self.open.len() >= MAX_TERMINALS || !belongs(number, self.uid) {
             return;
         }
-        if !self.open.insert(number) {
+        if !self.open.insert(number) || !self.on {
             return;
         }
         let line = format!("pts/{number}");
@@ -77,13 +77,19 @@ impl LoginRecords {
 
     /// Logs a terminal out.
     pub fn closed(&mut self, number: u32) {
-        if !self.open.remove(&number) {
+        if !self.open.remove(&number) || !self.on {
             return;
         }
         let line = format!("pts/{number}");
         let entry = self.entry(Kind::Logout, &line);
         tried(UTMP, put_current(Path::new(UTMP), &entry));
         tried(WTMP, append(Path::new(WTMP), &entry));
+    }
+
+    /// Terminals that are open and still the user's.
+    pub fn terminals(&self) -> impl Iterator<Item = u32> {
+        let open = self.open.iter().copied();
+        open.filter(|number| belongs(*number, self.uid))
     }
 
     fn entry<'a>(&'a self, kind: Kind, line: &'a str) -> Entry<'a> {

@@ -16,6 +16,7 @@ mod local_account;
 mod login_records;
 mod net_process;
 mod relay;
+mod terminals;
 mod trusted_file;
 mod user_session;
 

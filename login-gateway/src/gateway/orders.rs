@@ -4,13 +4,15 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use gateway_wire::control::Whom;
+use gateway_wire::monitor::ToMonitor;
 use nix::sys::signal::Signal;
 
 use super::Gateway;
 use crate::config;
 use crate::reexec::{Reload, reexec};
 use crate::sockets::Sockets;
-use crate::stopping::Stopping;
+use crate::stopping::{Drain, Stopping};
 
 impl Gateway {
     pub(super) fn answer_signals(&mut self) -> io::Result<()> {
@@ -27,22 +29,64 @@ impl Gateway {
         Ok(())
     }
 
+    /// The first signal drains, the second ends. One that follows a command to drain is the first.
     fn stop(&mut self) {
-        let at_once = matches!(self.reload, Reload::End);
-        self.stopping = self.stopping.signalled(at_once, Instant::now());
-        let connections = self.monitors.logins().count();
-        let stage = self.stopping.name();
-        tracing::info!(event = "gateway.stopping", stage, connections);
+        let now = Instant::now();
         service::ready::stopping();
-        // Clients are refused by the kernel from here on; health checks go on, by an accept that
-        // has no other socket.
+        let within = Some(self.settings.drain_time).filter(|time| !time.is_zero());
+        match &mut self.stopping {
+            _ if matches!(self.reload, Reload::End) => self.end(now),
+            Stopping::No => {
+                let mut drain = Drain::new(within, &self.settings.drain_reason, now);
+                drain.signalled(within, now);
+                self.drain(drain);
+            }
+            Stopping::Draining(drain) => {
+                if !drain.signalled(within, now) {
+                    self.end(now);
+                }
+            }
+            Stopping::Ending(_) => self.end(now),
+        }
+    }
+
+    /// Takes no more logins. accept goes on: it tells clients why, and answers health checks.
+    pub(super) fn drain(&mut self, drain: Drain) {
+        self.stopping = Stopping::Draining(drain);
+        self.monitors.dismiss_warm();
+        self.log_stage();
+    }
+
+    /// Ends every login.
+    fn end(&mut self, now: Instant) {
+        self.stopping = Stopping::ending(now);
+        self.log_stage();
         self.sockets.ssh.clear();
         for accept in &mut self.accepts {
             accept.end();
         }
         self.monitors.dismiss_warm();
-        if matches!(self.stopping, Stopping::Ending(_)) {
-            self.monitors.terminate_all();
+        self.monitors.terminate_all();
+    }
+
+    fn log_stage(&self) {
+        let connections = self.monitors.logins().count();
+        let stage = self.stopping.name();
+        tracing::info!(event = "gateway.stopping", stage, connections);
+    }
+
+    /// Tells people what is due, and ends what has had its time.
+    pub(super) fn go_on_stopping(&mut self, now: Instant) {
+        let Stopping::Draining(drain) = &mut self.stopping else {
+            return;
+        };
+        let words = drain.words(now);
+        let over = drain.left(now).is_some_and(|left| left.is_zero());
+        if let Some(words) = words {
+            self.monitors.tell(&Whom::All, &ToMonitor::Message(words));
+        }
+        if over {
+            self.end(now);
         }
     }
 

@@ -124,8 +124,9 @@ pub fn configuration(world: &Path, more: &str) -> String {
     format!(
         "listen = [\"127.0.0.1:0\"]\nhealth-listen = \"127.0.0.1:0\"\nuser = \"nobody\"\n\
          {host_keys}empty-root = \"{empty}\"\nmake-home = false\n\
-         {more}\n",
+         control-socket = \"{control}\"\n{more}\n",
         empty = at("empty"),
+        control = at("control.sock"),
     )
 }
 
@@ -277,6 +278,18 @@ impl Gateway {
             .unwrap()
             .parse()
             .unwrap()
+    }
+
+    /// What `login-gateway ARGUMENTS` says about this gateway, and its exit code.
+    pub fn command(&self, arguments: &[&str]) -> (String, Option<i32>) {
+        let output = Command::new(programs().join("login-gateway"))
+            .args(arguments)
+            .arg("--config")
+            .arg(self.folder.path().join("gateway.toml"))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (String::from_utf8(said).unwrap(), output.status.code())
     }
 
     /// A page of the health endpoint, with its headers; `None` if nobody answers.

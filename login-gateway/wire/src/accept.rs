@@ -28,6 +28,8 @@ pub struct Endpoints {
 pub struct Health {
     /// Whether new logins are welcome.
     pub ready: bool,
+    /// Whether new connections are turned away with words instead of being passed on.
+    pub draining: bool,
     /// Connections that have not yet authenticated.
     pub startups: u32,
     /// Authenticated connections.

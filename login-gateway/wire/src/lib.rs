@@ -8,6 +8,7 @@
 pub mod accept;
 pub mod address;
 pub mod certificate;
+pub mod control;
 pub mod monitor;
 pub mod policy;
 pub mod session;

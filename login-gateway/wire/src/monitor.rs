@@ -19,11 +19,27 @@ pub struct Connection {
     pub endpoints: Endpoints,
 }
 
+/// From the listener to a monitor whose user has logged in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ToMonitor {
+    /// Show these words on the login's terminals.
+    Message(String),
+    /// End the login; the client is told these words.
+    End(String),
+}
+
 /// From a monitor to the listener.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromMonitor {
     /// Authentication is over; the connection no longer counts as a start-up.
     Authenticated(UserName),
+    /// A terminal of the login, N of `/dev/pts/N`, was opened or closed.
+    Terminal {
+        /// N.
+        number: u32,
+        /// Whether it was opened.
+        open: bool,
+    },
 }
 
 /// From the monitor to net, once: the connection. Its socket is the one descriptor.

@@ -143,6 +143,16 @@ settings! {
         max_auth_tries: usize = 6;
         /// Connections that have not yet authenticated, at one time; further ones are closed.
         max_startups: usize = 100;
+        /// From SIGTERM to the end of logins that are left, "0s" for none: the gateway ends with the last
+        /// login. Users are told on their terminals.
+        #[serde(with = "service::config::duration")]
+        drain_time: Duration = Duration::ZERO;
+        /// Why, in a few words for those users.
+        drain_reason: String = String::new();
+        /// Socket for root's commands: login-gateway sessions, status, drain. Its folder must exist. Left
+        /// out: /run/login-gateway/control.sock; empty: none.
+        #[serde(with = "empty_is_no_path")]
+        control_socket: Option<PathBuf> = Some("/run/login-gateway/control.sock".into());
         /// Pairs of processes (monitor, net) kept ready for the next connections.
         warm: usize = 2;
         /// PAM service, a file in /etc/pam.d: account and session for every login, authentication
@@ -257,6 +267,21 @@ mod empty_is_none {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
         Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()))
+    }
+}
+
+/// A path of which the empty one says that there is none.
+mod empty_is_no_path {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
+        value.clone().unwrap_or_default().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Some(PathBuf::deserialize(from)?).filter(|path| !path.as_os_str().is_empty()))
     }
 }
 

@@ -27,14 +27,18 @@ impl Server {
         for (stream, endpoints) in accepted {
             let peer = endpoints.source.ip();
             if !self.proxy.from.iter().any(|net| net.contains(&peer)) {
-                self.outbox.push_back((endpoints, stream));
+                self.admit(endpoints, stream);
                 continue;
             }
             if self.pending.len() >= MAX_PENDING
                 && let Some(oldest) = self.pending.pop_front()
             {
                 self.counts.crowded_out += 1;
-                self.log_closed(oldest.peer(), "too many PROXY headers awaited");
+                self.log_closed(
+                    "proxy.closed",
+                    oldest.peer(),
+                    "too many PROXY headers awaited",
+                );
             }
             self.pending.push_back(Pending::new(stream, endpoints, now));
         }

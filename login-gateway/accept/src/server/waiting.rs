@@ -17,6 +17,7 @@ pub struct Ready {
     /// One entry per pending connection: readable, and whether its peer has ended.
     pub pending: Vec<(bool, bool)>,
     pub checks: Vec<bool>,
+    pub refusals: Vec<bool>,
 }
 
 impl Server {
@@ -29,6 +30,7 @@ impl Server {
         let deadlines = self.pending.iter().map(|p| p.deadline);
         let next = deadlines
             .chain(self.checks.iter().map(|c| c.deadline))
+            .chain(self.refusals.iter().map(|r| r.deadline))
             .chain(self.paused_until)
             .min();
         let timeout = next.map_or(PollTimeout::NONE, |next| {
@@ -64,6 +66,7 @@ impl Server {
             };
             PollFd::new(check.as_fd(), for_what)
         }));
+        fds.extend(self.refusals.iter().map(|r| PollFd::new(r.as_fd(), read)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
@@ -83,13 +86,16 @@ impl Server {
                 (over || !events.is_empty(), over || events.intersects(ended))
             })
             .collect();
-        let checks = said.map(|events| !events.is_empty()).collect();
+        let checks = said.by_ref().take(self.checks.len());
+        let checks = checks.map(|events| !events.is_empty()).collect();
+        let refusals = said.map(|events| !events.is_empty()).collect();
         Ok(Ready {
             link: link.intersects(read | ended),
             ssh,
             health,
             pending,
             checks,
+            refusals,
         })
     }
 }

@@ -1,0 +1,250 @@
+//! What an administrator does with a running gateway: looks who is there, tells people something, ends
+//! logins, drains. With the real ssh and terminals of their own.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdout, Stdio};
+
+use nix::sys::signal::Signal;
+use support::{Gateway, possible, until};
+
+/// A shell on a terminal.
+struct Shell {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+fn shell(gateway: &Gateway) -> Shell {
+    let mut child = gateway
+        .client(&["-tt"])
+        .arg("echo on $(tty); exec sleep 600")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let mut shell = Shell { child, output };
+    assert!(shell.line().starts_with("on /dev/pts/"));
+    shell
+}
+
+impl Shell {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_matches(['\r', '\n', '\x07']).to_owned()
+    }
+
+    /// The next line that the administrator has sent.
+    fn told(&mut self) -> String {
+        loop {
+            let line = self.line();
+            if let Some(words) = line.strip_prefix("*** ") {
+                return words.to_owned();
+            }
+            assert_eq!(line, "", "the shell ended");
+            assert!(self.child.try_wait().unwrap().is_none(), "ssh ended");
+        }
+    }
+
+    /// The end, and what ssh itself said of it.
+    fn ended(mut self) -> String {
+        let mut words = String::new();
+        let mut error = self.child.stderr.take().unwrap();
+        error.read_to_string(&mut words).unwrap();
+        self.child.wait().unwrap();
+        words
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn sessions(gateway: &Gateway) -> serde_json::Value {
+    let (said, code) = gateway.command(&["sessions", "list", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    serde_json::from_str(&said).unwrap()
+}
+
+#[test]
+fn sessions_are_listed_told_and_ended() {
+    if !possible("sessions_are_listed_told_and_ended") {
+        return;
+    }
+    let gateway = Gateway::start("warm = 1");
+    let mut first = shell(&gateway);
+    let mut second = gateway.stays();
+    let unfinished = gateway.connect().unwrap();
+    let with = |key: &str, what: fn(&serde_json::Value) -> bool| {
+        let all = sessions(&gateway);
+        let mut all = all.as_array().unwrap().iter();
+        all.find(|s| what(&s[key])).cloned()
+    };
+    until("all three are there", || {
+        let terminal = with("terminals", |t| t.as_array().is_some_and(|t| t.len() == 1));
+        let unknown = with("user", serde_json::Value::is_null);
+        terminal.is_some() && unknown.is_some() && sessions(&gateway).as_array().unwrap().len() == 3
+    });
+    let on_terminal = with("terminals", |t| t != &serde_json::json!([])).unwrap();
+    assert_eq!(on_terminal["user"], "carol");
+    assert!(
+        on_terminal["source"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    let login = on_terminal["login"].as_str().unwrap();
+    gateway.logged(&format!("login=\"{login}\""), 1);
+    let (table, _) = gateway.command(&["sessions"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("LOGIN") && lines.len() == 4, "{table}");
+    let row = lines.iter().find(|line| line.starts_with(login)).unwrap();
+    assert!(row.contains(" carol ") && row.contains(" pts/"), "{table}");
+    assert!(table.contains("(authenticating)"), "{table}");
+
+    let (said, code) = gateway.command(&["sessions", "message", "--all", "lunch\nat noon\x1b[2J"]);
+    assert_eq!((said.as_str(), code), ("shown to 2 login(s)\n", Some(0)));
+    assert_eq!(first.told(), "lunch");
+    assert_eq!(first.told(), "at noon [2J");
+    second.lives();
+
+    let (said, code) = gateway.command(&["sessions", "kick", "--login", "00000000"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("there is no such login"), "{said}");
+    let (said, code) = gateway.command(&["sessions", "kick"]);
+    assert_eq!(code, Some(64), "{said}");
+    let (_, code) = gateway.command(&["sessions", "kick", "--login", login, "out, please"]);
+    assert_eq!(code, Some(0));
+    let words = first.ended();
+    assert!(words.contains("out, please"), "{words}");
+    second.lives();
+    gateway.logged("ended by an administrator", 1);
+
+    let (_, code) = gateway.command(&["sessions", "kick", "--all"]);
+    assert_eq!(code, Some(0));
+    until("nobody is left", || {
+        sessions(&gateway).as_array().unwrap().is_empty()
+    });
+    drop(unfinished);
+    assert_eq!(gateway.says("echo in"), "in\n");
+}
+
+#[test]
+fn a_login_that_outlives_a_reload_is_still_reached() {
+    if !possible("a_login_that_outlives_a_reload_is_still_reached") {
+        return;
+    }
+    let gateway = Gateway::start("");
+    let mut shell = shell(&gateway);
+    gateway.signal(Signal::SIGHUP);
+    gateway.logged("gateway.ready", 2);
+    let all = sessions(&gateway);
+    assert_eq!(all[0]["terminals"].as_array().unwrap().len(), 1, "{all}");
+    let (_, code) = gateway.command(&["sessions", "message", "--user", "carol", "hello"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(shell.told(), "hello");
+}
+
+#[test]
+fn a_drain_is_told_can_be_cancelled_and_ends_with_the_last_login() {
+    if !possible("a_drain_is_told_can_be_cancelled_and_ends_with_the_last_login") {
+        return;
+    }
+    let mut gateway = Gateway::start("drain-reason = \"new kernel\"");
+    let mut shell = shell(&gateway);
+    let login = gateway.stays();
+    let (said, code) = gateway.command(&["drain", "--within", "2h"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said, "takes no more logins; 2 connection(s) left\n");
+    assert_eq!(
+        shell.told(),
+        "This login node takes no more logins: new kernel"
+    );
+    assert!(shell.told().starts_with("Logins here end in 2 hours, at "));
+    until("not ready", || gateway.status("/readyz") == "503");
+    let refused = gateway.ssh("true").output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(words.contains("takes no more logins"), "{words}");
+    let (said, _) = gateway.command(&["status"]);
+    assert!(
+        said.contains("draining") && said.contains("\nends "),
+        "{said}"
+    );
+
+    let (_, code) = gateway.command(&["drain", "--cancel"]);
+    assert_eq!(code, Some(0));
+    assert!(shell.told().contains("takes logins again"));
+    until("ready", || gateway.status("/readyz") == "200");
+    assert_eq!(gateway.says("echo again"), "again\n");
+
+    // A command first and kubelet's signal then: that is no second signal.
+    gateway.command(&["drain", "--reason", "moving"]);
+    assert_eq!(shell.told(), "This login node takes no more logins: moving");
+    gateway.signal(Signal::SIGTERM);
+    assert!(shell.told().starts_with("It stops when the last login"));
+    until("it has heard", || {
+        gateway
+            .command(&["status", "--json"])
+            .0
+            .contains("\"draining\"")
+    });
+    login.leave();
+    assert!(gateway.child.try_wait().unwrap().is_none());
+    drop(shell);
+    assert_eq!(gateway.exit_code(), Some(0));
+    let (said, code) = gateway.command(&["status"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is login-gateway running here"), "{said}");
+}
+
+#[test]
+fn a_drain_ends_what_is_left_at_its_deadline() {
+    if !possible("a_drain_ends_what_is_left_at_its_deadline") {
+        return;
+    }
+    let mut gateway = Gateway::start("drain-time = \"3s\"");
+    let mut shell = shell(&gateway);
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(shell.told(), "This login node takes no more logins");
+    assert!(shell.told().starts_with("Logins here end in "));
+    let words = shell.ended();
+    assert!(words.contains("The server has ended this login"), "{words}");
+    assert_eq!(gateway.exit_code(), Some(0));
+    gateway.logged("session.closed", 1);
+}
+
+#[test]
+fn the_control_socket_is_roots() {
+    if !possible("the_control_socket_is_roots") {
+        return;
+    }
+    let gateway = Gateway::start("");
+    let socket = gateway.folder.path().join("control.sock");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let program = support::programs().join("login-gateway");
+    let ask = format!(
+        "{} sessions --config {}",
+        program.display(),
+        gateway.folder.path().join("gateway.toml").display()
+    );
+    // The user's own shell, beside the gateway.
+    let said = gateway.says(&format!("{ask} 2>&1; echo code $?"));
+    assert!(said.contains("this is for root"), "{said}");
+    assert!(said.ends_with("code 77\n"), "{said}");
+    // Even where somebody has opened it up, the kernel tells who asks.
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+    let said = gateway.says(&format!("{ask} 2>&1; echo code $?"));
+    assert!(said.ends_with("code 1\n"), "{said}");
+    assert!(!said.contains("LOGIN"), "{said}");
+    let (said, code) = gateway.command(&["sessions"]);
+    assert_eq!(code, Some(0), "{said}");
+}
