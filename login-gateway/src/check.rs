@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_wire::Settings;
-use gateway_wire::settings::MAX_BANNER;
+use gateway_wire::settings::{EVERYBODYS_BANNER, MAX_BANNER};
 use service::{Exit, Failure};
 
 use crate::arguments::Check;
@@ -317,11 +317,21 @@ impl Found {
     }
 
     fn texts(&mut self, settings: &Settings) {
-        if let Some(path) = &settings.banner
-            && let Err(error) = service::config::read_text(path, MAX_BANNER)
-        {
-            let error = service::exit::chain(&error);
-            self.warning(format!("banner: {error}; none is shown"));
+        let Some(path) = &settings.banner else {
+            return;
+        };
+        match service::config::read_text(path, MAX_BANNER) {
+            Err(error) => {
+                let error = service::exit::chain(&error);
+                self.warning(format!("banner: {error}; none is shown"));
+            }
+            Ok((_, Some(wrong))) => self.warning(format!("banner: {wrong}")),
+            Ok((text, None)) if text.len() > EVERYBODYS_BANNER => self.warning(format!(
+                "banner: '{}' has more than {EVERYBODYS_BANNER} bytes: OpenSSH shows it, PuTTY and libssh2 do \
+                 not log in",
+                path.display()
+            )),
+            Ok(_) => {}
         }
     }
 

@@ -17,6 +17,23 @@ case!(of_a_program_that_is_not_there, |server| {
     assert_eq!(server.says(&ann, "/etc/passwd").code, 126);
 });
 
+case!(after_its_outputs_are_closed, |server| {
+    let ann = host().user();
+    let done = server.says(&ann, "exec >/dev/null 2>&1 </dev/null; sleep 1; exit 44");
+    assert_eq!(done.code, 44, "{done:#?}");
+    // EOF need not wait for a status where the client still has something to say.
+    let mut ssh = server.ssh(&ann, &[]);
+    ssh.arg("exec >&- 2>&-; read line; echo $line > heard; exit 3");
+    ssh.stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut ssh = ssh.spawn().unwrap();
+    let mut out = Vec::new();
+    std::io::Read::read_to_end(ssh.stdout.as_mut().unwrap(), &mut out).unwrap();
+    std::io::Write::write_all(ssh.stdin.as_mut().unwrap(), b"word\n").unwrap();
+    assert_eq!(ssh.wait().unwrap().code(), Some(3));
+    assert_eq!(ann.read("heard"), "word\n");
+});
+
 case!(of_a_shell_on_its_input, |server| {
     let ann = host().user();
     let done = server.feed(&ann, "", b"echo hello\nexit 7\n");

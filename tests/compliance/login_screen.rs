@@ -10,6 +10,11 @@ const BANNER: Config = Config {
     ours: "banner = \"/etc/issue.net\"\n",
     ..PLAIN
 };
+const LONG_BANNER: Config = Config {
+    theirs: "Banner /etc/issue.long\n",
+    ours: "banner = \"/etc/issue.long\"\n",
+    ..PLAIN
+};
 const SCREEN: Config = Config {
     theirs: "PrintMotd yes\nPrintLastLog yes\n",
     ours: "motd-files = [\"/etc/motd\"]\nprint-last-log = true\n",
@@ -41,6 +46,18 @@ case!(banner, BANNER, |server| {
             .starts_with("Authorised use only \u{e9}.\nSecond line.\n"),
         "{done:#?}"
     );
+});
+
+case!(banner_of_sshds_size, LONG_BANNER, |server| {
+    let text: String = (0..2000).map(|n| format!("{n:048} \n")).collect();
+    assert_eq!(text.len(), 100_000);
+    host().write("/etc/issue.long", &text);
+    let ann = host().user();
+    let mut ssh = server.ssh(&ann, &["-o", "LogLevel=INFO"]);
+    let done = tests::run(ssh.arg("echo out"));
+    assert_eq!((done.code, done.out.as_str()), (0, "out\n"));
+    let shown = done.err.replace('\r', "");
+    assert!(shown.starts_with(&text), "{} bytes", shown.len());
 });
 
 case!(message_and_last_login, SCREEN, |server| {

@@ -20,6 +20,7 @@ mod environment;
 mod exit;
 mod files;
 mod forwarding;
+mod greeting;
 mod identity;
 mod login_screen;
 mod streams;

@@ -127,24 +127,43 @@ pub fn read_secret(path: &Path, limit: u64) -> Result<Secret<Vec<u8>>, ConfigErr
     Ok(secret)
 }
 
-/// Reads a text of at most `limit` bytes that is shown to people as it is.
+/// Reads a text that is shown to people, `limit` bytes of it at most. What is wrong with it comes
+/// along: a longer one is cut, and bytes that are no UTF-8 are replaced.
 ///
 /// # Errors
-/// [`ConfigError`]; a text that is not UTF-8 names the line.
-pub fn read_text(path: &Path, limit: u64) -> Result<String, ConfigError> {
-    let (bytes, _) = read_bounded(path, limit)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        ConfigError::Syntax {
-            path: path.into(),
-            line: before.iter().filter(|b| **b == b'\n').count() + 1,
-            column: before.iter().rev().take_while(|b| **b != b'\n').count() + 1,
-            message: "the text is not UTF-8".into(),
-        }
-    })
+/// [`ConfigError`] if there is none.
+pub fn read_text(path: &Path, limit: u64) -> Result<(String, Option<String>), ConfigError> {
+    let (bytes, _) = read_some(path, limit)?;
+    let size = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut wrong = None;
+    if let Err(error) = std::str::from_utf8(&bytes)
+        && (error.error_len().is_some() || bytes.len() <= size)
+    {
+        let before = &bytes[..error.valid_up_to()];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        wrong = Some(format!("{}:{line}: the text is not UTF-8", path.display()));
+    }
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if text.len() > size {
+        text.truncate(text.floor_char_boundary(size));
+        wrong = Some(format!("'{}' is cut at {limit} bytes", path.display()));
+    }
+    Ok((text, wrong))
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), ConfigError> {
+    let (bytes, mode) = read_some(path, limit)?;
+    if bytes.len() as u64 > limit {
+        return Err(ConfigError::TooLarge {
+            path: path.into(),
+            limit,
+        });
+    }
+    Ok((bytes, mode))
+}
+
+/// A file's permission bits and its first bytes: one more than `limit`, if it has as many.
+fn read_some(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), ConfigError> {
     let read = |source| ConfigError::Read {
         path: path.into(),
         source,
@@ -162,12 +181,6 @@ fn read_bounded(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), ConfigError> 
     // One allocation of the final size: a growing buffer would leave copies of a secret behind.
     let mut bytes = Vec::with_capacity(meta.len().min(limit) as usize + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(read)?;
-    if bytes.len() as u64 > limit {
-        return Err(ConfigError::TooLarge {
-            path: path.into(),
-            limit,
-        });
-    }
     Ok((bytes, meta.mode() & 0o7777))
 }
 
@@ -308,16 +321,25 @@ mod tests {
 
     #[test]
     fn texts_are_utf8_and_bounded() {
-        assert_eq!(read_text(file("ä\n", 0o644).path(), 10).unwrap(), "ä\n");
-        let long = file("much too long", 0o644);
-        assert!(matches!(
-            read_text(long.path(), 4),
-            Err(ConfigError::TooLarge { limit: 4, .. })
-        ));
-        let latin = file("", 0o644);
-        std::fs::write(latin.path(), b"a\nb\xff").unwrap();
-        let said = read_text(latin.path(), 10).unwrap_err().to_string();
-        assert!(said.ends_with(":2:2: the text is not UTF-8"), "{said}");
+        let check = |bytes: &[u8], text: &str, wrong: Option<&str>| {
+            let file = file("", 0o644);
+            std::fs::write(file.path(), bytes).unwrap();
+            let (read, said) = read_text(file.path(), 10).unwrap();
+            assert_eq!(read, text);
+            assert_eq!(said.is_some(), wrong.is_some(), "{said:?}");
+            assert!(said.unwrap_or_default().contains(wrong.unwrap_or_default()));
+        };
+        check("ä\n".as_bytes(), "ä\n", None);
+        check(b"1234567890", "1234567890", None);
+        check(b"12345678901", "1234567890", Some("cut at 10 bytes"));
+        check("123456789ä".as_bytes(), "123456789", Some("cut"));
+        check(
+            b"a\nb\xff",
+            "a\nb\u{fffd}",
+            Some(":2: the text is not UTF-8"),
+        );
+        check(b"123456789\xe4", "123456789", Some("cut"));
+        assert!(read_text(Path::new("/nonexistent"), 10).is_err());
     }
 
     #[test]

@@ -104,7 +104,12 @@ impl Monitor {
                 },
                 _ => return Err(io::Error::other("net spoke out of order")),
             };
-            tracing::info!(event = "connection.ended", reason, authenticated = false);
+            tracing::info!(
+                target: "audit",
+                event = "connection.ended",
+                reason,
+                authenticated = false
+            );
             return Ok(());
         };
         self.logged_in(user, connection)

@@ -29,6 +29,7 @@ use crate::authentication::Authentication;
 use crate::channel::{FromClient, Traffic};
 use crate::flow::Flow;
 use crate::forward::Forwarding;
+use crate::greeting::Greeted;
 use crate::growing_reader::GrowingReader;
 use crate::monitor_link::MonitorLink;
 use crate::program::Program;
@@ -107,7 +108,7 @@ async fn run(
     let (logged_in, forwarding) = (handler.logged_in.clone(), handler.forwarding.clone());
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
-    let stream = GrowingReader::new(stream);
+    let stream = GrowingReader::new(Greeted::new(stream));
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {

@@ -62,6 +62,12 @@ impl Inbox {
         self.changed.notify_one();
     }
 
+    /// Whether no more will come.
+    pub fn ended(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner).ended
+    }
+
     /// Nobody reads any more: what waits is dropped, and so is all that comes.
     pub fn refuse(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ mod connection;
 mod crypto;
 mod flow;
 mod forward;
+mod greeting;
 mod growing_reader;
 mod host_certificate;
 mod host_key;
@@ -98,10 +99,11 @@ fn prepare() -> Result<Prepared, Failure> {
     let config = Arc::new(crypto::server_config(&settings, identity));
     // russh locks buffers with keys in memory, and says nothing where that fails (T17).
     sys::process::allow_locked_memory(LOCKED_MEMORY);
-    // Why one that cannot be read is missing, the listener has said when it started.
+    // What is wrong with it, the listener has said when it started.
     let banner = settings.banner.as_deref();
     let banner = banner
         .and_then(|path| service::config::read_text(path, MAX_BANNER).ok())
+        .map(|(text, _)| text)
         .filter(|text| !text.is_empty());
     // The runtime's descriptors are made before the filter, which knows no call to make them.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -110,7 +110,9 @@ impl Program {
     }
 
     /// The status goes before EOF where it can: dropbear's client leaves at EOF and takes what it
-    /// knows by then. A program that only closes its outputs and goes on gets its EOF all the same.
+    /// knows by then. A program that only closes its outputs and goes on gets its EOF all the same,
+    /// unless the client has sent its own: OpenSSH's closes the channel when it has both, and russh
+    /// answers that at once, with which the status would be lost.
     async fn outputs(
         &self,
         output: &AsyncFd<OwnedFd>,
@@ -135,12 +137,17 @@ impl Program {
             let ended = tokio::time::timeout(STATUS_TIME, &mut *exit).await;
             status = ended.ok().map(Result::ok);
         }
-        if let Some(status) = status {
-            self.report(status).await;
+        let early = status.is_none() && !self.from.inbox.ended();
+        if early {
             let _ = self.client.eof().await;
-        } else {
+        }
+        let status = match status {
+            Some(status) => status,
+            None => exit.await.ok(),
+        };
+        self.report(status).await;
+        if !early {
             let _ = self.client.eof().await;
-            self.report(exit.await.ok()).await;
         }
     }
 

@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::monitor::Method;
 use crate::policy::{Forwarding, GatewayPorts, Umask, Way};
 
-/// Largest banner, in bytes.
-pub const MAX_BANNER: u64 = 64 * 1024;
+/// Most bytes of a banner: it is one packet, and OpenSSH's client takes 256 KiB at once.
+pub const MAX_BANNER: u64 = 255 * 1024;
+/// So many every client takes, RFC 4253 section 6.1.
+pub const EVERYBODYS_BANNER: usize = 32_000;
 
 /// A key of the configuration file, for its man page.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +126,8 @@ settings! {
         /// Time after which new session keys are made.
         #[serde(with = "service::config::duration")]
         rekey_interval: Duration = Duration::from_secs(3600);
-        /// Text file that a client is shown before it authenticates. Left out: none.
+        /// Text file that a client is shown before it authenticates, up to 255 KiB of UTF-8; PuTTY and
+        /// clients with libssh2 take 32,000 bytes. Left out: none.
         banner: Option<PathBuf> = None;
         /// The account without rights under which connections are accepted and SSH is spoken.
         user: Option<String> = Some("gateway".into());
