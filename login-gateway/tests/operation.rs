@@ -248,3 +248,53 @@ fn the_control_socket_is_roots() {
     let (said, code) = gateway.command(&["sessions"]);
     assert_eq!(code, Some(0), "{said}");
 }
+
+#[test]
+fn what_a_login_does_is_on_the_record() {
+    if !possible("what_a_login_does_is_on_the_record") {
+        return;
+    }
+    let gateway = Gateway::start("permit-open = [\"127.0.0.1:1\"]");
+    let line = |parts: &[&str]| {
+        gateway.logged(parts[0], 1);
+        until(&parts.join(" "), || {
+            let log = gateway.log();
+            log.lines()
+                .any(|line| parts.iter().all(|part| line.contains(part)))
+        });
+    };
+    // A command that would forge a line of its own, and one that is too long.
+    gateway.says("true 'a\nINFO audit: event=\"forged\" \x1b[2J'");
+    line(&[
+        "kind=\"command\"",
+        "event=\"program.started\"",
+        "login=",
+        "source=127.0.0.1:",
+    ]);
+    line(&["event=\"program.ended\"", "code=0"]);
+    let forged = gateway.log();
+    assert!(
+        !forged.contains("\nINFO audit: event=\"forged\""),
+        "{forged}"
+    );
+    gateway.says(&format!("true {}", "x".repeat(100_000)));
+    gateway.ssh("kill -9 $$").output().unwrap();
+    line(&["event=\"program.ended\"", "signal=\"KILL\""]);
+    let shell = shell(&gateway);
+    line(&["event=\"program.started\"", "terminal=\"pts/"]);
+    drop(shell);
+
+    let forwarded = |options: &[&str]| {
+        let mut ssh = gateway.client(options);
+        ssh.args(["-o", "ExitOnForwardFailure=yes"]).arg("true");
+        ssh.stdin(Stdio::null()).output().unwrap();
+    };
+    forwarded(&["-R", "0:127.0.0.1:9", "-A"]);
+    line(&["event=\"forward.listening\"", "on=\""]);
+    forwarded(&["-W", "127.0.0.1:1"]);
+    line(&["event=\"forward.connecting\"", "to=\"127.0.0.1:1\""]);
+    forwarded(&["-W", "127.0.0.1:22"]);
+    line(&["event=\"request.refused\"", "is not permitted"]);
+    let long = gateway.log().lines().map(str::len).max();
+    assert!(long < Some(4000), "{long:?}");
+}

@@ -62,7 +62,11 @@ impl Link {
                 ready.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
             }
             let fixed = ready.len();
-            let logs = [self.net.log.fd(), session.as_ref().and_then(|s| s.log.fd())];
+            let logs = [
+                self.net.log.fd(),
+                session.as_ref().and_then(|s| s.log.fd()),
+                session.as_ref().and_then(|s| s.acts.fd()),
+            ];
             ready.extend(
                 logs.into_iter()
                     .flatten()
@@ -77,6 +81,7 @@ impl Link {
                 self.net.log.drain();
                 if let Some(session) = &mut session {
                     session.log.drain();
+                    session.acts.drain();
                 }
             }
             if ready[0] {

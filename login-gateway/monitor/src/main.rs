@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod acts;
 mod authentication;
 mod child;
 mod connection;

@@ -13,6 +13,7 @@ use sys::memfd::Shared;
 use sys::spawn::Spawn;
 
 use crate::account::Account;
+use crate::acts::Acts;
 use crate::authentication::{Granted, Pam};
 use crate::home;
 use crate::login_records;
@@ -48,6 +49,8 @@ pub fn authenticated(account: Account, granted: Granted) -> AuthenticatedUser {
 pub struct UserSession {
     /// Log lines of the session program.
     pub log: Relay,
+    /// What it says that the user does.
+    pub acts: Acts,
     /// The session program.
     pub child: Child,
     pam: Option<Pam>,
@@ -122,6 +125,7 @@ pub fn open(
     let setup = Shared::new("session-setup", &bytes)?.reader()?;
     let (socket, for_net) = sys::fds::seqpacket_pair()?;
     let (log, stderr) = Relay::pipe("session")?;
+    let (acts, record) = Acts::pair()?;
     let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
         .arg0("login-gateway-session")
         .args(["serve", &" ".repeat(TITLE_ROOM)])
@@ -129,12 +133,19 @@ pub fn open(
         .env(std::env::vars_os().filter(|(name, _)| name == "TZ"))
         .fd(0, setup)
         .fd(2, stderr)
-        .fd(3, socket);
+        .fd(3, socket)
+        .fd(4, record);
     if privileged {
         spawn = spawn.identity(identity);
     }
     let child = spawn.start()?;
-    Ok((UserSession { log, child, pam }, for_net))
+    let session = UserSession {
+        log,
+        acts,
+        child,
+        pam,
+    };
+    Ok((session, for_net))
 }
 
 impl UserSession {
@@ -142,6 +153,7 @@ impl UserSession {
     pub fn close(mut self) {
         let _ = self.child.wait();
         self.log.drain();
+        self.acts.close();
         if let Some(pam) = &mut self.pam
             && let Err(error) = pam.close_session()
         {

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use gateway_wire::session::{FromSession, ListenOn, Refusal, Setup, Target, X11};
+use gateway_wire::session::{Act, FromSession, ListenOn, Refusal, Setup, Target, X11};
 
 use self::agent::AgentSocket;
 use self::connect::ConnectError;
 use self::listen::{ListenError, Listener};
 use crate::display::{Display, xauth};
 use crate::permitted;
+use crate::record::{Record, cut};
 
 /// Connections on their way at one time; each has a thread.
 const MAX_CONNECTING: usize = 64;
@@ -70,6 +71,7 @@ pub struct Forwards<'a> {
     /// Ports of displays by listener; a single one listens no more after its first connection.
     displays: BTreeMap<u32, u16>,
     paused: Option<Instant>,
+    record: Arc<Record>,
 }
 
 impl<'a> Forwards<'a> {
@@ -77,7 +79,7 @@ impl<'a> Forwards<'a> {
     ///
     /// # Errors
     /// If the descriptor cannot be copied.
-    pub fn new(net: BorrowedFd<'_>, setup: &'a Setup) -> io::Result<Self> {
+    pub fn new(net: BorrowedFd<'_>, setup: &'a Setup, record: Arc<Record>) -> io::Result<Self> {
         Ok(Self {
             setup,
             net: Arc::new(net.try_clone_to_owned()?),
@@ -86,6 +88,7 @@ impl<'a> Forwards<'a> {
             agent: None,
             displays: BTreeMap::new(),
             paused: None,
+            record,
         })
     }
 
@@ -101,7 +104,13 @@ impl<'a> Forwards<'a> {
             self.connecting.fetch_sub(1, Ordering::Relaxed);
             return self.refuse(channel, &ForwardError::Shortage("connections on their way"));
         }
+        let to = match &target {
+            Target::Tcp { host, port } => cut(&format!("{host}:{port}")),
+            Target::Unix(path) => cut(path),
+        };
+        self.record.tell(&Act::Connecting { channel, to });
         let (net, connecting) = (self.net.clone(), self.connecting.clone());
+        let record = self.record.clone();
         let home = self.setup.home.clone();
         let started = std::thread::Builder::new()
             .name("connect".into())
@@ -115,7 +124,7 @@ impl<'a> Forwards<'a> {
                     Ok(socket) => {
                         tell(&net, &FromSession::Connected { channel }, &[socket.as_fd()])
                     }
-                    Err(error) => refuse(&net, channel, &error.into()),
+                    Err(error) => refuse(&net, &record, channel, &error.into()),
                 };
             });
         if started.is_err() {
@@ -153,8 +162,16 @@ impl<'a> Forwards<'a> {
     pub fn listen(&mut self, channel: u32, on: &ListenOn) -> io::Result<()> {
         match self.open(on) {
             Ok(listener) => {
+                let is_display = matches!(on, ListenOn::Display { .. });
                 let port = listener.port();
-                if matches!(on, ListenOn::Display { .. }) {
+                let on = match on {
+                    ListenOn::Tcp { address, .. } => cut(&format!("{address}:{port}")),
+                    ListenOn::Unix(path) => cut(path),
+                    ListenOn::Agent => "agent".to_owned(),
+                    ListenOn::Display { .. } => "x11".to_owned(),
+                };
+                self.record.tell(&Act::Listening { channel, on });
+                if is_display {
                     self.displays.insert(channel, port);
                 }
                 self.listeners.insert(channel, listener);
@@ -255,6 +272,14 @@ impl<'a> Forwards<'a> {
                 match listener.accept() {
                     Ok(Some((socket, address, port))) => {
                         let channel = *channel;
+                        let from = match address.as_str() {
+                            "" => String::new(),
+                            address => format!("{address}:{port}"),
+                        };
+                        self.record.tell(&Act::Accepted {
+                            listener: channel,
+                            from,
+                        });
                         let message = FromSession::Accepted {
                             channel,
                             address,
@@ -279,7 +304,7 @@ impl<'a> Forwards<'a> {
     }
 
     fn refuse(&self, channel: u32, error: &ForwardError) -> io::Result<()> {
-        refuse(&self.net, channel, error)
+        refuse(&self.net, &self.record, channel, error)
     }
 }
 
@@ -288,9 +313,9 @@ fn tell(net: &OwnedFd, message: &FromSession, fds: &[BorrowedFd<'_>]) -> io::Res
     sys::fds::send_with_fds(net, &bytes, fds)
 }
 
-fn refuse(net: &OwnedFd, channel: u32, error: &ForwardError) -> io::Result<()> {
+fn refuse(net: &OwnedFd, record: &Record, channel: u32, error: &ForwardError) -> io::Result<()> {
     let reason = service::exit::chain(error);
-    eprintln!("warn: {reason}");
+    record.tell(&Act::Refused(cut(&reason)));
     let kind = error.kind();
     let refused = FromSession::Refused {
         channel,

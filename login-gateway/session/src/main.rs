@@ -14,6 +14,7 @@ mod key_files;
 mod permitted;
 mod programs;
 mod rc;
+mod record;
 mod skel;
 mod stage;
 mod start;
@@ -22,6 +23,7 @@ mod terminal_modes;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use gateway_wire::MAX_MESSAGE;
 use gateway_wire::session::{KeyQuestion, Setup};
@@ -29,8 +31,12 @@ use nix::sys::signal::Signal;
 use service::{Exit, Failure};
 use sys::signals::Signals;
 
+use crate::record::Record;
+
 /// Descriptor of the socket to net.
 const NET: i32 = 3;
+/// Descriptor of the socket to the monitor.
+const RECORD: i32 = 4;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -47,7 +53,10 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> Result<(), Failure> {
+    // Other programs of the user must not speak in this one's place.
+    nix::sys::prctl::set_dumpable(false)?;
     let net = sys::fds::take_inherited(NET)?;
+    let record = Arc::new(Record::new(sys::fds::take_inherited(RECORD)?));
     let setup = sys::fds::read_shared(&std::io::stdin(), MAX_MESSAGE)?;
     let setup: Setup = gateway_wire::decode(&setup)?;
     let signals = Signals::of(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP])?;
@@ -57,7 +66,7 @@ fn serve() -> Result<(), Failure> {
     {
         eprintln!("warn: {}", service::exit::chain(&error));
     }
-    Ok(programs::serve(net.as_fd(), &signals, &setup)?)
+    Ok(programs::serve(net.as_fd(), &signals, &setup, record)?)
 }
 
 fn find_key() -> Result<(), Failure> {

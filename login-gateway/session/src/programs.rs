@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use gateway_wire::MAX_MESSAGE;
-use gateway_wire::session::{ExitStatus, FromSession, Program, Pty, Setup, ToSession, X11};
+use gateway_wire::session::{Act, ExitStatus, FromSession, Program, Pty, Setup, ToSession, X11};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -16,6 +17,7 @@ use sys::signals::Signals;
 
 use crate::auth_file::AuthFile;
 use crate::forwards::Forwards;
+use crate::record::{Record, asked, cut};
 use crate::start::{StartError, Started, Wanted, start, winsize};
 
 /// A program of a channel that is still open or still running.
@@ -27,13 +29,19 @@ struct Running {
 }
 
 /// Serves net until its socket closes; terminals hang up then.
-pub fn serve(net: BorrowedFd<'_>, signals: &Signals, setup: &Setup) -> io::Result<()> {
+pub fn serve(
+    net: BorrowedFd<'_>,
+    signals: &Signals,
+    setup: &Setup,
+    record: Arc<Record>,
+) -> io::Result<()> {
     let mut programs = Programs {
         net,
         setup,
         running: HashMap::new(),
         auth_file: auth_file(setup),
-        forwards: Forwards::new(net, setup)?,
+        forwards: Forwards::new(net, setup, record.clone())?,
+        record,
     };
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
@@ -79,6 +87,7 @@ struct Programs<'a> {
     running: HashMap<u32, Running>,
     auth_file: Option<AuthFile>,
     forwards: Forwards<'a>,
+    record: Arc<Record>,
 }
 
 impl Programs<'_> {
@@ -92,7 +101,7 @@ impl Programs<'_> {
                 x11,
             } => {
                 let started = self.start(&program, pty.as_ref(), &env, x11.as_ref());
-                self.started(channel, started)
+                self.started(channel, &program, started)
             }
             ToSession::Connect { channel, target } => self.forwards.connect(channel, target),
             ToSession::Listen { channel, on } => self.forwards.listen(channel, &on),
@@ -155,7 +164,12 @@ impl Programs<'_> {
         start(self.setup, &wanted)
     }
 
-    fn started(&mut self, channel: u32, started: Result<Started, StartError>) -> io::Result<()> {
+    fn started(
+        &mut self,
+        channel: u32,
+        program: &Program,
+        started: Result<Started, StartError>,
+    ) -> io::Result<()> {
         match started {
             Ok(Started {
                 pid,
@@ -167,12 +181,19 @@ impl Programs<'_> {
                 self.running.insert(channel, Running { pid, terminal });
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 let terminal = number;
+                let (kind, asked) = asked(program);
+                self.record.tell(&Act::Started {
+                    channel,
+                    kind: kind.to_owned(),
+                    asked,
+                    terminal,
+                });
                 self.send(&FromSession::Started { channel, terminal }, &fds)
             }
             Err(reason) => {
                 let kind = reason.kind();
                 let reason = service::exit::chain(&reason);
-                eprintln!("warn: {reason}");
+                self.record.tell(&Act::Refused(cut(&reason)));
                 let refused = FromSession::Refused {
                     channel,
                     kind,
@@ -211,6 +232,10 @@ impl Programs<'_> {
             if let Some((channel, program)) = ended {
                 let channel = *channel;
                 program.pid = None;
+                self.record.tell(&Act::Ended {
+                    channel,
+                    status: status.clone(),
+                });
                 self.send(&FromSession::Exited { channel, status }, &[])?;
             }
         }

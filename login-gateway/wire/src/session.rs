@@ -262,6 +262,57 @@ pub enum ExitStatus {
     },
 }
 
+/// Largest [`Act`] in bytes: a text of 1024 characters and some numbers.
+pub const MAX_ACT: usize = 8 * 1024;
+
+/// From session to the monitor, for the audit log: what the login does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Act {
+    /// A program runs.
+    Started {
+        /// Its channel.
+        channel: u32,
+        /// "shell", "command" or "subsystem".
+        kind: String,
+        /// The command or the subsystem's name, as the client sent it, cut.
+        asked: String,
+        /// N of its terminal `/dev/pts/N`.
+        terminal: Option<u32>,
+    },
+    /// It has ended.
+    Ended {
+        /// Its channel.
+        channel: u32,
+        /// How.
+        status: ExitStatus,
+    },
+    /// A connection on the client's behalf begins.
+    Connecting {
+        /// Its channel.
+        channel: u32,
+        /// Where to.
+        to: String,
+    },
+    /// Something listens on the client's behalf.
+    Listening {
+        /// Its number.
+        channel: u32,
+        /// Where.
+        on: String,
+    },
+    /// Somebody connected to it.
+    Accepted {
+        /// The number of what listens.
+        listener: u32,
+        /// Address and port of who connected, empty for Unix sockets.
+        from: String,
+    },
+    /// Something was not done, and why.
+    Refused(String),
+    /// So many could not be told.
+    Lost(u64),
+}
+
 /// From the monitor to a session program that only looks for a key: is this key, or the authority
 /// that signed this certificate, among the user's own? Its answer is a [`KeyAnswer`] on descriptor
 /// 1, at most [`crate::MAX_MESSAGE`] bytes.
