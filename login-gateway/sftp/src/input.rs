@@ -51,6 +51,14 @@ impl Input {
         !self.0.buffer().is_empty() || self.0.get_ref().is_readable()
     }
 
+    /// If the next packet can be had without asking the kernel.
+    pub fn has_packet(&self) -> bool {
+        let buffer = self.0.buffer();
+        buffer
+            .split_first_chunk()
+            .is_some_and(|(length, rest)| u32::from_be_bytes(*length) as usize <= rest.len())
+    }
+
     /// The next packet without its length; `None` at the end of the stream, also inside a packet.
     ///
     /// # Errors

@@ -9,12 +9,17 @@ use std::time::Duration;
 use crate::packet::Packet;
 use crate::stream::Stream;
 
-/// Most bytes of requests and answers in memory: a client that does not read is not read either.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Most bytes of requests and answers in memory. OpenSSH's client has 64 of the largest writes under
+/// way: where one file hangs, there must be room left for requests of others.
+const MAX_BYTES: usize = 20 * 1024 * 1024;
+/// Most bytes of files that wait for the client: one that does not read has nothing more read for it.
+const MAX_OUT: usize = 4 * 1024 * 1024;
 /// Most requests under way, since small ones take memory too.
 const MAX_REQUESTS: usize = 256;
 /// Answers in one `writev(2)`.
 const BATCH: usize = 64;
+/// Bytes under way above which no answer waits for the next.
+const HELD: usize = 64 * 1024;
 
 /// What an answer takes beside its bytes.
 const OVERHEAD: usize = 64;
@@ -22,7 +27,11 @@ const OVERHEAD: usize = 64;
 /// A share of the budget, held from the arrival of a request until its answer is there.
 #[derive(Debug)]
 #[must_use]
-pub struct Share(usize);
+pub struct Share {
+    bytes: usize,
+    /// Of these, what is already counted as an answer.
+    out: usize,
+}
 
 /// Answers, and what is under way.
 #[derive(Debug)]
@@ -43,12 +52,26 @@ struct Answer {
 struct State {
     answers: VecDeque<Answer>,
     writing: bool,
+    /// Threads that wait for room.
+    waiting: usize,
     /// Of requests and answers.
     bytes: usize,
+    /// Of answers, also of those that are being made.
+    out: usize,
     /// Without an answer.
     requests: usize,
     /// Answers that were written since the start.
     written: u64,
+}
+
+impl State {
+    fn take(&mut self, packet: Packet, share: Share) {
+        let cost = Packet::cost(packet.len()) + OVERHEAD;
+        self.bytes = self.bytes + cost - share.bytes;
+        self.out = self.out + cost - share.out;
+        self.requests -= 1;
+        self.answers.push_back(Answer { packet, cost });
+    }
 }
 
 impl Output {
@@ -70,33 +93,68 @@ impl Output {
         let mut state = self.state();
         while state.bytes > 0 && (state.bytes + bytes > MAX_BYTES || state.requests >= MAX_REQUESTS)
         {
-            state = self
-                .room
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
         state.bytes += bytes;
         state.requests += 1;
-        Share(bytes)
+        Share { bytes, out: 0 }
+    }
+
+    /// Waits until an answer of this many bytes may be made. It is written whatever happens to other
+    /// requests, so nothing can wait here for itself.
+    pub fn enlarge(&self, share: &mut Share, bytes: usize) {
+        let mut state = self.state();
+        while state.out > 0 && state.out + bytes > MAX_OUT {
+            state = self.wait(state);
+        }
+        state.bytes += bytes;
+        state.out += bytes;
+        share.bytes += bytes;
+        share.out += bytes;
+    }
+
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self
+            .room
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
     }
 
     /// Puts an answer in line, which keeps of its share what it really takes: a client may send
     /// many small requests before it reads. True if the caller must now [`Self::write`].
     #[must_use]
     pub fn push(&self, answer: Packet, share: Share) -> bool {
-        let keeps = Packet::cost(answer.len()) + OVERHEAD;
         let mut state = self.state();
-        state.bytes = state.bytes + keeps - share.0;
-        state.requests -= 1;
-        let answer = Answer {
-            packet: answer,
-            cost: keeps,
-        };
-        state.answers.push_back(answer);
+        state.take(answer, share);
         let idle = !std::mem::replace(&mut state.writing, true);
-        drop(state);
-        self.room.notify_one();
+        self.wake(state);
         idle
+    }
+
+    /// Puts an answer in line for whoever writes next, while more answers are about to come that can
+    /// leave with it. True if there is enough of them: the caller must now [`Self::write`].
+    #[must_use]
+    pub fn hold(&self, answer: Packet, share: Share) -> bool {
+        let mut state = self.state();
+        state.take(answer, share);
+        let enough = state.answers.len() >= BATCH || state.bytes >= HELD;
+        enough && !std::mem::replace(&mut state.writing, true)
+    }
+
+    /// Writes what was held and nobody writes.
+    ///
+    /// # Errors
+    /// Those of `writev(2)`: the client is gone.
+    pub fn release(&self) -> std::io::Result<()> {
+        let mut state = self.state();
+        if state.answers.is_empty() || std::mem::replace(&mut state.writing, true) {
+            return Ok(());
+        }
+        drop(state);
+        self.write()
     }
 
     /// Writes until there is nothing left to write.
@@ -119,9 +177,18 @@ impl Output {
             drop(batch);
             let mut state = self.state();
             state.bytes -= bytes;
+            state.out -= bytes;
             state.written += count as u64;
-            drop(state);
-            self.room.notify_one();
+            self.wake(state);
+        }
+    }
+
+    /// Waking costs a system call, also when nobody waits.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let wanted = state.waiting > 0;
+        drop(state);
+        if wanted {
+            self.room.notify_all();
         }
     }
 
@@ -130,9 +197,11 @@ impl Output {
         let mut state = self.state();
         while state.bytes > 0 {
             let written = state.written;
+            state.waiting += 1;
             let waited = self.room.wait_timeout(state, patience);
             let (next, result) = waited.unwrap_or_else(PoisonError::into_inner);
             state = next;
+            state.waiting -= 1;
             if result.timed_out() && state.written == written {
                 return;
             }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::order::Touched;
 
@@ -11,6 +12,7 @@ use crate::order::Touched;
 pub struct Schedule<J> {
     state: Mutex<State<J>>,
     work: Condvar,
+    idle: Condvar,
 }
 
 #[derive(Debug)]
@@ -20,6 +22,10 @@ struct State<J> {
     pending: BTreeMap<u64, Pending<J>>,
     ready: VecDeque<(u64, J)>,
     waiting_workers: usize,
+    /// Somebody waits until nothing is pending.
+    settling: bool,
+    /// What was pending for too long when somebody did.
+    stuck: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -38,10 +44,13 @@ impl<J> Default for Schedule<J> {
             pending: BTreeMap::new(),
             ready: VecDeque::new(),
             waiting_workers: 0,
+            settling: false,
+            stuck: None,
         };
         Self {
             state: Mutex::new(state),
             work: Condvar::new(),
+            idle: Condvar::new(),
         }
     }
 }
@@ -99,6 +108,25 @@ impl<J> Schedule<J> {
             self.work.notify_one();
         }
         starts && !woken
+    }
+
+    /// Waits a moment until nothing is pending. Not again for one that took longer.
+    pub fn settle(&self, patience: Duration) -> bool {
+        let mut state = self.state();
+        let oldest = state.pending.keys().next().copied();
+        if oldest.is_none() || oldest == state.stuck {
+            return oldest.is_none();
+        }
+        state.settling = true;
+        let (mut state, result) = self
+            .idle
+            .wait_timeout_while(state, patience, |state| !state.pending.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.settling = false;
+        if result.timed_out() {
+            state.stuck = state.pending.keys().next().copied();
+        }
+        state.pending.is_empty()
     }
 
     /// Takes a request that is to be done at once by the caller, if nothing at all is pending.
@@ -164,7 +192,11 @@ impl<J> Schedule<J> {
         }
         let wanted = if busy { started } else { started.max(1) - 1 };
         let woken = wanted.min(state.waiting_workers);
+        let settled = state.settling && state.pending.is_empty();
         drop(state);
+        if settled {
+            self.idle.notify_one();
+        }
         for _ in 0..woken {
             self.work.notify_one();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::handles::{Handle, Handles};
 use crate::input::{Input, StreamError};
@@ -22,6 +22,11 @@ use crate::{audit, change, file, folder, names, reply};
 const MAX_WORKERS: usize = 16;
 /// How long after the client's last byte an answer may be in coming.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Handing a request to another thread costs more than doing it, up to here: several times what the
+/// largest read takes from memory.
+const SLOW: Duration = Duration::from_micros(400);
+/// How long quick requests may take that other threads have, before more go to those.
+const SETTLE: Duration = Duration::from_millis(5);
 /// What an answer without data takes, in the budget.
 const ANSWER: usize = 1024;
 /// What a list of names takes.
@@ -41,6 +46,8 @@ pub struct Server {
     output: Output,
     relay: Relay<Input>,
     workers: AtomicUsize,
+    /// The latest request took [`SLOW`] or longer.
+    slow: AtomicBool,
     /// The version is agreed on.
     greeted: AtomicBool,
     client_version: AtomicU32,
@@ -74,6 +81,7 @@ impl Server {
             output,
             relay: Relay::default(),
             workers: AtomicUsize::new(0),
+            slow: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
             client_version: AtomicU32::new(0),
             who,
@@ -86,7 +94,10 @@ impl Server {
         let server = Arc::clone(self);
         let standby = std::thread::Builder::new().name("standby".into());
         // Without a thread to stand by, a slow request keeps others waiting, and that is all.
-        let _ = standby.spawn(move || server.read_on(server.relay.stand_by()));
+        let _ = standby.spawn(move || {
+            let input = server.take_over();
+            server.read_on(input)
+        });
         self.read_on(input)
     }
 
@@ -95,7 +106,7 @@ impl Server {
             let code = match self.take_all(input) {
                 Ok(None) => 0,
                 Ok(Some(TakenOver)) => {
-                    input = self.relay.stand_by();
+                    input = self.take_over();
                     continue;
                 }
                 Err(error) => {
@@ -103,9 +114,18 @@ impl Server {
                     error.exit_code()
                 }
             };
+            self.release();
             self.output.drain(PATIENCE);
             self.end(code)
         }
+    }
+
+    /// Waits until another thread is held up by its request.
+    fn take_over(&self) -> Input {
+        let input = self.relay.stand_by();
+        // What that thread was to write with its next answer.
+        self.release();
+        input
     }
 
     /// Reads until the end, or until another thread reads.
@@ -177,21 +197,29 @@ impl Server {
         )
     }
 
-    /// Has the request done: here if nothing else is to do, by the workers otherwise. The input
-    /// comes back unless another thread has taken it over.
+    /// Has the request done: here if nothing is under way and requests are quick, by the workers
+    /// otherwise. The input comes back unless another thread has taken it over.
     fn start(self: &Arc<Self>, touched: Touched, job: Job, input: Input) -> Option<Input> {
-        let (touched, job) = if input.has_more() {
+        let slow = self.slow.load(Ordering::Relaxed);
+        let (touched, job) = if slow && input.has_more() || !slow && !self.schedule.settle(SETTLE) {
             (touched, job)
         } else {
             match self.schedule.alone(touched, job) {
                 Ok((number, job)) => {
+                    let more = input.has_packet();
                     self.relay.lend(input);
-                    self.run(number, job);
-                    return self.relay.take_back();
+                    self.run(number, job, more);
+                    let back = self.relay.take_back();
+                    if back.is_none() {
+                        // The next packet may be long in coming, now that another thread reads.
+                        self.release();
+                    }
+                    return back;
                 }
                 Err(back) => back,
             }
         };
+        self.release();
         if self.schedule.add(touched, job) && !self.hire() {
             self.do_ready();
         }
@@ -201,7 +229,7 @@ impl Server {
     /// Does what may start, where there may be no other thread at all (`RLIMIT_NPROC`).
     fn do_ready(self: &Arc<Self>) {
         while let Some((number, job)) = self.schedule.try_next() {
-            self.run(number, job);
+            self.run(number, job, false);
         }
     }
 
@@ -220,7 +248,7 @@ impl Server {
             .spawn(move || {
                 loop {
                     let (number, job) = server.schedule.next();
-                    server.run(number, job);
+                    server.run(number, job, false);
                 }
             });
         if started.is_err() {
@@ -229,14 +257,20 @@ impl Server {
         started.is_ok() || before > 0
     }
 
-    fn run(self: &Arc<Self>, number: u64, job: Job) {
+    /// Does a request; its answer may wait for the next if there is `more`.
+    fn run(self: &Arc<Self>, number: u64, job: Job, more: bool) {
         let Job {
             id,
             request,
             packet,
             handles,
-            share,
+            mut share,
         } = job;
+        if let Request::Read { length, .. } = request {
+            let room = Packet::cost(reply::DATA_HEADER + MAX_DATA.min(length as usize));
+            self.output.enlarge(&mut share, room);
+        }
+        let begun = Instant::now();
         let answer = match self.perform(id, request, &packet, &handles) {
             Ok(answer) => answer,
             Err(refusal) => {
@@ -244,8 +278,13 @@ impl Server {
                 self.status(id, Err(refusal))
             }
         };
+        self.slow.store(begun.elapsed() >= SLOW, Ordering::Relaxed);
         drop((packet, handles));
-        let writes = self.output.push(answer, share);
+        let writes = if more {
+            self.output.hold(answer, share)
+        } else {
+            self.output.push(answer, share)
+        };
         let wanted = self.schedule.finish(number, writes);
         // Before the answers, so that others are at work while they are written.
         let alone = wanted && !self.hire();
@@ -347,7 +386,15 @@ impl Server {
     }
 
     fn write(&self) {
-        if let Err(error) = self.output.write() {
+        self.written(self.output.write());
+    }
+
+    fn release(&self) {
+        self.written(self.output.release());
+    }
+
+    fn written(&self, outcome: std::io::Result<()>) {
+        if let Err(error) = outcome {
             // A client that does not want its answers has gone, which is no fault.
             let gone = matches!(
                 error.kind(),
@@ -383,9 +430,6 @@ fn handle_of(request: &Request) -> Option<u32> {
 
 fn answer_cost(request: &Request) -> usize {
     match request {
-        Request::Read { length, .. } => {
-            Packet::cost(reply::DATA_HEADER + MAX_DATA.min(*length as usize))
-        }
         Request::Opendir { .. } | Request::Readdir { .. } => LIST,
         Request::UsersGroupsById { .. } => MAX_PACKET,
         _ => ANSWER,

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Bytes that a pipe is asked to hold: two large packets, so that either end can work on one while
-/// the other is under way. A user may have 64 MiB in pipes before new ones become small (pipe(7)).
-const PIPE: i32 = 512 * 1024;
+/// Bytes that a pipe is asked to hold: a large packet, so that one end can work on it while the next
+/// is under way. More of them leave the processor's cache before they are read. A user may have
+/// 64 MiB in pipes before new ones become small (pipe(7)).
+const PIPE: i32 = 256 * 1024;
 
 /// One direction.
 #[derive(Debug)]
