@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Files over SFTP through our sftp-server and OpenSSH's, in turn, on one machine, in tmpfs.
 
-    bench/sftp/run.py [--runs 5] [--size 512] [--files 10000] [--ways server,pipe,sshd,gateway]
+    bench/sftp/run.py [--runs 5] [--minutes 5] [--size 256] [--files 10000] [--ways server,pipe,sshd,gateway]
 
 server:  a client of this file's own that does nothing but ask, over a pipe: what the server alone can do
 pipe:    OpenSSH's sftp -D
@@ -9,15 +9,19 @@ sshd:    OpenSSH's sftp through Debian's sshd, which runs the one or the other
 gateway: OpenSSH's sftp through login-gateway with our server, and through sshd with OpenSSH's (root only: it
          makes a local user and removes it again)
 
-The programs are those of target/release, or of the folder PROGRAMS. Raw runs (seconds) are kept in bench/results/sftp.json, medians and
-ratios (above 1: ours is faster) in sftp.txt.
+The programs are those of target/release, or of the folder PROGRAMS. It stops after that many runs, or when the next
+one would not end in time. Raw runs (seconds) are kept in bench/results/sftp.json; medians, ratios (above 1: ours is
+faster) and processor time of client and server in sftp.txt.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import pathlib
+import resource
 import shutil
+import signal
 import socket
 import statistics
 import struct
@@ -139,19 +143,60 @@ def server_many(server, folder, files):
     return took, client.end()
 
 
-def sftp(command, lines):
-    """Seconds of one batch; the program's name is followed by its options, the host comes last."""
-    begin = time.perf_counter()
+def used_by_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def reap(command):
+    """Runs a server and waits for what its processes leave behind, whose processor time would be lost otherwise."""
+    PR_SET_CHILD_SUBREAPER = 36
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    while os.wait()[0] != child.pid:
+        pass
+
+
+def start(command, log=subprocess.DEVNULL):
+    return subprocess.Popen([sys.executable, __file__, "--reap", *map(str, command)], stdout=log, stderr=log)
+
+
+def used_by(server):
+    """Processor time of a process and of all that it has started, running or ended."""
+    if server is None:
+        return 0.0
+    parents, ticks = {}, {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(fields[1])
+        ticks[int(folder.name)] = sum(int(field) for field in fields[11:15])
+
+    def is_below(process):
+        while process and process != server.pid:
+            process = parents.get(process)
+        return process == server.pid
+
+    return sum(ticks[process] for process in ticks if is_below(process)) / os.sysconf("SC_CLK_TCK")
+
+
+def sftp(way, lines):
+    """Seconds of one batch, and processor time of client and server."""
+    command, server = way
+    before, begin, client = used_by(server), time.perf_counter(), used_by_children()
     done = subprocess.run([command[0], "-q", "-b", "-", *command[1:]], text=True, input="\n".join(lines) + "\n",
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120)
     took = time.perf_counter() - begin
     if done.returncode:
         sys.exit(f"{command}: {done.stderr}")
-    return took
+    return took, used_by_children() - client, used_by(server) - before
 
 
 def transfers(command, work):
-    """Seconds of each of the four transfers by OpenSSH's client."""
+    """Seconds and processor times of each of the four transfers by OpenSSH's client."""
     for name in ("in", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
         (work / name).mkdir()
@@ -170,10 +215,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def host(keys, port, user):
+def host(keys, server, user):
+    port, process = server
     return ["sftp", "-F", "none", "-P", str(port), "-i", f"{keys}/user", "-o", "IdentitiesOnly=yes", "-o",
             "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
-            "Ciphers=aes128-gcm@openssh.com", f"{user}@127.0.0.1"]
+            "Ciphers=aes128-gcm@openssh.com", f"{user}@127.0.0.1"], process
 
 
 def wait_for(port):
@@ -193,9 +239,9 @@ def start_sshd(keys, server, stop):
     config.write_text(f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
                       f"StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nSubsystem sftp {server}\n")
     os.makedirs("/run/sshd", exist_ok=True)
-    stop.append(subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", config], stderr=subprocess.DEVNULL))
+    stop.append(start(["/usr/sbin/sshd", "-D", "-f", config]))
     wait_for(port)
-    return port
+    return port, stop[-1]
 
 
 def start_gateway(keys, stop):
@@ -207,17 +253,17 @@ def start_gateway(keys, stop):
                       f'empty-root = "{empty}"\npam-service = "sshd"\nauthorized-keys-files = [".ssh/authorized_keys"]\n'
                       f'[subsystems]\nsftp = "{SERVERS["ours"]}"\n')
     config.chmod(0o600)
-    log = open(keys / "gateway.log", "wb")
-    stop.append(subprocess.Popen([RELEASE / "login-gateway", "--config", config], stdout=log, stderr=log))
+    stop.append(start([RELEASE / "login-gateway", "--config", config], open(keys / "gateway.log", "wb")))
     wait_for(port)
-    return port
+    return port, stop[-1]
 
 
 def measure(args, work, keys, stop):
     me = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     ways = {}
     if "pipe" in args.ways:
-        ways["pipe"] = {who: ["sftp", "-D", server] for who, server in SERVERS.items()}
+        # sftp(1) waits for the server, whose processor time is its own then.
+        ways["pipe"] = {who: (["sftp", "-D", server], None) for who, server in SERVERS.items()}
     if "sshd" in args.ways:
         ways["sshd"] = {who: host(keys, start_sshd(keys, server, stop), me) for who, server in SERVERS.items()}
     if "gateway" in args.ways:
@@ -238,7 +284,8 @@ def measure(args, work, keys, stop):
         runs.setdefault(way, {}).setdefault(what, {}).setdefault(who, []).append(value)
 
     size = args.size << 20
-    for run in range(args.runs + 1):
+    begin = last = time.monotonic()
+    for run in range(args.runs):
         for who in list(SERVERS)[:: 1 if run % 2 else -1]:
             if "server" in args.ways:
                 for what, (took, cpu) in {
@@ -246,31 +293,42 @@ def measure(args, work, keys, stop):
                     "put one": server_put(SERVERS[who], work / "put", size),
                     "get many": server_many(SERVERS[who], work / "many", args.files),
                 }.items():
-                    if run:
-                        note("server", what, who, took)
-                        note("server", what + ", CPU", who, cpu)
+                    note("server", what, who, (took, 0.0, cpu))
             for way, commands in ways.items():
-                for what, took in transfers(commands[who], work).items():
-                    # The first round warms everything up.
-                    if run:
-                        note(way, what, who, took)
-        print(f"  round {run} of {args.runs}", file=sys.stderr)
+                for what, seconds in transfers(commands[who], work).items():
+                    note(way, what, who, seconds)
+        now = time.monotonic()
+        print(f"  run {run + 1} of {args.runs}: {now - last:.0f} s", file=sys.stderr)
+        if now - begin + (now - last) > args.minutes * 60:
+            break
+        last = now
     return runs
 
 
 def report(args, runs):
-    lines = [f"one: {args.size} MiB; many: {args.files} files of 1 KiB; medians of {args.runs}, seconds"]
+    count = len(next(iter(next(iter(runs.values())).values()))["ours"])
+    lines = [f"one: {args.size} MiB; many: {args.files} files of 1 KiB; medians of {count}, seconds; of 'pipe', the client's",
+             "processor time has the server's in it",
+             "                    elapsed               client's CPU      server's CPU",
+             "                     ours openssh ratio    ours openssh    ours openssh ours/openssh"]
     for way, whats in runs.items():
         for what, both in whats.items():
-            ours, theirs = (statistics.median(both[who]) for who in ("ours", "openssh"))
-            lines.append(f"{way:8} {what:14} ours {ours:7.3f}  openssh {theirs:7.3f}  ratio {theirs / ours:5.2f}")
+            (ours, client, cpu), (theirs, their_client, their_cpu) = (
+                [statistics.median(run[part] for run in both[who]) for part in range(3)] for who in ("ours", "openssh"))
+            of_client = f"{client:7.2f} {their_client:7.2f}" if client else " " * 15
+            of_server = f"{cpu:7.2f} {their_cpu:7.2f} {cpu / their_cpu:7.2f}" if their_cpu else ""
+            lines.append(f"{way:8} {what:8} {ours:8.3f} {theirs:7.3f} {theirs / ours:5.2f} {of_client} {of_server}".rstrip())
     return "\n".join(lines) + "\n"
 
 
 def main():
+    if sys.argv[1:2] == ["--reap"]:
+        reap(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--size", type=int, default=512, help="MiB of the large file")
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--size", type=int, default=256, help="MiB of the large file")
     parser.add_argument("--files", type=int, default=10000)
     parser.add_argument("--ways", type=lambda text: text.split(","), default=["server", "pipe", "sshd", "gateway"])
     args = parser.parse_args()
@@ -296,16 +354,15 @@ def main():
     finally:
         for process in stop:
             process.terminate()
-        if any("login-gateway" in str(process.args[0]) for process in stop):
-            for process in stop:
-                process.wait()
+        for process in stop:
+            process.wait()
         if subprocess.run(["getent", "passwd", USER], stdout=subprocess.DEVNULL).returncode == 0:
             subprocess.run(["userdel", "--remove", USER], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(work)
         shutil.rmtree(keys, ignore_errors=True)
     out = ROOT / "bench/results"
     out.mkdir(parents=True, exist_ok=True)
-    (out / "sftp.json").write_text(json.dumps({"seconds": runs}, indent=1) + "\n")
+    (out / "sftp.json").write_text(json.dumps({"elapsed, client, server": runs}, indent=1) + "\n")
     text = report(args, runs)
     (out / "sftp.txt").write_text(text)
     print(text, end="")

@@ -11,7 +11,7 @@ packages=(
     # peers and clients of the tests
     slapd ldap-utils pamtester samba samba-ad-dc samba-ad-provision samba-dsdb-modules samba-vfs-modules libsss-idmap0 openssh-client openssh-server openssh-sftp-server haproxy libpam-oath oathtool
     # OpenSSH's own tests, and what they and ours call
-    openssh-tests sudo xauth rsync procps iproute2 tmux
+    openssh-tests sudo xauth rsync procps iproute2 tmux btrfs-progs
     # other clients
     dropbear-bin putty-tools sshfs fuse3 rclone lftp ansible-core mosh ssh-audit golang-go golang-golang-x-crypto-dev
     # tools that come from PyPI stand in a venv

@@ -56,6 +56,15 @@ pub struct Server {
     ending: Mutex<()>,
 }
 
+/// Who does a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Goes on with what may start then.
+    Worker,
+    /// Goes back to the input; the answer may wait for the next if there is `more` of it.
+    Reader { more: bool },
+}
+
 /// A request on its way.
 #[derive(Debug)]
 struct Job {
@@ -208,7 +217,7 @@ impl Server {
                 Ok((number, job)) => {
                     let more = input.has_packet();
                     self.relay.lend(input);
-                    self.run(number, job, more);
+                    self.run(number, job, By::Reader { more });
                     let back = self.relay.take_back();
                     if back.is_none() {
                         // The next packet may be long in coming, now that another thread reads.
@@ -229,7 +238,7 @@ impl Server {
     /// Does what may start, where there may be no other thread at all (`RLIMIT_NPROC`).
     fn do_ready(self: &Arc<Self>) {
         while let Some((number, job)) = self.schedule.try_next() {
-            self.run(number, job, false);
+            self.run(number, job, By::Worker);
         }
     }
 
@@ -248,7 +257,7 @@ impl Server {
             .spawn(move || {
                 loop {
                     let (number, job) = server.schedule.next();
-                    server.run(number, job, false);
+                    server.run(number, job, By::Worker);
                 }
             });
         if started.is_err() {
@@ -257,8 +266,7 @@ impl Server {
         started.is_ok() || before > 0
     }
 
-    /// Does a request; its answer may wait for the next if there is `more`.
-    fn run(self: &Arc<Self>, number: u64, job: Job, more: bool) {
+    fn run(self: &Arc<Self>, number: u64, job: Job, by: By) {
         let Job {
             id,
             request,
@@ -280,12 +288,11 @@ impl Server {
         };
         self.slow.store(begun.elapsed() >= SLOW, Ordering::Relaxed);
         drop((packet, handles));
-        let writes = if more {
-            self.output.hold(answer, share)
-        } else {
-            self.output.push(answer, share)
+        let writes = match by {
+            By::Reader { more: true } => self.output.hold(answer, share),
+            _ => self.output.push(answer, share),
         };
-        let wanted = self.schedule.finish(number, writes);
+        let wanted = self.schedule.finish(number, writes || by != By::Worker);
         // Before the answers, so that others are at work while they are written.
         let alone = wanted && !self.hire();
         if writes {

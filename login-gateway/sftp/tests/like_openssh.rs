@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::fs;
 use std::path::Path;
 
 use support::*;
@@ -757,6 +758,141 @@ fn read_only_and_lists() {
     ] {
         check_after(arguments, prepare, all);
     }
+}
+
+#[test]
+fn long_paths_loops_and_holes() {
+    check(&[], |c| {
+        file(c, "f", b"content");
+        for (link, target) in [
+            ("one", "two"),
+            ("two", "one"),
+            ("self", "self"),
+            ("in", "self/x"),
+        ] {
+            c.note("link", SYMLINK, &[s(target), s(link)]);
+        }
+        // 40 links in a row are followed, 41 are not.
+        c.note("link", SYMLINK, &[s("f"), s("l0")]);
+        for n in 1..=41 {
+            let parts = [s(format!("l{}", n - 1)), s(format!("l{n}"))];
+            c.note("link", SYMLINK, &parts);
+        }
+        let name = |length| "n".repeat(length);
+        let path = |length: usize| format!("{}f", "./".repeat((length - 1) / 2));
+        let paths = [
+            "one", "self", "in", "one/x", "l38", "l39", "l40", "l41", "l41/x",
+        ];
+        let paths = paths.map(str::to_owned).into_iter();
+        let lengths = [
+            name(255),
+            name(256),
+            path(1023),
+            path(4095),
+            path(4097),
+            path(60_001),
+        ];
+        for path in paths.chain(lengths) {
+            let what = format!("{:.8} {}", path, path.len());
+            for kind in [STAT, LSTAT, READLINK, REALPATH, OPENDIR] {
+                c.note(&format!("{kind} {what}"), kind, &[s(&path)]);
+            }
+            c.open("h", &path, R, A::default());
+            let mode = A {
+                mode: Some(0o600),
+                ..A::default()
+            };
+            c.note(&format!("set {what}"), SETSTAT, &[s(&path), mode.field()]);
+            let parts = [s(&path), s(format!("{path}x"))];
+            c.note(&format!("rename {what}"), RENAME, &parts);
+            c.note_extended(
+                &format!("statvfs {what}"),
+                "lsetstat@openssh.com",
+                &[s(&path), mode.field()],
+            );
+            c.note(&format!("remove {what}"), REMOVE, &[s(&path)]);
+        }
+        // Folders in folders, until no path leads to the last one.
+        let mut deep = String::new();
+        for n in 0..20 {
+            deep.push_str(&name(250));
+            c.note(
+                &format!("mkdir {n}"),
+                MKDIR,
+                &[s(&deep), A::default().field()],
+            );
+            deep.push('/');
+        }
+        c.open("hole", "hole", R | W | CREAT, A::default());
+        let h = c.h("hole");
+        for at in [0, 1 << 20, (1 << 40) + 5] {
+            c.note("write", WRITE, &[h.clone(), F::L(at), s("island")]);
+        }
+        let reads = [
+            (0, 10),
+            (6, 100),
+            ((1 << 20) - 3, 6),
+            (1 << 39, 1000),
+            ((1 << 40) + 5, 9),
+        ];
+        for (at, length) in reads {
+            c.note(
+                &format!("read {at}"),
+                READ,
+                &[h.clone(), F::L(at), F::N(length)],
+            );
+        }
+        for at in [u64::MAX, 1 << 63, (1 << 63) - 1, (1 << 40) + 11] {
+            c.note(
+                &format!("read {at}"),
+                READ,
+                &[h.clone(), F::L(at), F::N(10)],
+            );
+            if at > 1 << 41 {
+                c.note(
+                    &format!("write {at}"),
+                    WRITE,
+                    &[h.clone(), F::L(at), s("x")],
+                );
+            }
+        }
+        c.note("fstat", FSTAT, &[h.clone()]);
+        let cut = A {
+            size: Some(7),
+            ..A::default()
+        };
+        c.note("cut", FSETSTAT, &[h.clone(), cut.field()]);
+        c.note("read", READ, &[h.clone(), F::L(0), F::N(10)]);
+        // Gone from its folder, and there as long as it is open; then nobody's.
+        c.note("remove", REMOVE, &[s("hole")]);
+        c.note("read", READ, &[h.clone(), F::L(0), F::N(10)]);
+        for kind in [CLOSE, CLOSE, READ, FSTAT] {
+            c.note(
+                &format!("after {kind}"),
+                kind,
+                &[h.clone(), F::L(0), F::N(10)],
+            );
+        }
+    });
+}
+
+#[test]
+fn a_folder_of_100_000() {
+    let make = |folder: &Path| {
+        fs::create_dir(folder.join("many")).unwrap();
+        for n in 0..100_000 {
+            let file = folder.join("many").join(format!("{n:x}\u{e9}"));
+            fs::File::create(file).unwrap();
+        }
+    };
+    check_after(&[], make, |c| {
+        c.list("many");
+        c.note("stat", STAT, &[s("many/1869f\u{e9}")]);
+        c.note("rmdir", RMDIR, &[s("many")]);
+        // The comparison of what is left needs no more of them.
+        fs::remove_dir_all(c.folder.join("many")).unwrap();
+        c.list(".");
+    });
 }
 
 /// Requests by chance on a few names, with a seed that is printed.

@@ -60,6 +60,52 @@ fn bad_packets_are_answered_and_the_next_one_is_whole() {
     assert!(c.finish().success());
 }
 
+/// Bodies of chance behind every type: each is answered once and in its turn, and nothing else is.
+#[test]
+fn garbage_is_answered_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in 1..=20u64 {
+        println!("seed {seed}");
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut any = |limit: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % limit
+        };
+        // Nothing that a name made of chance could hurt, and no way up.
+        let mut c = Client::start(OURS, &["-R"], folder.path());
+        fs::write(folder.path().join("f"), "content").unwrap();
+        c.open("f", "f", R, A::default());
+        let h = c.h("f");
+        for _ in 0..50 {
+            let mut ids = Vec::new();
+            for _ in 0..20 {
+                let kind = match any(3) {
+                    0 => any(256) as u8,
+                    1 => EXTENDED,
+                    _ => 3 + any(18) as u8,
+                };
+                // INIT would be a second greeting.
+                let kind = if kind == INIT { 255 } else { kind };
+                let start = match any(4) {
+                    0 => s("f"),
+                    1 => h.clone(),
+                    2 => s("copy-data"),
+                    _ => F::Raw(Vec::new()),
+                };
+                let chance = (0..any(60)).map(|_| any(256) as u8 & any(256) as u8);
+                ids.push(c.send(kind, &[start, F::Raw(chance.collect())]));
+            }
+            let mut answered: Vec<_> = ids.iter().map(|_| c.receive().id).collect();
+            answered.sort_unstable();
+            assert_eq!(answered, ids);
+        }
+        assert_eq!(c.ask(STAT, &[s("f")]).kind, ATTRS);
+        assert!(c.finish().success());
+    }
+}
+
 #[test]
 fn what_cannot_be_answered_ends_the_connection() {
     let folder = tempfile::tempdir().unwrap();
