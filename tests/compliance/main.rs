@@ -25,4 +25,5 @@ mod identity;
 mod login_screen;
 mod streams;
 mod terminal;
+mod timeouts;
 mod ways_in;

@@ -156,6 +156,12 @@ impl Beside {
     #[track_caller]
     pub fn end(&mut self) -> Option<i32> {
         self.input = None;
+        self.wait()
+    }
+
+    /// Waits while its input stays open; the exit code.
+    #[track_caller]
+    pub fn wait(&mut self) -> Option<i32> {
         until("the end of a program", || {
             self.child.try_wait().unwrap().is_some()
         });

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use russh::server::Msg;
@@ -16,19 +15,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::activity::Activity;
 use crate::inbox::Inbox;
 
 /// Most bytes taken from a descriptor at once (T18).
 const READ_SIZE: usize = 64 * 1024;
-
-/// Bytes of all channels of the connection, for the record.
-#[derive(Default)]
-pub struct Traffic {
-    /// From the client.
-    pub received: AtomicU64,
-    /// To the client.
-    pub sent: AtomicU64,
-}
 
 /// What comes from the client on one channel. Dropping it ends the reader: russh forgets a channel
 /// that we close first only with its connection, and would keep a waiting reader as long.
@@ -41,7 +32,7 @@ pub struct FromClient {
 
 impl FromClient {
     /// Starts to read.
-    pub fn read(mut half: ChannelReadHalf, traffic: Arc<Traffic>) -> Self {
+    pub fn read(mut half: ChannelReadHalf, activity: Arc<Activity>) -> Self {
         let inbox = Arc::new(Inbox::default());
         let (close, closed) = watch::channel(false);
         let into = inbox.clone();
@@ -49,8 +40,7 @@ impl FromClient {
             while let Some(message) = half.wait().await {
                 match message {
                     ChannelMsg::Data { data } => {
-                        let n = data.len() as u64;
-                        traffic.received.fetch_add(n, Ordering::Relaxed);
+                        activity.received(data.len());
                         into.push(data);
                     }
                     ChannelMsg::Eof => into.end(),
@@ -92,14 +82,14 @@ pub async fn pump(
     from: &AsyncFd<OwnedFd>,
     to: &ChannelWriteHalf<Msg>,
     stream: Option<u32>,
-    traffic: &Traffic,
+    activity: &Activity,
 ) -> io::Result<()> {
     loop {
         let data = read(from).await?;
         if data.is_empty() {
             return Ok(());
         }
-        traffic.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let bytes = data.len();
         let sent = match stream {
             None => to.data_bytes(data).await,
             Some(stream) => to.extended_data_bytes(stream, data).await,
@@ -107,6 +97,7 @@ pub async fn pump(
         if sent.is_err() {
             return Ok(());
         }
+        activity.sent(bytes);
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
 use gateway_wire::policy::listed;
 use gateway_wire::session::{ListenOn, Program as What, Pty, Target, ToSession, WindowSize, X11};
+use gateway_wire::timeout::kind;
 use gateway_wire::{Policy, Settings};
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, setsockopt, sockopt,
@@ -23,10 +24,12 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::activity::{Activity, OpenChannel, OpenChannels};
 use crate::authentication::Authentication;
-use crate::channel::{FromClient, Traffic};
+use crate::channel::FromClient;
 use crate::flow::Flow;
 use crate::forward::Forwarding;
 use crate::greeting::Greeted;
@@ -64,10 +67,16 @@ pub async fn serve(
     let socket = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
     let (link, session, farewell) = MonitorLink::start(sender, receiver.then::<ToNet>());
     let link = Arc::new(link);
-    let traffic = Arc::new(Traffic::default());
+    let activity = Activity::new(None);
+    let channels = OpenChannels::default();
     let (session, connections) = SessionLink::start(session, link.clone());
     let flow = Flow::default();
-    let forwarding = Forwarding::new(session.clone(), flow.clone(), traffic.clone());
+    let forwarding = Forwarding::new(
+        session.clone(),
+        flow.clone(),
+        activity.clone(),
+        channels.clone(),
+    );
     let handler = Connection {
         authentication: Authentication::new(link.clone(), &settings),
         session,
@@ -78,15 +87,16 @@ pub async fn serve(
         agent: false,
         next: 0,
         flow,
-        traffic: traffic.clone(),
+        activity: activity.clone(),
+        channels,
         banner,
     };
     let reason = match run(socket, &settings, config, handler, connections, farewell).await {
         Ok(()) => "closed by the client".to_owned(),
         Err(error) => error,
     };
-    let bytes_in = traffic.received.load(Ordering::Relaxed);
-    let bytes_out = traffic.sent.load(Ordering::Relaxed);
+    let bytes_in = activity.received.load(Ordering::Relaxed);
+    let bytes_out = activity.sent.load(Ordering::Relaxed);
     link.tell(FromNet::Ended {
         reason,
         bytes_in,
@@ -106,6 +116,7 @@ async fn run(
     let words = |error: russh::Error| error.to_string();
     let stream = tune(socket, settings).map_err(|e| e.to_string())?;
     let (logged_in, forwarding) = (handler.logged_in.clone(), handler.forwarding.clone());
+    let (session, channels) = (handler.session.clone(), handler.channels.clone());
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
     let stream = GrowingReader::new(Greeted::new(stream));
@@ -125,12 +136,26 @@ async fn run(
         }
     };
     tokio::pin!(farewell);
+    let unused = async {
+        match session
+            .policy()
+            .await
+            .map(|p| p.unused_connection_timeout.0)
+        {
+            Some(Some(time)) => channels.unused(time).await,
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::pin!(unused);
     let (words, reason) = loop {
         tokio::select! {
             ended = &mut running => return ended.map_err(words),
             () = logged_in.notified() => deadline.as_mut().reset(Instant::now() + FAR_FUTURE),
             () = &mut deadline => {
                 break ("Login grace time is over".to_owned(), "login grace time is over");
+            }
+            () = &mut unused => {
+                break ("No channel was open for too long".to_owned(), "without a channel for too long");
             }
             words = &mut farewell => break (words, "ended by the monitor"),
         }
@@ -174,7 +199,9 @@ struct Connection {
     agent: bool,
     next: u32,
     flow: Flow,
-    traffic: Arc<Traffic>,
+    /// Of all channels.
+    activity: Arc<Activity>,
+    channels: OpenChannels,
     /// Shown before authentication, once.
     banner: Option<String>,
 }
@@ -193,14 +220,39 @@ fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<ChannelId, Open>> {
     sessions.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Takes a channel on which nothing was started.
+fn forget_idle(sessions: &Sessions, channel: ChannelId) -> Option<Open> {
+    let mut sessions = lock(sessions);
+    let idle = sessions.get(&channel).is_some_and(|o| o.idle.is_some());
+    idle.then(|| sessions.remove(&channel)).flatten()
+}
+
 /// A session channel as the client prepares it.
 struct Open {
     number: u32,
     /// Until a program starts.
-    idle: Option<(ChannelWriteHalf<Msg>, FromClient)>,
+    idle: Option<Idle>,
+    activity: Arc<Activity>,
+    _counted: OpenChannel,
     pty: Option<Pty>,
     env: Vec<(String, String)>,
     x11: Option<X11>,
+}
+
+/// A channel without a program.
+struct Idle {
+    client: ChannelWriteHalf<Msg>,
+    from: FromClient,
+    /// Closes it if nothing is ever started.
+    expiry: AbortHandle,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(idle) = &self.idle {
+            idle.expiry.abort();
+        }
+    }
 }
 
 impl Connection {
@@ -215,9 +267,11 @@ impl Connection {
         let Some(open) = sessions.get_mut(&channel) else {
             return session.channel_failure(channel);
         };
-        let Some((client, from)) = open.idle.take() else {
+        let Some(idle) = open.idle.take() else {
             return session.channel_failure(channel);
         };
+        idle.expiry.abort();
+        let Idle { client, from, .. } = idle;
         let x11 = open.x11.take();
         let display = x11.as_ref().map(|x11| x11.listener);
         let program = Program {
@@ -227,7 +281,12 @@ impl Connection {
             from,
             handle: session.handle(),
             session: self.session.clone(),
-            traffic: self.traffic.clone(),
+            activity: open.activity.clone(),
+            kind: match &what {
+                What::Shell => kind::SHELL.to_owned(),
+                What::Exec(_) => kind::COMMAND.to_owned(),
+                What::Subsystem(name) => format!("{}{name}", kind::SUBSYSTEM),
+            },
         };
         let start = ToSession::Start {
             channel: open.number,
@@ -259,6 +318,30 @@ impl Connection {
     /// nothing is held up.
     async fn policy(&self) -> Option<Arc<Policy>> {
         self.session.policy().await
+    }
+
+    /// Closes a session channel on which nothing was started, when its time is over.
+    fn expire(&self, channel: ChannelId, activity: Arc<Activity>) -> AbortHandle {
+        let (sessions, flow, link) = (
+            self.sessions.clone(),
+            self.flow.clone(),
+            self.session.clone(),
+        );
+        let expiry = tokio::spawn(async move {
+            link.expired(&activity, kind::SESSION).await;
+            let Some(mut open) = forget_idle(&sessions, channel) else {
+                return;
+            };
+            flow.forget(channel);
+            if let Some(x11) = &open.x11 {
+                link.close(x11.listener);
+            }
+            // Not to be aborted by its own end.
+            if let Some(idle) = open.idle.take() {
+                let _ = idle.client.close().await;
+            }
+        });
+        expiry.abort_handle()
     }
 
     fn number(&mut self) -> u32 {
@@ -378,11 +461,20 @@ impl Handler for Connection {
             return Ok(());
         }
         let (half, client) = channel.split();
-        let from = FromClient::read(half, self.traffic.clone());
+        let activity = Activity::new(Some(self.activity.clone()));
+        activity.moved();
+        let from = FromClient::read(half, activity.clone());
         self.flow.watch(id, from.inbox.clone());
+        let expiry = self.expire(id, activity.clone());
         let open = Open {
             number,
-            idle: Some((client, from)),
+            idle: Some(Idle {
+                client,
+                from,
+                expiry,
+            }),
+            activity,
+            _counted: self.channels.one(),
             pty: None,
             env: Vec::new(),
             x11: None,
@@ -542,16 +634,11 @@ impl Handler for Connection {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         self.flow.forget(channel);
-        let mut sessions = lock(&self.sessions);
         // A running program keeps its place until it has taken what it was sent, or has ended.
-        if sessions
-            .get(&channel)
-            .is_some_and(|open| open.idle.is_some())
+        if let Some(open) = forget_idle(&self.sessions, channel)
+            && let Some(x11) = &open.x11
         {
-            let open = sessions.remove(&channel);
-            if let Some(x11) = open.and_then(|open| open.x11) {
-                self.session.close(x11.listener);
-            }
+            self.session.close(x11.listener);
         }
         Ok(())
     }

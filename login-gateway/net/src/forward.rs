@@ -5,12 +5,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use gateway_wire::session::{ListenOn, Refusal, Target, ToSession};
+use gateway_wire::timeout::kind;
 use nix::sys::socket::{Shutdown, shutdown};
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelOpenFailure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::channel::{FromClient, Traffic, feed, pump};
+use crate::activity::{Activity, OpenChannel, OpenChannels};
+use crate::channel::{FromClient, feed, pump};
 use crate::flow::Flow;
 use crate::seqpacket::register;
 use crate::session_link::{Accepted, SessionLink};
@@ -23,17 +25,24 @@ const MAX_FORWARDED: usize = 256;
 pub struct Forwarding {
     session: SessionLink,
     flow: Flow,
-    traffic: Arc<Traffic>,
+    whole: Arc<Activity>,
+    channels: OpenChannels,
     room: Arc<Semaphore>,
 }
 
 impl Forwarding {
     /// Nothing forwarded yet.
-    pub fn new(session: SessionLink, flow: Flow, traffic: Arc<Traffic>) -> Self {
+    pub fn new(
+        session: SessionLink,
+        flow: Flow,
+        whole: Arc<Activity>,
+        channels: OpenChannels,
+    ) -> Self {
         Self {
             session,
             flow,
-            traffic,
+            whole,
+            channels,
             room: Arc::new(Semaphore::new(MAX_FORWARDED)),
         }
     }
@@ -57,6 +66,10 @@ impl Forwarding {
             return;
         };
         let here = self.clone();
+        let kind = match &target {
+            Target::Tcp { .. } => kind::DIRECT_TCP,
+            Target::Unix(_) => kind::DIRECT_UNIX,
+        };
         tokio::spawn(async move {
             let connect = ToSession::Connect {
                 channel: number,
@@ -64,7 +77,7 @@ impl Forwarding {
             };
             match here.session.connect(number, connect).await {
                 Ok(socket) => {
-                    let open = here.open(channel);
+                    let open = here.open(channel, kind);
                     reply.accept().await;
                     open.carry(socket).await;
                 }
@@ -82,25 +95,36 @@ impl Forwarding {
                 continue;
             };
             let (here, handle) = (self.clone(), handle.clone());
+            let kind = match &accepted.on {
+                ListenOn::Tcp { .. } => kind::FORWARDED_TCP,
+                ListenOn::Unix(_) => kind::FORWARDED_UNIX,
+                ListenOn::Agent => kind::AGENT,
+                ListenOn::Display { .. } => kind::X11,
+            };
             tokio::spawn(async move {
                 // A client that does not want it closes it for whoever connected.
                 if let Ok((channel, socket)) = offer(accepted, &handle).await {
-                    here.open(channel).carry(socket).await;
+                    here.open(channel, kind).carry(socket).await;
                 }
                 drop(room);
             });
         }
     }
 
-    fn open(&self, channel: Channel<Msg>) -> Open {
+    fn open(&self, channel: Channel<Msg>, kind: &'static str) -> Open {
         let (half, client) = channel.split();
-        let from = FromClient::read(half, self.traffic.clone());
+        let activity = Activity::new(Some(self.whole.clone()));
+        activity.moved();
+        let from = FromClient::read(half, activity.clone());
         self.flow.watch(client.id(), from.inbox.clone());
         Open {
             client,
             from,
+            kind,
             flow: self.flow.clone(),
-            traffic: self.traffic.clone(),
+            session: self.session.clone(),
+            activity,
+            _counted: self.channels.one(),
         }
     }
 }
@@ -146,8 +170,11 @@ fn failure(kind: Refusal) -> ChannelOpenFailure {
 struct Open {
     client: russh::ChannelWriteHalf<Msg>,
     from: FromClient,
+    kind: &'static str,
     flow: Flow,
-    traffic: Arc<Traffic>,
+    session: SessionLink,
+    activity: Arc<Activity>,
+    _counted: OpenChannel,
 }
 
 impl Open {
@@ -161,7 +188,7 @@ impl Open {
                     }
                 };
                 let down = async {
-                    let ended = pump(&socket, &self.client, None, &self.traffic).await;
+                    let ended = pump(&socket, &self.client, None, &self.activity).await;
                     let _ = self.client.eof().await;
                     if ended.is_err() {
                         // The connection is broken, not half closed.
@@ -175,7 +202,10 @@ impl Open {
                         () = self.from.closed() => {}
                     }
                 };
-                tokio::join!(up, down);
+                tokio::select! {
+                    _ = async { tokio::join!(up, down) } => {}
+                    () = self.session.expired(&self.activity, self.kind) => {}
+                }
             }
             Err(error) => eprintln!("error: descriptor of a forwarded connection: {error}"),
         }

@@ -5,6 +5,7 @@
 //! **Invariant:** it decides nothing about who may log in; it asks the monitor.
 #![forbid(unsafe_code)]
 
+mod activity;
 mod authentication;
 #[cfg(feature = "captured")]
 mod captured;

@@ -10,8 +10,10 @@ use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf, Sig};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use crate::channel::{FromClient, Traffic, feed, pump};
+use crate::activity::Activity;
+use crate::channel::{FromClient, feed, pump};
 use crate::seqpacket::register;
 use crate::session_link::{Running, SessionLink};
 
@@ -40,14 +42,26 @@ pub struct Program {
     pub handle: Handle,
     /// The user's session.
     pub session: SessionLink,
-    /// Bytes counted.
-    pub traffic: Arc<Traffic>,
+    /// Of this channel.
+    pub activity: Arc<Activity>,
+    /// Which kind of channel it is, for its time-out.
+    pub kind: String,
 }
 
 impl Program {
     /// Starts the program and carries its bytes until both sides are done. Ends with an explicit
     /// exit-status, EOF and close, as dropping a channel says nothing (T20).
     pub async fn run(self, start: ToSession) {
+        self.activity.moved();
+        tokio::select! {
+            () = self.serve(start) => {}
+            // As under sshd the client hears no status, and what runs loses its terminal or pipes.
+            () = self.session.expired(&self.activity, &self.kind) => {}
+        }
+        let _ = self.client.close().await;
+    }
+
+    async fn serve(&self, start: ToSession) {
         match self.session.run(self.number, start).await {
             Ok(running) => self.carry(running).await,
             Err(refused) => {
@@ -61,7 +75,6 @@ impl Program {
                 let _ = self.client.eof().await;
             }
         }
-        let _ = self.client.close().await;
     }
 
     async fn carry(&self, running: Running) {
@@ -93,7 +106,7 @@ impl Program {
     ) {
         let inbox = self.from.inbox.clone();
         // The client's EOF closes the program's input.
-        let mut feeder = tokio::spawn(async move { feed(&input, &inbox).await });
+        let mut feeder = Feeder(tokio::spawn(async move { feed(&input, &inbox).await }));
         let gone = tokio::select! {
             () = self.outputs(&output, &error, &mut exit) => false,
             () = self.from.closed() => true,
@@ -102,11 +115,10 @@ impl Program {
             // Nobody hears the program any more; what the client said before is still for it.
             drop((output, error));
             tokio::select! {
-                _ = &mut feeder => {}
+                _ = &mut feeder.0 => {}
                 _ = &mut exit => {}
             }
         }
-        feeder.abort();
     }
 
     /// The status goes before EOF where it can: dropbear's client leaves at EOF and takes what it
@@ -120,10 +132,10 @@ impl Program {
         exit: &mut oneshot::Receiver<ExitStatus>,
     ) {
         let mut outputs = std::pin::pin!(async {
-            let (client, traffic) = (&self.client, &self.traffic);
+            let (client, activity) = (&self.client, &*self.activity);
             let _ = tokio::join!(
-                pump(output, client, None, traffic),
-                pump(error, client, Some(STDERR), traffic)
+                pump(output, client, None, activity),
+                pump(error, client, Some(STDERR), activity)
             );
         });
         let mut status = None;
@@ -159,8 +171,8 @@ impl Program {
         mut exit: oneshot::Receiver<ExitStatus>,
     ) {
         let (keys, inbox) = (terminal.clone(), self.from.inbox.clone());
-        let feeder = tokio::spawn(async move { feed(&keys, &inbox).await });
-        let mut output = std::pin::pin!(pump(terminal, &self.client, None, &self.traffic));
+        let _feeder = Feeder(tokio::spawn(async move { feed(&keys, &inbox).await }));
+        let mut output = std::pin::pin!(pump(terminal, &self.client, None, &self.activity));
         let mut silent = false;
         let status = loop {
             tokio::select! {
@@ -177,7 +189,6 @@ impl Program {
             self.report(status).await;
             let _ = self.client.eof().await;
         }
-        feeder.abort();
     }
 
     async fn report(&self, status: Option<ExitStatus>) {
@@ -196,6 +207,15 @@ impl Program {
                 let _ = self.client.exit_status(255).await;
             }
         }
+    }
+}
+
+/// Feeds a program until it is dropped.
+struct Feeder(JoinHandle<bool>);
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -11,6 +11,7 @@ use gateway_wire::monitor::FromNet;
 use gateway_wire::session::{ExitStatus, FromSession, ListenOn, Refusal, ToSession, WindowSize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::activity::Activity;
 use crate::monitor_link::{MonitorLink, Started};
 use crate::seqpacket::{Receiver, Sender, split};
 
@@ -134,6 +135,16 @@ impl SessionLink {
             State::Running(policy) => Some(policy.clone()),
             State::Starting | State::Ended => None,
         }
+    }
+
+    /// Resolves when the policy's time of a silent channel of this kind is over.
+    pub async fn expired(&self, activity: &Activity, kind: &str) {
+        let Some(policy) = self.policy().await else {
+            return std::future::pending().await;
+        };
+        let time = activity.expired(&policy, kind).await;
+        let seconds = time.as_secs_f32();
+        eprintln!("info: a channel ({kind}) is closed after {seconds} seconds of silence");
     }
 
     /// Starts a program for `channel`.

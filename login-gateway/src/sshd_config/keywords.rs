@@ -60,11 +60,6 @@ const MISSED: &[(&str, &str)] = &[
         "casignaturealgorithms",
         "the preset of crypto-policy says which signatures of CAs are accepted",
     ),
-    ("channeltimeout", "channels have no time-out"),
-    (
-        "unusedconnectiontimeout",
-        "a connection without channels is kept while its client answers",
-    ),
     (
         "hostkeyagent",
         "host keys are files: name them in host-keys",

@@ -8,6 +8,7 @@ use super::authentication::Ways;
 use super::blocks::{Block, Line};
 use super::keywords;
 use super::notes::{Kind, Note, Notes};
+use super::service::{duration, text};
 
 /// Keywords that some function of this file, or one of login.rs and authentication.rs, has read.
 const KNOWN: &[&str] = &[
@@ -21,6 +22,7 @@ const KNOWN: &[&str] = &[
     "authorizedkeysfile",
     "authorizedprincipalscommand",
     "authorizedprincipalsfile",
+    "channeltimeout",
     "chrootdirectory",
     "denygroups",
     "denyusers",
@@ -46,6 +48,7 @@ const KNOWN: &[&str] = &[
     "setenv",
     "subsystem",
     "trustedusercakeys",
+    "unusedconnectiontimeout",
     "x11forwarding",
 ];
 
@@ -70,6 +73,7 @@ pub fn of(own: Option<&Block>, global: &Block, notes: &mut Vec<Note>) -> Table {
     scope.certificates();
     scope.forwarding();
     scope.environment();
+    scope.timeouts();
     scope.programs();
     scope.closed();
     scope.table
@@ -335,6 +339,31 @@ impl Scope<'_> {
             let line = self.block.get("maxsessions");
             let number = line.map_or(Some(10), |l| l.first().parse::<u32>().ok());
             self.put("max-sessions", i64::from(number.unwrap_or(10)));
+        }
+    }
+
+    fn timeouts(&mut self) {
+        if let Some(line) = self.block.get("unusedconnectiontimeout").cloned() {
+            let word = line.first();
+            let none = word.eq_ignore_ascii_case("none");
+            match if none { Some(0) } else { duration(word) } {
+                Some(seconds) => self.put("unused-connection-timeout", text(seconds)),
+                None => self.note(Kind::LeftOut, &line, format!("'{word}' is no time")),
+            }
+        }
+        if let Some(line) = self.block.get("channeltimeout").cloned() {
+            let mut entries = Vec::new();
+            let none = line.first().eq_ignore_ascii_case("none");
+            for word in line.arguments.iter().filter(|_| !none) {
+                let entry = word.split_once('=').filter(|(kind, _)| !kind.is_empty());
+                match entry.and_then(|(kind, time)| Some((kind, duration(time)?))) {
+                    Some((kind, seconds)) => entries.push(format!("{kind}={}", text(seconds))),
+                    None => {
+                        self.note(Kind::LeftOut, &line, format!("'{word}' is no KIND=TIME"));
+                    }
+                }
+            }
+            self.put("channel-timeout", entries);
         }
     }
 

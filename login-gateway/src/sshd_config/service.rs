@@ -268,7 +268,7 @@ fn startups(text: &str) -> Option<u64> {
 }
 
 /// sshd's time format, in seconds: `90`, `1m30s`, `2h`.
-fn duration(text: &str) -> Option<u64> {
+pub(super) fn duration(text: &str) -> Option<u64> {
     let mut total: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
@@ -295,7 +295,8 @@ fn duration(text: &str) -> Option<u64> {
     (!text.is_empty() && total <= 10 * 365 * 86_400).then_some(total)
 }
 
-fn text(seconds: u64) -> String {
+/// The same as our durations.
+pub(super) fn text(seconds: u64) -> String {
     format!("{seconds}s")
 }
 

@@ -13,6 +13,7 @@ pub mod monitor;
 pub mod policy;
 pub mod session;
 pub mod settings;
+pub mod timeout;
 pub mod user_name;
 
 pub use settings::{Policy, Settings};

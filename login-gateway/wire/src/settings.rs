@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitor::Method;
 use crate::policy::{Forwarding, GatewayPorts, Umask, Way};
+use crate::timeout::{ChannelTimeout, Time};
 
 /// Most bytes of a banner: it is one packet, and OpenSSH's client takes 256 KiB at once.
 pub const MAX_BANNER: u64 = 255 * 1024;
@@ -219,6 +220,15 @@ settings! {
         permit_tty: bool = true;
         /// Shells, commands and subsystems that one connection may have open.
         max_sessions: u32 = 64;
+        /// Silence in both directions after which a channel is closed, as "KIND=TIME" with patterns;
+        /// the first entry that fits counts. Kinds: session:shell, session:command,
+        /// session:subsystem:NAME, direct-tcpip, forwarded-tcpip, direct-streamlocal@openssh.com,
+        /// forwarded-streamlocal@openssh.com, agent-connection, x11-connection, and global, which
+        /// no pattern fits: silence of all channels together.
+        channel_timeout: Vec<ChannelTimeout> = Vec::new();
+        /// Time without an open channel after which a connection is closed; listeners of forwards
+        /// are no channels. "0s": never.
+        unused_connection_timeout: Time = Time(None);
         /// Forwarding of TCP ports: "no", "local" (from the client's side), "remote", "yes".
         tcp_forwarding: Forwarding = Forwarding::Yes;
         /// Forwarding of Unix sockets, with the same values.

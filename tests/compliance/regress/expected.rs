@@ -98,11 +98,8 @@ pub const EXPECTED: &[(&str, Expected)] = &[
         "multipubkey",
         Fail("files of authorities that are not root's are not believed"),
     ),
-    ("channel-timeout", Fail("ChannelTimeout has no equal")),
-    (
-        "connection-timeout",
-        Fail("UnusedConnectionTimeout has no equal"),
-    ),
+    ("channel-timeout", Pass),
+    ("connection-timeout", Pass),
     ("putty-transfer", Pass),
     ("putty-ciphers", Pass),
     ("putty-kex", Pass),
