@@ -49,6 +49,10 @@ pub enum Command {
     /// New clients read why and try again, elsewhere if this is one of several nodes; the health
     /// endpoint says not ready.
     Drain(Drain),
+    /// Say why a user cannot log in: gateway, directory, account, shell, rules, files of keys.
+    ///
+    /// Exits with 1 if something keeps them out.
+    Why(Why),
     /// Make the host keys that the configuration names and that are not there.
     ///
     /// The kind is in the name: a file with rsa or ecdsa in it holds such a key, any other an
@@ -146,6 +150,20 @@ pub struct Who {
 /// Options of `status`.
 #[derive(Debug, Args)]
 pub struct StatusOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The user's name.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub source: IpAddr,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

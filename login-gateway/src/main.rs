@@ -24,6 +24,7 @@ mod reexec;
 mod sessions;
 mod sockets;
 mod stopping;
+mod why;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Sessions(options)) => sessions::sessions(&arguments, options),
         Some(Command::Status(options)) => sessions::status(&arguments, options.json),
         Some(Command::Drain(options)) => sessions::drain(&arguments, options),
+        Some(Command::Why(options)) => why::run(&arguments, options),
         Some(Command::GenerateHostKeys) => host_keys::generate(arguments.config()),
         Some(Command::ImportSshdConfig(options)) => import::run(options),
         Some(Command::Inetd(options)) => inetd::run(options, &arguments),

@@ -243,7 +243,8 @@ fn socket(from: &Arguments) -> Result<PathBuf, Failure> {
     })
 }
 
-fn ask(from: &Arguments, request: &Request) -> Result<Answer, Failure> {
+/// Asks the running gateway.
+pub fn ask(from: &Arguments, request: &Request) -> Result<Answer, Failure> {
     let socket = socket(from)?;
     let end = Instant::now() + PATIENCE;
     loop {

@@ -295,6 +295,94 @@ fn what_a_login_does_is_on_the_record() {
     line(&["event=\"forward.connecting\"", "to=\"127.0.0.1:1\""]);
     forwarded(&["-W", "127.0.0.1:22"]);
     line(&["event=\"request.refused\"", "is not permitted"]);
+    // Nobody but root looks into the process that tells.
+    let session = gateway.says("ls /proc/$PPID/fd 2>&1; cat /proc/$PPID/cmdline | head -c 21");
+    assert!(session.contains("Permission denied"), "{session}");
+    assert!(session.ends_with("login-gateway-session"), "{session}");
     let long = gateway.log().lines().map(str::len).max();
     assert!(long < Some(4000), "{long:?}");
+}
+
+#[test]
+fn memory_that_runs_out_is_taken_from_users() {
+    if !possible("memory_that_runs_out_is_taken_from_users") {
+        return;
+    }
+    let gateway = Gateway::start("");
+    let score = |pid: &str| -> i32 {
+        let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        score.trim().parse().unwrap()
+    };
+    let service = score(&gateway.child.id().to_string());
+    let theirs: i32 = gateway
+        .says("cat /proc/self/oom_score_adj")
+        .trim()
+        .parse()
+        .unwrap();
+    assert_eq!(theirs, (service + 200).min(1000));
+    for pid in gateway.children("login-gateway-") {
+        assert_eq!(score(&pid.to_string()), service);
+    }
+}
+
+#[test]
+fn a_login_whose_time_is_over_ends() {
+    if !possible("a_login_whose_time_is_over_ends") {
+        return;
+    }
+    let gateway = Gateway::start("[[match]]\nuser = [\"carol\"]\nsession-time = \"2s\"");
+    let words = shell(&gateway).ended();
+    assert!(words.contains("Your session's time is over"), "{words}");
+    gateway.logged("session-time is over", 1);
+}
+
+#[test]
+fn why_somebody_cannot_log_in() {
+    if !possible("why_somebody_cannot_log_in") {
+        return;
+    }
+    let gateway = Gateway::start("[[match]]\nsource = [\"192.0.2.0/24\"]\nallow-login = false");
+    // The user lives in the gateway's mount namespace.
+    let pid = gateway.child.id().to_string();
+    let why = |arguments: &[&str]| {
+        let output = std::process::Command::new("nsenter")
+            .args(["-m", "-t", &pid])
+            .arg(support::programs().join("login-gateway"))
+            .arg("why")
+            .args(arguments)
+            .arg("--config")
+            .arg(gateway.folder.path().join("gateway.toml"))
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (String::from_utf8(said).unwrap(), output.status.code())
+    };
+    let (said, code) = why(&["carol"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("ok  gateway") && said.contains("uid 1501"),
+        "{said}"
+    );
+    let (said, code) = why(&["carol", "--source", "192.0.2.7"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("NO  policy") && said.contains("allow-login = false"),
+        "{said}"
+    );
+    let (said, code) = why(&["nobody-of-that-name", "--json"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("\"no such user\"") && said.contains("\"may\": false"),
+        "{said}"
+    );
+    let (said, code) = why(&["root"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("root does not log in"), "{said}");
+    let _login = gateway.stays();
+    gateway.command(&["drain"]);
+    let (said, _) = why(&["carol"]);
+    assert!(
+        said.contains("NO  gateway") && said.contains("it is draining"),
+        "{said}"
+    );
 }

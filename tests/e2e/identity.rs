@@ -1,5 +1,8 @@
 //! Who alice is: in the directory alone, and right wherever a name or a number is shown.
 
+use std::io::Read;
+use std::process::Stdio;
+
 use tests::lab;
 
 #[test]
@@ -97,6 +100,32 @@ fn the_home_is_made_once_with_skel() {
     lab.admin(&["user", "del", &name]).ok();
     // A deleted user is gone at the next look.
     assert_eq!(lab.ssh(&person, "true").code, 255);
+}
+
+#[test]
+fn who_is_removed_is_logged_out() {
+    let lab = lab();
+    let name = format!("gone{}", std::process::id());
+    let person = lab.person(&name);
+    let mut ssh = lab.ssh_with(&person, &[]);
+    let mut login = ssh
+        .arg("echo in; exec sleep 600")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 3];
+    let mut output = login.stdout.take().unwrap();
+    output.read_exact(&mut said).unwrap();
+    lab.admin(&["user", "del", &name]).ok();
+    lab.until("the login has ended", || login.try_wait().unwrap().is_some());
+    let mut words = String::new();
+    let mut error = login.stderr.take().unwrap();
+    error.read_to_string(&mut words).unwrap();
+    assert!(words.contains("may no longer log in"), "{words}");
+    let log = lab.podman(&["logs"], "gateway");
+    assert!(log.out.contains("no longer has the account") || log.err.contains("no longer has the account"));
 }
 
 #[test]

@@ -15,7 +15,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("directory-map", &[]),
     ("slurm-wire", &[]),
     ("slurm-auth", &["slurm-wire", "service"]),
-    ("login-gateway", &["gateway-wire", "sys", "service"]),
+    (
+        "login-gateway",
+        &["directory-client", "gateway-wire", "sys", "service"],
+    ),
     ("login-gateway-accept", &["gateway-wire", "sys", "service"]),
     ("login-gateway-net", &["gateway-wire", "sys", "service"]),
     (

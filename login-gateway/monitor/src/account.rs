@@ -2,6 +2,7 @@
 //! NSS, which also knows local users. What the account's state forbids holds for every method.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use directory_client::{AccountState, Client, Lookup};
 use gateway_wire::{Settings, UserName};
@@ -22,6 +23,8 @@ pub struct Account {
     pub shell: PathBuf,
     /// `type base64`, from the directory.
     pub directory_keys: Vec<String>,
+    /// Whether the directory knows it.
+    pub of_directory: bool,
 }
 
 impl Account {
@@ -67,10 +70,12 @@ pub enum NoAccount {
 pub fn find(settings: &Settings, name: &UserName) -> Result<Account, NoAccount> {
     let mut directory_keys = Vec::new();
     let mut unavailable = false;
+    let mut of_directory = false;
     if let Some(socket) = &settings.directory_socket {
         match Client::new(socket).account(name.as_str(), settings.directory_timeout) {
             Ok(Lookup::Found(account)) if account.state == AccountState::Active => {
                 directory_keys = account.ssh_keys;
+                of_directory = true;
             }
             Ok(Lookup::Found(account)) => {
                 return Err(NoAccount::State(format!("{:?}", account.state)));
@@ -118,5 +123,18 @@ pub fn find(settings: &Settings, name: &UserName) -> Result<Account, NoAccount> 
         home: user.dir,
         shell,
         directory_keys,
+        of_directory,
     })
+}
+
+/// Why the directory would not let a user in who is logged in; `None` if it would, or does not know.
+/// Its replica answers at once.
+pub fn refusal(settings: &Settings, name: &UserName) -> Option<String> {
+    let client = Client::new(settings.directory_socket.as_ref()?);
+    match client.account(name.as_str(), Duration::ZERO) {
+        Ok(Lookup::Found(account)) if account.state == AccountState::Active => None,
+        Ok(Lookup::Found(account)) => Some(format!("account state: {:?}", account.state)),
+        Ok(Lookup::NotFound) => Some("the directory no longer has the account".to_owned()),
+        Ok(Lookup::Unavailable) | Err(_) => None,
+    }
 }

@@ -9,9 +9,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use gateway_wire::monitor::{Connection, FromMonitor, FromNet, Serve, ToMonitor, ToNet};
-use gateway_wire::{MAX_MESSAGE, Settings};
+use gateway_wire::{MAX_MESSAGE, Settings, UserName};
 
+use crate::account;
 use crate::authentication::{Authentication, Outcome};
+use crate::limits::{Due, Limits};
 use crate::link::{Event, Link};
 use crate::login_records::LoginRecords;
 use crate::terminals;
@@ -82,10 +84,8 @@ impl Monitor {
             };
             let reason = match event {
                 Event::Net(FromNet::Ended { reason, .. }) => reason,
-                Event::End(why) => {
-                    self.farewell("The server has ended this connection");
-                    why.to_owned()
-                }
+                Event::Deadline => self.ended_by_us("login grace time is over"),
+                Event::End(why) => self.ended_by_us(why),
                 Event::Net(message) => match authentication.take(message)? {
                     Outcome::Answer(answer) => {
                         self.answer(answer, None)?;
@@ -118,6 +118,8 @@ impl Monitor {
     fn logged_in(&self, user: AuthenticatedUser, connection: &Connection) -> io::Result<()> {
         let name = user.account().name.clone();
         let uid = user.account().identity.uid;
+        let of_directory = user.account().of_directory;
+        let (time, interval) = (user.policy().session_time.0, self.settings.account_interval);
         // The client hears "accepted" while the session is being opened.
         self.answer(ToNet::Accepted, None)?;
         self.report(&FromMonitor::Authenticated(name.clone()))?;
@@ -144,7 +146,8 @@ impl Monitor {
         tracing::info!(target: "audit", event = "session.opened", user = %name);
         let source = connection.endpoints.source.ip();
         let mut records = LoginRecords::new(&self.settings, name.clone(), uid, source);
-        let (reason, bytes) = self.until_logout(&mut session, &mut records);
+        let mut limits = Limits::new(time, interval, of_directory, Instant::now());
+        let (reason, bytes) = self.until_logout(&mut session, &mut records, &mut limits, &name);
         let bytes = bytes.unwrap_or_default();
         // While the session lives: its terminals are still its own.
         drop(records);
@@ -165,6 +168,11 @@ impl Monitor {
     /// Tells the client that we end it.
     fn farewell(&self, words: &str) -> Option<(u64, u64)> {
         self.link.borrow_mut().net.farewell(words)
+    }
+
+    fn ended_by_us(&self, why: &str) -> String {
+        self.farewell("The server has ended this connection");
+        why.to_owned()
     }
 
     /// Tells the listener. One that has gone needs no report.
@@ -191,12 +199,14 @@ impl Monitor {
         &self,
         session: &mut UserSession,
         records: &mut LoginRecords,
+        limits: &mut Limits,
+        user: &UserName,
     ) -> (String, Option<(u64, u64)>) {
         // The end is ours, unless net tells us of it.
         let ended = |why: String, words: &str| (why, self.farewell(words));
         let mut listener_lives = true;
         loop {
-            let event = self.wait(Some(session), None, !listener_lives);
+            let event = self.wait(Some(session), limits.next(), !listener_lives);
             let why = match event {
                 Ok(Event::Net(FromNet::Ended {
                     reason,
@@ -225,6 +235,17 @@ impl Monitor {
                         continue;
                     }
                 },
+                Ok(Event::Deadline) => {
+                    let refusal = || account::refusal(&self.settings, user);
+                    match limits.look(Instant::now(), refusal) {
+                        Due::Nothing => continue,
+                        Due::Warn(words) => {
+                            terminals::show(records.terminals(), words);
+                            continue;
+                        }
+                        Due::End(why, words) => return ended(why, words),
+                    }
+                }
                 Ok(Event::SessionEnded) => "the session program ended".into(),
                 Ok(Event::End(why)) => why.into(),
                 Ok(Event::Net(_)) => "net spoke out of order".into(),

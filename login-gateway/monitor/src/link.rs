@@ -33,7 +33,9 @@ pub enum Event {
     Listener,
     /// The session program has ended.
     SessionEnded,
-    /// Time to go: a signal, the end of net, the deadline.
+    /// The deadline is over.
+    Deadline,
+    /// Time to go: a signal, the end of net.
     End(&'static str),
 }
 
@@ -49,7 +51,7 @@ impl Link {
         loop {
             let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
                 None => PollTimeout::NONE,
-                Some(left) if left.is_zero() => return Ok(Event::End("login grace time is over")),
+                Some(left) if left.is_zero() => return Ok(Event::Deadline),
                 Some(left) => {
                     PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
                 }

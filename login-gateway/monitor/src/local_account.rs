@@ -48,6 +48,7 @@ fn account(line: &str, name: &UserName) -> Option<Account> {
         home: home.into(),
         shell: if shell.is_empty() { "/bin/sh" } else { shell }.into(),
         directory_keys: Vec::new(),
+        of_directory: false,
     })
 }
 

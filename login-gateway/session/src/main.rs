@@ -11,6 +11,7 @@ mod environment;
 mod forwards;
 mod greeting;
 mod key_files;
+mod oom;
 mod permitted;
 mod programs;
 mod rc;
@@ -53,6 +54,10 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> Result<(), Failure> {
+    // Before the next line: the file is root's after it.
+    if let Err(error) = oom::yield_to_the_service() {
+        eprintln!("warn: raise oom_score_adj: {error}");
+    }
     // Other programs of the user must not speak in this one's place.
     nix::sys::prctl::set_dumpable(false)?;
     let net = sys::fds::take_inherited(NET)?;

@@ -169,6 +169,10 @@ settings! {
         /// Time that asking it may take during a login.
         #[serde(with = "service::config::duration")]
         directory_timeout: Duration = Duration::from_secs(1);
+        /// How often the directory is asked whether users who are logged in still may be; logins of those
+        /// whom it has refused twice in a row are ended. "0s": never.
+        #[serde(with = "service::config::duration")]
+        account_interval: Duration = Duration::from_secs(60);
         /// Whether the first login makes the home.
         make_home: bool = true;
         /// What a new home starts with.
@@ -220,6 +224,9 @@ settings! {
         permit_tty: bool = true;
         /// Shells, commands and subsystems that one connection may have open.
         max_sessions: u32 = 64;
+        /// How long a login may last; users are warned five minutes before on their terminals. "0s": as
+        /// long as they like.
+        session_time: Time = Time(None);
         /// Silence in both directions after which a channel is closed, as "KIND=TIME" with patterns;
         /// the first entry that fits counts. Kinds: session:shell, session:command,
         /// session:subsystem:NAME, direct-tcpip, forwarded-tcpip, direct-streamlocal@openssh.com,
