@@ -17,6 +17,7 @@ fuzz_target!(|data: &str| {
             lines: Vec::new(),
             key: STANDARD.decode(key).expect("a key"),
             principals,
+            output: None,
             principals_files: Vec::new(),
             user: "alice".to_owned().try_into().expect("a name"),
             source: [192, 0, 2, 7].into(),

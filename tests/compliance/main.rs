@@ -8,6 +8,7 @@
 )]
 
 mod both;
+mod key_commands;
 mod lacking;
 mod peers;
 

@@ -8,6 +8,7 @@ pub mod exit;
 pub mod log;
 pub mod ready;
 pub mod secret;
+pub mod trusted_program;
 
 pub use exit::{Exit, Failure, run};
 pub use ready::ready;

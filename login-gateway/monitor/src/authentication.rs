@@ -27,6 +27,7 @@ use sys::identity::Identity;
 use self::candidate::Factor;
 pub use self::candidate::{Candidate, Granted};
 pub use self::dialogue::Pam;
+pub use self::key_policy::key_type;
 use crate::link::{Event, Link};
 use crate::login_records;
 use crate::user_session::{self, AuthenticatedUser};

@@ -10,7 +10,8 @@ use gateway_wire::MAX_MESSAGE;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::unistd::Pid;
 use serde::{Serialize, de::DeserializeOwned};
 use sys::identity::Identity;
 use sys::memfd::Shared;
@@ -22,7 +23,7 @@ use crate::relay::Relay;
 const TIME: Duration = Duration::from_secs(5);
 
 /// Starts `program` with this argument and asks it; `None` if it fails, says too much or takes too
-/// long. With an identity it runs as that.
+/// long. With an identity it runs as that; `text` is its descriptor 3.
 ///
 /// # Errors
 /// If it cannot be started.
@@ -31,53 +32,85 @@ pub fn ask<Answer: DeserializeOwned>(
     argument: &'static str,
     identity: Option<&Identity>,
     question: &impl Serialize,
+    text: Option<&[u8]>,
 ) -> io::Result<Option<Answer>> {
     let bytes = gateway_wire::encode(question).map_err(io::Error::other)?;
     let question = Shared::new("question", &bytes)?.reader()?;
-    let (answer, theirs) = io::pipe()?;
-    fcntl(&answer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    let (mut log, stderr) = Relay::pipe(argument)?;
-    let mut spawn = Spawn::new(program)
-        .args([argument])
-        .fd(0, question)
-        .fd(1, theirs.into())
-        .fd(2, stderr);
+    let mut spawn = Spawn::new(program).args([argument]).fd(0, question);
+    if let Some(text) = text {
+        spawn = spawn.fd(3, Shared::new("text", text)?.reader()?);
+    }
     if let Some(identity) = identity {
         spawn = spawn.identity(identity.clone());
     }
+    let said = output(spawn, argument, TIME, MAX_MESSAGE)?;
+    Ok(said.and_then(|bytes| gateway_wire::decode(&bytes).ok()))
+}
+
+/// What a program says on its standard output, at most `limit` bytes, until it closes it and ends;
+/// `None` if it fails, says too much or takes too long. What it says on standard error is logged
+/// under `name`. It leads a process group, which ends with the answer.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn output(
+    spawn: Spawn,
+    name: &'static str,
+    time: Duration,
+    limit: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let (answer, theirs) = io::pipe()?;
+    fcntl(&answer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let (mut log, stderr) = Relay::pipe(name)?;
+    let spawn = spawn.fd(1, theirs.into()).fd(2, stderr).new_session();
     let mut child = spawn.start()?;
-    let deadline = Instant::now() + TIME;
-    let said = listen(answer.into(), &mut log, deadline);
+    let deadline = Instant::now() + time;
+    let said = listen(answer.into(), &mut log, deadline, limit);
     let signals = SigSet::from(Signal::SIGCHLD);
     let status = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let over = said.is_err() || left.is_zero();
+        if over {
+            // A child that hangs in the kernel ends when the file server answers.
+            end_group(&child);
+            break None;
+        }
         if let Some(status) = child.try_wait()? {
             break Some(status);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if said.is_err() || left.is_zero() {
-            // A child that hangs in the kernel ends when the file server answers.
-            child.kill()?;
-            break None;
         }
         // Not for long: the signal may have come while the answer was being read.
         sys::signals::wait_for(&signals, left.min(Duration::from_millis(50)))?;
     };
     log.drain();
     match (said, status) {
-        (Ok(bytes), Some(status)) if status.success() => Ok(gateway_wire::decode(&bytes).ok()),
+        (Ok(bytes), Some(status)) if status.success() => Ok(Some(bytes)),
         (Err(error), _) => {
-            tracing::warn!(event = "child.failed", child = argument, %error);
+            tracing::warn!(event = "child.failed", child = name, %error);
             Ok(None)
         }
-        _ => {
-            tracing::warn!(event = "child.failed", child = argument);
+        (Ok(_), status) => {
+            let status = status.map(|status| status.to_string());
+            tracing::warn!(event = "child.failed", child = name, status);
             Ok(None)
         }
     }
 }
 
+/// Ends all that it has started and that has not left its group. It has not been waited for, so
+/// that the number is still its own.
+fn end_group(child: &std::process::Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
 /// What it says until it closes the pipe.
-fn listen(answer: OwnedFd, log: &mut Relay, deadline: Instant) -> io::Result<Vec<u8>> {
+fn listen(
+    answer: OwnedFd,
+    log: &mut Relay,
+    deadline: Instant,
+    limit: usize,
+) -> io::Result<Vec<u8>> {
     let mut answer = std::fs::File::from(answer);
     let mut bytes = Vec::new();
     let mut part = [0; 16 * 1024];
@@ -103,7 +136,7 @@ fn listen(answer: OwnedFd, log: &mut Relay, deadline: Instant) -> io::Result<Vec
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if bytes.len() > MAX_MESSAGE {
+        if bytes.len() > limit {
             return Err(io::Error::other("it says too much"));
         }
     }
@@ -121,7 +154,31 @@ mod tests {
         let path = folder.path().join("child");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
-        ask(&path, "test", None, &"question").unwrap()
+        ask(&path, "test", None, &"question", None).unwrap()
+    }
+
+    #[test]
+    fn who_takes_too_long_is_ended_with_all_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("left");
+        let script = format!(
+            "sh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000' & wait",
+            left.display()
+        );
+        let spawn = Spawn::new(Path::new("/bin/sh"))
+            .args(["-c", &script])
+            .env([("PATH".into(), "/usr/bin:/bin".into())]);
+        // Long enough for a shell on a busy machine; the end of the child is what is waited for.
+        let said = output(spawn, "test", Duration::from_secs(3), 100).unwrap();
+        assert_eq!(said, None);
+        let pid = std::fs::read_to_string(&left).unwrap();
+        let gone = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            status.map_or(true, |status| status.contains(") Z "))
+        };
+        while !gone() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

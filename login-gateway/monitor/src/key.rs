@@ -1,19 +1,21 @@
-//! Whose key it is: in the directory, or in the user's own files, which a child reads as that user.
+//! Whose key it is: in the directory, in the user's own files, which a child reads as that user, or in
+//! what a command of the policy says.
 //! Whether policy takes such a key is not told here.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use gateway_wire::policy::Restrictions;
-use gateway_wire::session::{KeyAnswer, KeyQuestion};
+use gateway_wire::session::{KeyAnswer, KeyQuestion, Output};
 use gateway_wire::{MAX_MESSAGE, Settings};
 use sha2::{Digest, Sha256};
 use sys::identity::Identity;
 
 use crate::authentication::Candidate;
+pub use crate::authentication::key_type;
+use crate::key_command::{self, Command, Shown};
 use crate::{child, trusted_file};
 
 /// Where a good key was found; for the record.
@@ -23,6 +25,8 @@ pub enum Place {
     Directory,
     /// `authorized_keys`.
     Files,
+    /// What a command of the policy has said.
+    Command,
     /// An authority of the policy's, `trusted-user-ca-keys`.
     Authority,
     /// The file of `break-glass`.
@@ -35,6 +39,7 @@ impl Place {
         match self {
             Self::Directory => "directory",
             Self::Files => "files",
+            Self::Command => "command",
             Self::Authority => "authority",
             Self::BreakGlass => "break-glass",
         }
@@ -61,50 +66,18 @@ pub struct Search {
     pub principal: Option<Restrictions>,
 }
 
-/// Looks for the key. An account that does not exist costs the same steps, so that the time of a
-/// refusal does not tell whether a name is known.
+/// Looks for the key, or for the authority of the certificate, in the same places. An account that
+/// does not exist costs the same steps, so that the time of a refusal does not tell whether a name is
+/// known. `authority` says whether policy trusts the certificate's, so that principals are asked for.
 ///
 /// # Errors
-/// If the child cannot be started.
+/// If a child cannot be started.
 pub fn find(
     settings: &Settings,
     candidate: &Candidate,
     nobody: &Identity,
-    source: IpAddr,
-    key: &[u8],
-) -> io::Result<Search> {
-    search(settings, candidate, nobody, source, key, None)
-}
-
-/// Looks for the authority of a certificate with these principals, in the same places.
-///
-/// # Errors
-/// If the child cannot be started.
-pub fn find_authority(
-    settings: &Settings,
-    candidate: &Candidate,
-    nobody: &Identity,
-    source: IpAddr,
-    authority: &[u8],
-    principals: &[String],
-) -> io::Result<Search> {
-    search(
-        settings,
-        candidate,
-        nobody,
-        source,
-        authority,
-        Some(principals),
-    )
-}
-
-fn search(
-    settings: &Settings,
-    candidate: &Candidate,
-    nobody: &Identity,
-    source: IpAddr,
-    key: &[u8],
-    principals: Option<&[String]>,
+    shown: &Shown<'_>,
+    authority: bool,
 ) -> io::Result<Search> {
     let (identity, home, lines) = match &candidate.account {
         Ok(account) => (
@@ -114,19 +87,21 @@ fn search(
         ),
         Err(_) => (nobody, PathBuf::from("/nonexistent"), &[][..]),
     };
-    let principals_files = match principals {
-        Some(_) => candidate.policy.authorized_principals_files.clone(),
-        None => Vec::new(),
-    };
+    let policy = &candidate.policy;
+    let certificate = shown.certificate.map(|(_, certificate)| certificate);
     let question = KeyQuestion {
         home,
-        files: candidate.policy.authorized_keys_files.clone(),
+        files: policy.authorized_keys_files.clone(),
         lines: Vec::new(),
-        key: key.to_vec(),
-        principals: principals.map(<[String]>::to_vec),
-        principals_files,
+        key: certificate.map_or(shown.key, |c| &c.authority).to_vec(),
+        principals: certificate.map(|c| c.principals.clone()),
+        output: None,
+        principals_files: match certificate {
+            Some(_) => policy.authorized_principals_files.clone(),
+            None => Vec::new(),
+        },
         user: candidate.canonical_name().clone(),
-        source,
+        source: shown.endpoints.source.ip(),
     };
     if let Some(path) = &candidate.break_glass {
         return for_emergencies(settings, path, nobody, question);
@@ -134,9 +109,43 @@ fn search(
     let mut search = in_directory(settings, lines, nobody, &question)?;
     let files = !question.files.is_empty() || !question.principals_files.is_empty();
     if search.found.is_none() && files {
-        let answer = ask_as(settings, identity, &question)?;
+        let answer = ask_as(settings, identity, &question, None)?;
         let answer = answer.filter(|_| candidate.account.is_ok());
         search = search.or(answer, Place::Files);
+    }
+    let keys = Command {
+        name: "authorized-keys-command",
+        words: &policy.authorized_keys_command,
+        user: &policy.authorized_keys_command_user,
+    };
+    let names = Command {
+        name: "authorized-principals-command",
+        words: &policy.authorized_principals_command,
+        user: &policy.authorized_principals_command_user,
+    };
+    for (command, kind, asked) in [
+        (keys, Output::Keys, search.found.is_none()),
+        (
+            names,
+            Output::Principals,
+            authority && search.principal.is_none(),
+        ),
+    ] {
+        if !asked || command.words.is_empty() {
+            continue;
+        }
+        let Some(said) = key_command::run(settings, &command, candidate, shown)? else {
+            continue;
+        };
+        let question = KeyQuestion {
+            files: Vec::new(),
+            principals_files: Vec::new(),
+            output: Some(kind),
+            ..question.clone()
+        };
+        let answer = ask_as(settings, nobody, &question, Some(&said))?;
+        let answer = answer.filter(|_| candidate.account.is_ok());
+        search = search.or(answer, Place::Command);
     }
     Ok(search)
 }
@@ -179,7 +188,10 @@ fn for_emergencies(
         lines: bounded(lines.iter().collect()),
         ..question
     };
-    let mut search = Search::default().or(ask_as(settings, nobody, &question)?, Place::BreakGlass);
+    let mut search = Search::default().or(
+        ask_as(settings, nobody, &question, None)?,
+        Place::BreakGlass,
+    );
     // Certificates stand for more people than the file names.
     search.authority = false;
     search.found = search.found.filter(|_| question.principals.is_none());
@@ -216,7 +228,7 @@ fn in_directory(
             principals_files: Vec::new(),
             ..question.clone()
         };
-        search = search.or(ask_as(settings, nobody, &question)?, Place::Directory);
+        search = search.or(ask_as(settings, nobody, &question, None)?, Place::Directory);
     }
     Ok(search)
 }
@@ -236,10 +248,11 @@ fn ask_as(
     settings: &Settings,
     identity: &Identity,
     question: &KeyQuestion,
+    text: Option<&[u8]>,
 ) -> io::Result<Option<KeyAnswer>> {
     let program: &Path = &service::sibling("login-gateway-session")?;
     let identity = settings.user.is_some().then_some(identity);
-    child::ask(program, "find-key", identity, question)
+    child::ask(program, "find-key", identity, question, text)
 }
 
 /// `SHA256:...`, as `ssh-keygen -l` prints it.

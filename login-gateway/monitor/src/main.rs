@@ -12,6 +12,7 @@ mod child;
 mod connection;
 mod home;
 mod key;
+mod key_command;
 mod limits;
 mod link;
 mod local_account;

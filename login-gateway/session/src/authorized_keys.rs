@@ -128,6 +128,7 @@ mod tests {
             files: Vec::new(),
             lines: Vec::new(),
             key: STANDARD.decode(KEY).unwrap(),
+            output: None,
             principals: principals.map(|names| names.iter().map(|n| (*n).to_owned()).collect()),
             principals_files: Vec::new(),
             user: "alice".to_owned().try_into().unwrap(),

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway_wire::policy::Restrictions;
-use gateway_wire::session::{KeyAnswer, KeyQuestion};
+use gateway_wire::session::{KeyAnswer, KeyQuestion, MAX_KEYS, Output};
 use login_gateway_session::authorized_keys::{self, Search};
 
-/// Largest file that is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+/// Descriptor of a command's output.
+const OUTPUT: i32 = 3;
 
 /// Answers from the lines of the question and from the user's files.
 pub fn answer(question: &KeyQuestion) -> KeyAnswer {
@@ -34,10 +34,38 @@ pub fn answer(question: &KeyQuestion) -> KeyAnswer {
             });
         }
     }
+    let output = question.output.map(|kind| (kind, output()));
+    if let Some((Output::Keys, text)) = &output {
+        search.read(question, text, now, |number, why| {
+            eprintln!("info: authorized-keys-command: line {number} counts for nothing: {why}");
+        });
+    }
+    let from_command = output
+        .filter(|(kind, _)| *kind == Output::Principals)
+        .and_then(|(_, text)| {
+            authorized_keys::principal(question, &text, now, |number, why| {
+                eprintln!(
+                    "info: authorized-principals-command: line {number} counts for nothing: {why}"
+                );
+            })
+        });
     KeyAnswer {
-        principal: principal(question, now),
+        principal: principal(question, now).or(from_command),
         found: search.found,
         authority: search.authority,
+    }
+}
+
+/// What a command of the policy has said.
+fn output() -> String {
+    let limit = usize::try_from(MAX_KEYS).unwrap_or(usize::MAX);
+    let text = sys::fds::take_inherited(OUTPUT).and_then(|fd| sys::fds::read_shared(&fd, limit));
+    match text {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) => {
+            eprintln!("error: output of a command: {error}");
+            String::new()
+        }
     }
 }
 
@@ -133,9 +161,9 @@ fn read(path: &Path, home: &Path) -> io::Result<String> {
         }
     }
     let mut text = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
+    file.take(MAX_KEYS + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_KEYS {
+        return Err(io::Error::other(format!("larger than {MAX_KEYS} bytes")));
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
@@ -158,6 +186,7 @@ mod tests {
             lines: Vec::new(),
             key: STANDARD.decode(KEY).unwrap(),
             principals: None,
+            output: None,
             principals_files: vec!["%h/.ssh/principals".into()],
             user: "alice".to_owned().try_into().unwrap(),
             source: [192, 0, 2, 1].into(),

@@ -9,6 +9,7 @@ use gateway_wire::Settings;
 use gateway_wire::monitor::Method;
 use gateway_wire::policy::Who;
 use gateway_wire::settings::Match;
+use nix::unistd::User;
 use serde::Deserialize;
 use toml::Table;
 
@@ -29,6 +30,7 @@ impl Found {
         for scope in scopes(settings) {
             self.ways(&scope, settings);
             self.trusted(&scope);
+            self.commands(&scope);
             self.targets(&scope);
             self.environment(&scope);
             if scope.block {
@@ -96,6 +98,53 @@ impl Found {
                         "{place}{key}: '{text}': '{token}' is not %u, %h or %%"
                     ));
                 }
+            }
+        }
+    }
+
+    /// Programs that say which keys are good.
+    fn commands(&mut self, scope: &Scope) {
+        let keys = &scope.keys;
+        for (key, words, user, known) in [
+            (
+                "authorized-keys-command",
+                &keys.authorized_keys_command,
+                &keys.authorized_keys_command_user,
+                "uUhktfCD%",
+            ),
+            (
+                "authorized-principals-command",
+                &keys.authorized_principals_command,
+                &keys.authorized_principals_command_user,
+                "uUhktfCDisKTF%",
+            ),
+        ] {
+            let Some((program, arguments)) = words.as_ref().and_then(|words| words.split_first())
+            else {
+                continue;
+            };
+            let key = format!("{}{key}", scope.place);
+            if let Err(why) = service::trusted_program::check(Path::new(program)) {
+                self.error(format!("{key}: {why}"));
+            }
+            for word in arguments {
+                let mut rest = word.as_str();
+                while let Some((_, after)) = rest.split_once('%') {
+                    let token = after.chars().next();
+                    if !token.is_some_and(|token| known.contains(token)) {
+                        self.error(format!("{key}: '{word}': a token that is not known"));
+                        break;
+                    }
+                    rest = after.get(1..).unwrap_or_default();
+                }
+            }
+            match user.as_deref().unwrap_or_default() {
+                "" => self.error(format!("{key}: {key}-user must say as whom it runs")),
+                "root" => self.warning(format!("{key}: it runs as root; give it an account")),
+                user if !matches!(User::from_name(user), Ok(Some(_))) => {
+                    self.error(format!("{key}-user: user '{user}' does not exist"));
+                }
+                _ => {}
             }
         }
     }

@@ -45,17 +45,11 @@ const NEEDLESS: &[&str] = &[
     "x11uselocalhost",
     "loglevel",
     "versionaddendum",
-    "authorizedkeyscommanduser",
-    "authorizedprincipalscommanduser",
     "permitemptypasswords",
 ];
 
 /// Missed, with what to do.
 const MISSED: &[(&str, &str)] = &[
-    (
-        "authorizedkeyscommand",
-        "keys come from files and from directoryd (directory-socket); put them there",
-    ),
     (
         "casignaturealgorithms",
         "the preset of crypto-policy says which signatures of CAs are accepted",

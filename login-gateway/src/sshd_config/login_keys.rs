@@ -19,8 +19,11 @@ const KNOWN: &[&str] = &[
     "allowtcpforwarding",
     "allowusers",
     "authenticationmethods",
+    "authorizedkeyscommand",
+    "authorizedkeyscommanduser",
     "authorizedkeysfile",
     "authorizedprincipalscommand",
+    "authorizedprincipalscommanduser",
     "authorizedprincipalsfile",
     "channeltimeout",
     "chrootdirectory",
@@ -178,9 +181,28 @@ impl Scope<'_> {
                 self.put("authorized-keys-files", files);
             }
         }
+        self.command_of_keys("authorizedkeyscommand", "authorized-keys-command");
         if let Some(line) = self.block.get("revokedkeys").cloned() {
             let files = self.paths(&line);
             self.put("revoked-keys", files);
+        }
+    }
+
+    /// A program that says which keys or names are good, and the account that it runs as.
+    fn command_of_keys(&mut self, keyword: &str, key: &str) {
+        if let Some(line) = self.block.get(keyword) {
+            let none = line.first().eq_ignore_ascii_case("none");
+            let words = if none {
+                Vec::new()
+            } else {
+                line.arguments.clone()
+            };
+            self.put(key, words);
+        }
+        if let Some(line) = self.block.get(&format!("{keyword}user")) {
+            let none = line.first().eq_ignore_ascii_case("none");
+            let user = if none { "" } else { line.first() };
+            self.put(&format!("{key}-user"), user);
         }
     }
 
@@ -213,18 +235,10 @@ impl Scope<'_> {
             "trustedusercakeys",
             "authorizedprincipalsfile",
             "authorizedprincipalscommand",
+            "authorizedprincipalscommanduser",
         ];
         if self.top && keywords.iter().all(|k| self.block.get(k).is_none()) || !self.says(&keywords)
         {
-            return;
-        }
-        if let Some(line) = self.effective("authorizedprincipalscommand").cloned()
-            && !line.first().eq_ignore_ascii_case("none")
-        {
-            self.put("trusted-user-ca-keys", Vec::<String>::new());
-            let text = "principals come from files: name them in authorized-principals-files and the \
-                        CA in trusted-user-ca-keys; until then no certificate is taken";
-            self.note(Kind::Closed, &line, text);
             return;
         }
         if let Some(line) = self.block.get("trustedusercakeys").cloned() {
@@ -233,14 +247,19 @@ impl Scope<'_> {
         }
         if let Some(line) = self.block.get("authorizedprincipalsfile").cloned() {
             let files = self.paths(&line);
-            // With such a file sshd looks at the user's name no more.
-            let names: Vec<String> = if line.first().eq_ignore_ascii_case("none") {
-                vec!["%u".into()]
-            } else {
-                Vec::new()
-            };
-            self.put("principals", names);
             self.put("authorized-principals-files", files);
+        }
+        self.command_of_keys(
+            "authorizedprincipalscommand",
+            "authorized-principals-command",
+        );
+        // With a file or a command sshd looks at the user's name no more.
+        let listed = ["authorizedprincipalsfile", "authorizedprincipalscommand"];
+        if listed.iter().any(|k| self.block.get(k).is_some()) {
+            let none = |line: &Line| line.first().eq_ignore_ascii_case("none");
+            let by_name = listed.iter().all(|k| self.effective(k).is_none_or(none));
+            let names: Vec<String> = by_name.then(|| "%u".to_owned()).into_iter().collect();
+            self.put("principals", names);
         }
     }
 

@@ -228,9 +228,23 @@ fn keys_certificates_and_sftp() {
         forced.ends_with("sftp-server --root \"/srv/$LOGNAME\" -R"),
         "{forced}"
     );
-    // A command that names principals is not there, so its certificates are not believed.
-    let command = settings("TrustedUserCAKeys /ca\nAuthorizedPrincipalsCommand /bin/p %u");
-    assert!(command.trusted_user_ca_keys.is_empty());
+    let command = settings(
+        "TrustedUserCAKeys /ca\nAuthorizedPrincipalsCommand /bin/p \"%i x\" %u\nAuthorizedPrincipalsCommandUser p\n\
+         AuthorizedKeysCommand /bin/k\nAuthorizedKeysCommandUser k\nMatch User a\n AuthorizedKeysCommand none\n \
+         AuthorizedPrincipalsCommand none\n",
+    );
+    assert_eq!(command.trusted_user_ca_keys.len(), 1);
+    assert_eq!(
+        command.authorized_principals_command,
+        ["/bin/p", "%i x", "%u"]
+    );
+    assert_eq!(command.authorized_principals_command_user, "p");
+    assert_eq!(command.authorized_keys_command, ["/bin/k"]);
+    assert_eq!(command.authorized_keys_command_user, "k");
+    assert!(command.principals.is_empty());
+    let a = policy(&command, "a");
+    assert!(a.authorized_keys_command.is_empty() && a.authorized_principals_command.is_empty());
+    assert_eq!(a.principals, ["%u"]);
 }
 
 #[test]

@@ -329,6 +329,8 @@ pub struct KeyQuestion {
     pub key: Vec<u8>,
     /// The certificate's principals; absent: it is a plain key.
     pub principals: Option<Vec<String>>,
+    /// What the text on descriptor 3 is, if there is one: what a command of the policy said.
+    pub output: Option<Output>,
     /// Files of principals, `authorized-principals-files`, with the same percent signs.
     pub principals_files: Vec<PathBuf>,
     /// The account's name, for principals and patterns.
@@ -336,6 +338,18 @@ pub struct KeyQuestion {
     /// The client, for `from=`.
     pub source: IpAddr,
 }
+
+/// What a command of the policy prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Lines as in `authorized_keys`, `authorized-keys-command`.
+    Keys,
+    /// Lines as in files of principals, `authorized-principals-command`.
+    Principals,
+}
+
+/// Most bytes that such a command may print, and of a file of keys.
+pub const MAX_KEYS: u64 = 1 << 20;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

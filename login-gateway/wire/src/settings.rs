@@ -207,6 +207,13 @@ settings! {
         /// Files of authorised keys, relative to the home unless absolute; %u is the user, %h the
         /// home.
         authorized_keys_files: Vec<PathBuf> = vec![".ssh/authorized_keys".into()];
+        /// Program, and its arguments, that prints further keys as in authorized_keys, asked if no file
+        /// has the key. It belongs to root and nobody else may write it. Tokens of sshd_config(5):
+        /// %u %U %h the user, %k %t %f the key, %C the connection, %D, %%; without arguments it gets
+        /// %u. It has ten seconds. Empty: none.
+        authorized_keys_command: Vec<String> = Vec::new();
+        /// The account that it runs as; one of its own is best.
+        authorized_keys_command_user: String = String::new();
         /// Files of public keys whose certificates are taken from users; owned by root and not
         /// writable by others, read at each login.
         trusted_user_ca_keys: Vec<PathBuf> = Vec::new();
@@ -214,6 +221,12 @@ settings! {
         principals: Vec<String> = vec!["%u".into()];
         /// Files of further such names, read as the user, relative to the home unless absolute.
         authorized_principals_files: Vec<PathBuf> = Vec::new();
+        /// Program, and its arguments, that prints further such names, asked if no file has one; as
+        /// authorized-keys-command, with %i the certificate's name, %s its number, %K %T %F the
+        /// key of its authority in addition.
+        authorized_principals_command: Vec<String> = Vec::new();
+        /// The account that it runs as.
+        authorized_principals_command_user: String = String::new();
         /// Files of keys and certificates that are refused: key revocation lists or public keys.
         /// While one of them cannot be read, nobody logs in with a key.
         revoked_keys: Vec<PathBuf> = Vec::new();

@@ -18,6 +18,7 @@ use login_gateway_monitor::krl::{Issued, Subject};
 use super::candidate::{Candidate, Factor};
 use super::{Attempt, Authentication, Evidence, key_policy, revocation};
 use crate::key::{self, Found, Place};
+use crate::key_command::Shown;
 use crate::{child, trusted_file};
 
 /// Largest certificate, in bytes; one of RSA with 16,384 bits and many names needs about 10 KiB.
@@ -42,7 +43,7 @@ impl Authentication<'_> {
             found: None,
         };
         // Everything is looked for before anything is refused: no step tells whose name is known.
-        let trusted = self.trusted(candidate, &certificate)?;
+        let trusted = self.trusted(candidate, bytes, &certificate)?;
         let judged = self.judge_certificate(candidate, &certificate, trusted);
         Ok(match judged {
             Ok(found) => {
@@ -104,6 +105,7 @@ impl Authentication<'_> {
     fn trusted(
         &self,
         candidate: &Candidate,
+        bytes: &[u8],
         certificate: &Certificate,
     ) -> io::Result<Option<Found>> {
         let listed =
@@ -119,15 +121,12 @@ impl Authentication<'_> {
                 restrictions: Restrictions::default(),
             }));
         }
-        let source = self.endpoints.source.ip();
-        let search = key::find_authority(
-            self.settings,
-            candidate,
-            &self.nobody,
-            source,
-            &certificate.authority,
-            &certificate.principals,
-        )?;
+        let shown = Shown {
+            key: &certificate.key,
+            certificate: Some((bytes, certificate)),
+            endpoints: self.endpoints,
+        };
+        let search = key::find(self.settings, candidate, &self.nobody, &shown, listed)?;
         let by_file = search
             .principal
             .filter(|_| listed)
@@ -149,7 +148,7 @@ impl Authentication<'_> {
             empty_root: self.settings.empty_root.clone(),
             certificate: bytes.to_vec(),
         };
-        child::ask::<Option<Certificate>>(&program, "read-certificate", None, &question)
+        child::ask::<Option<Certificate>>(&program, "read-certificate", None, &question, None)
             .map(Option::flatten)
     }
 }

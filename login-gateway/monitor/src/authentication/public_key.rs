@@ -10,6 +10,7 @@ use login_gateway_monitor::krl::Subject;
 use super::candidate::{Candidate, Factor};
 use super::{Attempt, Authentication, Evidence, key_policy, revocation};
 use crate::key::{self, Found};
+use crate::key_command::Shown;
 
 impl Authentication<'_> {
     /// May this key log in? Asked before the client signs.
@@ -95,8 +96,12 @@ impl Authentication<'_> {
     }
 
     fn search(&self, candidate: &Candidate, key: &[u8]) -> io::Result<key::Search> {
-        let source = self.endpoints.source.ip();
-        key::find(self.settings, candidate, &self.nobody, source, key)
+        let shown = Shown {
+            key,
+            certificate: None,
+            endpoints: self.endpoints,
+        };
+        key::find(self.settings, candidate, &self.nobody, &shown, false)
     }
 }
 
