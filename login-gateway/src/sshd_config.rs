@@ -121,8 +121,22 @@ pub fn import(file: &str, text: &str, files: &dyn Files) -> Result<Imported, Imp
     // be hidden by them: those carry allow-login themselves and stand before.
     let closing = |value: &Value| value.get("allow-login").is_some();
     let (closed, open): (Vec<_>, Vec<_>) = matching.into_iter().partition(closing);
-    let all: Vec<Value> = closed
+    // No way in above the blocks nor in one: no list lets anybody in either.
+    let ways = |value: &Value| {
+        let ways = value.get("authentication-methods");
+        ways.and_then(Value::as_array).map(Vec::is_empty)
+    };
+    let none = ways(&Value::Table(table.clone())) == Some(true)
+        && !open.iter().any(|block| ways(block) == Some(false));
+    let mut shut = Table::new();
+    if none {
+        table.remove("authentication-methods");
+        shut.insert("allow-login".into(), false.into());
+    }
+    let all: Vec<Value> = Some(Value::Table(shut))
+        .filter(|_| none)
         .into_iter()
+        .chain(closed)
         .chain(deciding.into_iter().chain(disabling).map(Value::Table))
         .chain(open)
         .collect();

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod editors;
 mod libraries;
 mod programs;
 mod releases;

@@ -17,16 +17,18 @@ const said = (stream) =>
     stream.on("data", (d) => (done.out += d)).stderr.on("data", (d) => (done.err += d));
     stream.on("exit", (code, signal) => Object.assign(done, { code, signal })).on("close", () => yes(done));
   });
+// The end may stand in the same packet as the answer: it is listened for before anything else runs.
+const run = (client, command) => new Promise((yes, no) => client.exec(command, (error, stream) => (error ? no(error) : said(stream).then(yes))));
 const check = (what, value) => {
   if (!value) throw new Error(what);
 };
 
 (async () => {
   const us = await connect({ privateKey: fs.readFileSync(env.KEY) });
-  let done = await said(await call((f) => us.exec("echo out; echo err >&2; exit 42", f)));
+  let done = await run(us, "echo out; echo err >&2; exit 42");
   check("exec " + JSON.stringify(done), done.out === "out\n" && done.err === "err\n" && done.code === 42);
-  done = await said(await call((f) => us.exec("kill -TERM $$", f)));
-  check("signal", /TERM/.test(done.signal));
+  done = await run(us, "kill -TERM $$");
+  check("signal " + JSON.stringify(done), /TERM/.test(done.signal));
   const sftp = await call((f) => us.sftp(f));
   await call((f) => sftp.fastPut(env.FILE, "there", f));
   await call((f) => sftp.fastGet("there", env.HERE + "/back", f));
@@ -40,7 +42,7 @@ const check = (what, value) => {
   check("tunnel", hello.toString().startsWith("SSH-2.0-"));
   us.end();
   const again = await connect({ tryKeyboard: true });
-  done = await said(await call((f) => again.exec("id -un", f)));
+  done = await run(again, "id -un");
   check("keyboard-interactive", done.out.trim() === env.USER_NAME);
   again.end();
   console.log("all is well");

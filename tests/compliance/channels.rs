@@ -88,6 +88,19 @@ case!(two_hundred_sessions_one_after_the_other, |server| {
     }
 });
 
+// The client closes such a channel at once, and hears how the command ended all the same.
+case!(the_exit_of_a_command_that_has_closed_its_output, |server| {
+    let ann = host().user();
+    let shared = Shared::start(server, &ann, &[]);
+    let command = "exec sh -c 'sleep 0.2; exec >/dev/null 2>&1; sleep 0.5; exit 44'";
+    for n in 0..3 {
+        let done = tests::run(shared.ssh(&["-n"]).arg(command));
+        assert_eq!(done.code, 44, "{n}: {done:#?}");
+        let done = tests::run(server.ssh(&ann, &["-n"]).arg(command));
+        assert_eq!(done.code, 44, "{n}: {done:#?}");
+    }
+});
+
 case!(sessions_beyond_the_limit_are_refused, THREE, |server| {
     let ann = host().user();
     let shared = Shared::start(server, &ann, &[]);

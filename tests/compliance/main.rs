@@ -27,4 +27,5 @@ mod login_screen;
 mod streams;
 mod terminal;
 mod timeouts;
+mod traps;
 mod ways_in;

@@ -226,6 +226,7 @@ mod tests {
         let mut settings = Settings::default();
         let limits = |settings: &Settings| {
             let config = server_config(settings, Identity::default());
+            // An idle shell is no error (T8).
             assert_eq!(config.inactivity_timeout, None);
             (
                 config.limits.rekey_read_limit,

@@ -82,6 +82,7 @@ mod tests {
 
     use super::*;
 
+    // The library reads each packet in two calls (T22).
     #[tokio::test]
     async fn bytes_are_whole_and_the_buffer_grows_to_its_limit_only() {
         let (mut from, to) = duplex(1 << 20);

@@ -10,6 +10,7 @@ use gateway_wire::Settings;
 use gateway_wire::monitor::FromNet;
 use support::start;
 
+/// Host keys lie in this process (T14), and nothing else does.
 #[test]
 fn a_captured_net_can_do_nothing() {
     let folder = tempfile::tempdir().unwrap();

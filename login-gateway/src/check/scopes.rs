@@ -44,7 +44,12 @@ impl Found {
         let Some(ways) = &scope.keys.authentication_methods else {
             return;
         };
-        if ways.is_empty() {
+        let elsewhere = |block: &Match| {
+            let ways = block.authentication_methods.as_ref();
+            ways.is_some_and(|ways| !ways.is_empty())
+        };
+        let blocks = !scope.block && settings.r#match.iter().any(elsewhere);
+        if ways.is_empty() && !blocks {
             self.error(format!("{place}authentication-methods: no way in"));
         }
         let asks = |way: &&gateway_wire::policy::Way| way.0.iter().any(|m| *m != Method::PublicKey);

@@ -138,7 +138,12 @@ impl Scope<'_> {
                     if let Some(line) = self.effective("authenticationmethods").cloned() {
                         self.note(Kind::Closed, &line, "no way in that exists here is left");
                     }
-                    self.put("allow-login", false);
+                    if self.top {
+                        // Lists of the allowed and blocks with ways of their own still count.
+                        self.put("authentication-methods", Vec::<String>::new());
+                    } else {
+                        self.put("allow-login", false);
+                    }
                 }
             }
         }

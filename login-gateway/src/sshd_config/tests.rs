@@ -156,6 +156,14 @@ fn ways_in() {
     );
     let none = settings("AuthenticationMethods hostbased");
     assert!(!policy(&none, "a").allow_login);
+    let none = settings("PubkeyAuthentication no\nAllowUsers a");
+    assert!(!policy(&none, "a").allow_login);
+    let some = settings(
+        "PubkeyAuthentication no\nAllowUsers a b\nMatch User b,c\nPubkeyAuthentication yes",
+    );
+    assert_eq!(ways(&policy(&some, "a")), [""; 0]);
+    assert_eq!(ways(&policy(&some, "b")), ["publickey"]);
+    assert!(policy(&some, "b").allow_login && !policy(&some, "c").allow_login);
     // Without PAM there is nobody to ask for a password.
     let bare = settings("PasswordAuthentication yes");
     assert_eq!(ways(&policy(&bare, "a")), ["publickey"]);

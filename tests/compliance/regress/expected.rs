@@ -5,22 +5,94 @@
 pub enum Expected {
     /// It passes.
     Pass,
-    /// It fails, for this reason.
-    Fail(&'static str),
-    /// It gets to where it says this, and fails there, for this reason.
-    FailAt(&'static str, &'static str),
+    /// It runs to its end; exactly the checks with these words fail, for this reason.
+    FailAt(&'static [&'static str], &'static str),
 }
 
-use Expected::{Fail, FailAt, Pass};
+use Expected::{FailAt, Pass};
 
-/// Script and expectation. Not run: what tests keys, agents, parsers and known hosts of OpenSSH itself.
+/// Script and expectation.
+///
+/// Not here, since they say nothing about a server: agent-getpeereid, agent-pkcs11, agent-ptrace, agent-subprocess,
+/// agent-timeout (ssh-agent alone), broken-pipe, percent, portnum, sshcfgparse, cfginclude (ssh alone), keygen-*, krl,
+/// sshsig (ssh-keygen alone), ssh-com*, ssh2putty, valgrind-unit, unittests (programs of their own).
+///
+/// Not here for other reasons: cipher-speed (a measurement: `bench/`), conch-ciphers (Twisted is not installed),
+/// hostbased (no such way in), hostkey-agent (host keys are files), reexec (deletes the running sshd, which here is the shim; `tests/e2e/processes.rs`
+/// replaces the program), sshfp-connect (needs a domain with DNSSEC), servcfginclude (all of it is Match by host,
+/// which has no equal; Include is in the tests of `import-sshd-config`).
 pub const EXPECTED: &[(&str, Expected)] = &[
+    // The long ones first.
+    (
+        "rekey",
+        FailAt(
+            &["rekeylimit size: expected 4294967296 bytes got 1073741824"],
+            "new keys are made after 1 GiB at the latest",
+        ),
+    ),
+    (
+        "agent-restrict",
+        FailAt(
+            &[
+                "connect host_a expect success: unexpected ssh output",
+                "connect host_a expect success, with key user_e: incorrect key used for authentication",
+                "connect host_b expect success: unexpected ssh output",
+                "connect host_b expect success, with key user_e: incorrect key used for authentication",
+                "connect host_c expect success: unexpected ssh output",
+                "connect host_c expect success, with key user_e: incorrect key used for authentication",
+                "connect host_d expect success: unexpected ssh output",
+                "connect host_d expect success, with key user_e: incorrect key used for authentication",
+                "connect host_e expect success: unexpected ssh output",
+                "connect host_e expect success, with key user_a: incorrect key used for authentication",
+                "multihop without agent: unexpected ssh output",
+                "multihop agent unrestricted: unexpected ssh output",
+                "hide private keys: multihop ssh failed",
+                "hide private keys: unexpected ssh output",
+                "hide private keys: multihop w/ user ssh failed",
+                "multihop cycle no agent: unexpected ssh output",
+                "multihop cycle agent unrestricted: unexpected ssh output",
+                "hide private keys: multihop cycle restricted allow failed",
+            ],
+            "the library has no publickey-hostbound, so keys that are restricted to a way over several hosts (ssh-add -h) stop at the second; and ExposeAuthInfo is not imported",
+        ),
+    ),
+    ("multiplex", Pass),
+    (
+        "cert-userkey",
+        FailAt(
+            &[
+                "rsa correct authorized_principals: ssh cert connect failed",
+                "rsa authorized_principals command=true: ssh cert connect failed",
+                "rsa correct principals key option: ssh cert connect failed",
+                "rsa authorized_keys connect: ssh cert connect failed",
+                "rsa authorized_keys empty KRL: ssh cert connect failed",
+                "rsa TrustedUserCAKeys connect: ssh cert connect failed",
+                "rsa TrustedUserCAKeys empty KRL: ssh cert connect failed",
+                "empty principals auth authorized_keys expect success rsa: empty principals failed unexpectedly",
+                "empty principals auth authorized_keys expect success ed25519: empty principals failed unexpectedly",
+            ],
+            "a client that may sign with ssh-rsa alone signs with SHA-1; a certificate without names is nobody's, in authorized_keys too",
+        ),
+    ),
+    ("integrity", Pass),
+    ("cert-hostkey", Pass),
+    ("key-options", Pass),
+    ("connection-timeout", Pass),
+    ("forwarding", Pass),
+    ("channel-timeout", Pass),
+    ("try-ciphers", Pass),
     // The transport and sessions.
     ("connect", Pass),
+    ("connect-privsep", Pass),
     (
         "proxy-connect",
-        Fail(
-            "a source that is no address is 0.0.0.0 here, UNKNOWN there; and a user name is never cut at a colon",
+        FailAt(
+            &[
+                "plain username comp=no: bad SSH_CONNECTION comp=no: 0.0.0.0 65535 0.0.0.0 65535",
+                "plain username comp=yes: bad SSH_CONNECTION comp=yes: 0.0.0.0 65535 0.0.0.0 65535",
+                "username with style: ssh proxyconnect failed",
+            ],
+            "a client without an address is 0.0.0.0 here and UNKNOWN there; a user name is never cut at a colon",
         ),
     ),
     ("connect-uri", Pass),
@@ -31,114 +103,101 @@ pub const EXPECTED: &[(&str, Expected)] = &[
     ("envpass", Pass),
     ("transfer", Pass),
     ("banner", Pass),
-    (
-        "rekey",
-        FailAt(
-            "FATAL: rekeylimit size: expected 16 bytes got",
-            "after all that it does with new keys it reads sshd -T, which has another form here",
-        ),
-    ),
     ("stderr-data", Pass),
     ("stderr-after-eof", Pass),
-    ("broken-pipe", Pass),
-    (
-        "try-ciphers",
-        Fail("SHA-1, MD5 and umac MACs and CBC ciphers are not there"),
-    ),
     ("yes-head", Pass),
     ("login-timeout", Pass),
-    ("forwarding", Pass),
+    ("reconfigure", Pass),
     ("dynamic-forward", Pass),
     ("forward-control", Pass),
-    (
-        "integrity",
-        Fail("the MACs that it damages (SHA-1, MD5, umac) are not there"),
-    ),
     ("localcommand", Pass),
-    ("multiplex", Pass),
+    ("kextype", Pass),
     (
-        "kextype",
-        Fail("sntrup761 and finite-field groups are not there"),
+        "keytype",
+        FailAt(
+            &["userkey rsa-2048, hostkey rsa-2048"],
+            "an RSA host key of 2048 bits is refused",
+        ),
     ),
-    ("keytype", Fail("DSA keys are not there")),
-    (
-        "dhgex",
-        Fail("finite-field groups are not there (docs/gateway.md, T6)"),
-    ),
+    ("dhgex", Pass),
     ("host-expand", Pass),
     ("knownhosts", Pass),
     ("knownhosts-command", Pass),
-    ("keyscan", Fail("DSA host keys are not there")),
-    (
-        "agent",
-        FailAt(
-            "connect via agent using ssh-dss key",
-            "DSA keys are not there",
-        ),
-    ),
-    (
-        "agent-restrict",
-        Fail(
-            "the library has no publickey-hostbound, so keys restricted by ssh-add -h do not log in",
-        ),
-    ),
+    ("keyscan", Pass),
+    ("agent", Pass),
+    ("brokenkeys", Pass),
     (
         "hostkey-rotate",
-        Fail("DSA host keys are not there, and a key is announced by restart"),
+        FailAt(
+            &[
+                "learn additional hostkeys: ",
+                "learn additional hostkeys, type=ssh-ed25519: learn hostkeys",
+                "learn additional hostkeys, type=ecdsa-sha2-nistp256: ",
+                "learn additional hostkeys, type=ecdsa-sha2-nistp384: ",
+                "learn additional hostkeys, type=ecdsa-sha2-nistp521: ",
+                "learn additional hostkeys, type=ssh-rsa: ",
+                "learn changed non-primary hostkey type=ssh-rsa: ",
+                "learn new primary hostkey: learn hostkeys",
+                "learn new primary hostkey: new key missing",
+                "rotate primary hostkey: ",
+            ],
+            "keys are not announced (hostkeys-00): the client learns the one that it sees",
+        ),
     ),
-    (
-        "hostkey-agent",
-        Fail("host keys are files, not in an agent"),
-    ),
-    (
-        "cert-hostkey",
-        Fail("DSA host keys, and revocation on the client's side with them"),
-    ),
-    (
-        "multipubkey",
-        Fail("files of authorities that are not root's are not believed"),
-    ),
-    ("channel-timeout", Pass),
-    ("connection-timeout", Pass),
+    ("multipubkey", Pass),
     ("putty-transfer", Pass),
     ("putty-ciphers", Pass),
     ("putty-kex", Pass),
     // Policy.
-    ("key-options", Pass),
     ("forcecommand", Pass),
-    (
-        "cert-userkey",
-        Fail("files of authorities that are not root's are not believed"),
-    ),
     ("cert-file", Pass),
-    (
-        "principals-command",
-        Fail("files of authorities that are not root's are not believed"),
-    ),
+    ("principals-command", Pass),
     ("keys-command", Pass),
-    ("krl", Pass),
-    (
-        "limit-keytype",
-        Fail("files of authorities that are not root's are not believed"),
-    ),
+    ("limit-keytype", Pass),
     ("allow-deny-users", Pass),
     (
         "authinfo",
-        Fail("import-sshd-config does not carry ExposeAuthInfo over to expose-auth-info"),
+        FailAt(
+            &["ExposeAuthInfo=yes: ssh with ExposeAuthInfo failed"],
+            "import-sshd-config does not carry ExposeAuthInfo over",
+        ),
     ),
-    ("cfgmatch", Fail("Match rdomain has no equal")),
+    ("cfgparse", Pass),
     (
-        "cfgmatchlisten",
-        Fail("PermitListen of one address in a Match block: not looked into"),
+        "cfgmatch",
+        FailAt(
+            &[
+                "match rdomain expected /u1 got",
+                "match rdomain expected /h1 got",
+                "match rdomain expected /1.2.3.4 got",
+                "match rdomain expected /5.6.7.8 got",
+                "match rdomain expected /rdom1 got",
+            ],
+            "there is one banner for all, shown before anybody is named",
+        ),
     ),
+    ("cfgmatchlisten", Pass),
     (
         "addrmatch",
-        Fail("networks with bits below the mask are taken, and sshd refuses them"),
+        FailAt(
+            &[
+                "test first entry for user 192.168.0.1 somehost: failed 'first entry' expected match1 got nomatch",
+                "test list middle for user 10.255.255.254 somehost: failed 'list middle' expected match1 got nomatch",
+                "test localaddress for user 19.0.0.1 somehost: failed 'localaddress' expected match3 got nomatch",
+                "test localport for user 19.0.0.1 somehost: failed 'localport' expected match4 got nomatch",
+                "test IP6 localaddress for user ::5 somehost: failed 'IP6 localaddress' expected match3 got nomatch",
+                "test IP6 localport for user ::5 somehost: failed 'IP6 localport' expected match4 got nomatch",
+                "test invalid Match address 10.0.1.0/8: accepted invalid match address 10.0.1.0/8",
+                "test invalid Match localaddress 10.0.1.0/8: accepted invalid match localaddress 10.0.1.0/8",
+                "test invalid Match address 10.0.0.1/24: accepted invalid match address 10.0.0.1/24",
+                "test invalid Match localaddress 10.0.0.1/24: accepted invalid match localaddress 10.0.0.1/24",
+                "test invalid Match address 2000:aa:bb:01::/56: accepted invalid match address 2000:aa:bb:01::/56",
+                "test invalid Match localaddress 2000:aa:bb:01::/56: accepted invalid match localaddress 2000:aa:bb:01::/56",
+            ],
+            "a network with bits below its mask is taken, a name among networks and LocalAddress and LocalPort are not",
+        ),
     ),
-    (
-        "sftp-chroot",
-        Fail("ChrootDirectory is a confined root of sftp-server here, set up otherwise"),
-    ),
+    ("sftp-chroot", Pass),
     // Files.
     ("sftp", Pass),
     ("sftp-cmds", Pass),

@@ -1,8 +1,9 @@
 //! OpenSSH's own regress suite (Debian's openssh-tests) aimed at us: its scripts run as an ordinary
-//! user of a private host, with the shim `sshd` in the place of sshd(8). `expected.rs` says which
-//! pass and why the others do not; the run fails where reality differs.
+//! user of a private host, each in a network and process namespace of its own, with the shim `sshd` in
+//! the place of sshd(8). `expected.rs` says which pass, and which checks of the others fail and why;
+//! the run fails where reality differs.
 //!
-//! Arguments are names of scripts; none: all that are expected to say something about us.
+//! Arguments are names of scripts; none: all that say something about us.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,7 +34,11 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    for (needed, package) in [(SUITE, "openssh-tests"), ("/usr/bin/sudo", "sudo")] {
+    for (needed, package) in [
+        (SUITE, "openssh-tests"),
+        ("/usr/bin/sudo", "sudo"),
+        ("/sbin/ip", "iproute2"),
+    ] {
         if !Path::new(needed).exists() {
             println!("skipped: OpenSSH's regress suite needs the package {package}");
             return ExitCode::SUCCESS;
@@ -42,15 +47,16 @@ fn main() -> ExitCode {
     if !possible("OpenSSH's regress suite") {
         return ExitCode::SUCCESS;
     }
-    let named = |name: &str| arguments.is_empty() || arguments.iter().any(|a| a == name);
-    let mut queue: VecDeque<_> = EXPECTED.iter().filter(|(name, _)| named(name)).collect();
-    for name in arguments
+    let strange: Vec<_> = arguments
         .iter()
         .filter(|a| !EXPECTED.iter().any(|(name, _)| name == a))
-    {
-        println!("no script of that name is known: {name}");
-        queue.clear();
+        .collect();
+    if !strange.is_empty() {
+        println!("no script of that name is known: {strange:?}");
+        return ExitCode::FAILURE;
     }
+    let named = |name: &str| arguments.is_empty() || arguments.iter().any(|a| a == name);
+    let queue: VecDeque<_> = EXPECTED.iter().filter(|(name, _)| named(name)).collect();
     let host = Host::start();
     host.write(
         "/etc/sudoers.d/regress",
@@ -62,9 +68,9 @@ fn main() -> ExitCode {
     // An ordinary user may not be able to look into the folders of the sources.
     host.sh(&format!(
         "mkdir /run/programs && cd {} && cp login-gateway login-gateway-accept login-gateway-monitor login-gateway-net \
-         login-gateway-session sftp-server {} /run/programs/ && chmod -R a+rX /run/programs",
+         login-gateway-session sftp-server {shims}/sshd {shims}/ssh /run/programs/ && chmod -R a+rX /run/programs",
         tests::programs().display(),
-        tests::repo().join("tests/compliance/regress/sshd").display(),
+        shims = tests::repo().join("tests/compliance/regress").display(),
     ))
     .ok();
     let queue = Mutex::new(queue);
@@ -79,29 +85,15 @@ fn main() -> ExitCode {
                         break;
                     };
                     let begun = Instant::now();
-                    let passed = place.run(host, name);
+                    let verdict = judge(expected, place.run(host, name));
                     let seconds = begun.elapsed().as_secs();
                     let mut outcome = outcome.lock().unwrap();
-                    match (passed, expected) {
-                        (Ok(()), Expected::Pass) => {
-                            println!("test {name} ... ok ({seconds} s)");
+                    match verdict {
+                        Ok(said) => {
+                            println!("test {name} ... {said} ({seconds} s)");
                             outcome.0 += 1;
                         }
-                        (Err(_), Expected::Fail(reason)) => {
-                            println!("test {name} ... fails as it must: {reason} ({seconds} s)");
-                            outcome.0 += 1;
-                        }
-                        (Err(said), Expected::FailAt(at, reason)) if said.contains(at) => {
-                            println!("test {name} ... fails where it must: {reason} ({seconds} s)");
-                            outcome.0 += 1;
-                        }
-                        (Ok(()), Expected::Fail(reason) | Expected::FailAt(_, reason)) => {
-                            println!(
-                                "test {name} ... passes now, and is listed as failing: {reason}"
-                            );
-                            outcome.1.push(*name);
-                        }
-                        (Err(said), Expected::Pass | Expected::FailAt(..)) => {
+                        Err(said) => {
                             println!("test {name} ... FAILED ({seconds} s)\n{said}");
                             outcome.1.push(*name);
                         }
@@ -119,6 +111,38 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// What a script did.
+enum Ran {
+    /// It came to its end and said "ok".
+    Well,
+    /// It came to its end; the checks that failed, and all that was said.
+    Failed(Vec<String>, String),
+    /// It could not run, or not to its end.
+    Broken(String),
+}
+
+/// Whether that is as expected: what to say of it.
+fn judge(expected: &Expected, ran: Ran) -> Result<String, String> {
+    match (ran, expected) {
+        (Ran::Well, Expected::Pass) => Ok("ok".into()),
+        (Ran::Well, Expected::FailAt(_, reason)) => {
+            Err(format!("it passes now, and is listed as failing: {reason}"))
+        }
+        (Ran::Failed(checks, said), Expected::FailAt(known, reason)) => {
+            let new = checks.iter().find(|c| !known.iter().any(|k| c.contains(k)));
+            let gone = known
+                .iter()
+                .find(|k| !checks.iter().any(|c| c.contains(**k)));
+            match (new, gone) {
+                (Some(check), _) => Err(format!("a check that should pass: {check}\n{said}")),
+                (_, Some(check)) => Err(format!("a check that is listed passes: {check}")),
+                (None, None) => Ok(format!("ok but for what we lack: {reason}")),
+            }
+        }
+        (Ran::Failed(_, said), Expected::Pass) | (Ran::Broken(said), _) => Err(said),
     }
 }
 
@@ -157,7 +181,7 @@ impl Place {
             ("TEST_SHELL", "sh".into()),
             ("TEST_SSH_PORT", port.to_string()),
             ("TEST_SSH_SSHD", format!("{programs}/sshd")),
-            ("TEST_SSH_SSH", "ssh".into()),
+            ("TEST_SSH_SSH", format!("{programs}/ssh")),
             ("TEST_SSH_SFTPSERVER", format!("{programs}/sftp-server")),
             ("TEST_SSH_PLINK", "plink".into()),
             ("TEST_SSH_PUTTYGEN", "puttygen".into()),
@@ -174,52 +198,68 @@ impl Place {
         }
     }
 
-    /// Runs a script; what was said if it failed.
-    fn run(&self, host: &Host, name: &str) -> Result<(), String> {
+    /// Runs a script to its end, alone with what it starts.
+    fn run(&self, host: &Host, name: &str) -> Ran {
         self.user.put("regress/password", "regress password");
-        let mut command: Command = host.command("setpriv");
+        let mut command: Command = host.command("unshare");
         command.args([
-            "--reuid",
-            &self.user.uid.to_string(),
-            "--regid",
-            &self.user.uid.to_string(),
-            "--init-groups",
-            "--",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
         ]);
         command.args([
             "sh",
             "-c",
             &format!(
-                "cd {0} && exec sh {0}/test-exec.sh {0} {0}/{name}.sh </dev/null 2>&1",
-                self.folder
+                "ip link set lo up; cd {0}; rm -f failed-*.log pidfile
+                 setpriv --reuid {1} --regid {1} --init-groups -- sh {0}/test-exec.sh {0} {0}/{name}.sh </dev/null 2>&1",
+                self.folder, self.user.uid
             ),
         ]);
         command.env_clear();
         command.envs(self.environment.iter().cloned());
         let done = tests::run_with(&mut command, b"", LIMIT);
-        // A script that could not run says neither "ok" nor "failed".
-        if done.code == 0 && done.out.lines().any(|line| line.starts_with("ok ")) {
-            return Ok(());
+        // One that skips itself says neither "ok" nor "failed".
+        let says = |word: &str| done.out.lines().any(|line| line.starts_with(word));
+        if done.code == 0 && says("ok ") {
+            return Ran::Well;
         }
-        let mut said = format!("exit code {}\n{}", done.code, tail(&done.out, 3000));
-        for log in ["failed-regress.log", "failed-ssh.log", "failed-sshd.log"] {
-            let path = self.user.files.join("regress").join(log);
-            if let Ok(text) = std::fs::read(&path) {
-                said += &format!(
-                    "--- {log}\n{}\n",
-                    tail(&String::from_utf8_lossy(&text), 3000)
-                );
-                let _ = std::fs::remove_file(path);
+        let log = |kind: &str| {
+            let path = self.user.files.join(format!("regress/failed-{kind}.log"));
+            let text = std::fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        // Each failed check, behind what was being tried.
+        let mut tried = String::new();
+        let mut checks: Vec<String> = Vec::new();
+        for line in log("regress").lines() {
+            if let Some(what) = line.strip_prefix("trace: ") {
+                what.clone_into(&mut tried);
+            } else if let Some(check) = line.strip_prefix("FAIL: ") {
+                let check = format!("{tried}: {check}");
+                if !checks.contains(&check) {
+                    checks.push(check);
+                }
             }
         }
-        // What a failed script leaves running would disturb the next.
-        host.sh(&format!(
-            "pkill -u {}; pkill -f '/run/gateway[{}]/login-gateway'; true",
-            self.user.uid,
-            &self.user.name[3..]
-        ))
-        .ok();
-        Err(said)
+        let mut said = format!(
+            "exit code {}\n{}{}\nchecks that failed:\n  {}\n",
+            done.code,
+            tail(&done.out, 3000),
+            tail(&done.err, 1000),
+            checks.join("\n  ")
+        );
+        for kind in ["ssh", "sshd"] {
+            said += &format!("--- {kind}\n{}\n", tail(&log(kind), 3000));
+        }
+        if done.code == 1 && !checks.is_empty() {
+            Ran::Failed(checks, said)
+        } else {
+            Ran::Broken(said)
+        }
     }
 }
 

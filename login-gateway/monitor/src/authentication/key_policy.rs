@@ -111,6 +111,7 @@ mod tests {
         check("", &rsa(2048), false);
         check("required-rsa-size = 2048", &rsa(2048), true);
         check("", &hardware, true);
+        // Nobody shows whether it was touched (T13).
         check("touch-required = true", &hardware, false);
         check("verify-required = true", &hardware, false);
         check("verify-required = true", &ed25519, true);
