@@ -210,6 +210,9 @@ pub struct Check {
         requires = "user"
     )]
     pub source: IpAddr,
+    /// Address and port that the client connected to, as in 192.0.2.1:22.
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "user")]
+    pub destination: Option<SocketAddr>,
     /// A group of the user's, once for each; left out: those that the system knows.
     #[arg(long, value_name = "GROUP", requires = "user")]
     pub group: Vec<String>,

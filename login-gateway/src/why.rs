@@ -72,6 +72,7 @@ pub fn run(arguments: &Arguments, options: &Why) -> Result<(), Failure> {
         user: &options.user,
         groups: &groups,
         source: options.source,
+        destination: None,
     });
     let break_glass = settings.break_glass.as_ref();
     let break_glass = break_glass.filter(|account| {

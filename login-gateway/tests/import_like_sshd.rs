@@ -135,6 +135,7 @@ fn policies_are_those_of_sshd() {
                 user,
                 groups: &[],
                 source: address.parse().unwrap(),
+                destination: None,
             });
             assert_eq!(
                 said_by_us(&ours),

@@ -119,13 +119,18 @@ fn who_is_removed_is_logged_out() {
     let mut output = login.stdout.take().unwrap();
     output.read_exact(&mut said).unwrap();
     lab.admin(&["user", "del", &name]).ok();
-    lab.until("the login has ended", || login.try_wait().unwrap().is_some());
+    lab.until("the login has ended", || {
+        login.try_wait().unwrap().is_some()
+    });
     let mut words = String::new();
     let mut error = login.stderr.take().unwrap();
     error.read_to_string(&mut words).unwrap();
     assert!(words.contains("may no longer log in"), "{words}");
     let log = lab.podman(&["logs"], "gateway");
-    assert!(log.out.contains("no longer has the account") || log.err.contains("no longer has the account"));
+    assert!(
+        log.out.contains("no longer has the account")
+            || log.err.contains("no longer has the account")
+    );
 }
 
 #[test]

@@ -180,11 +180,7 @@ impl<'a> Authentication<'a> {
     fn candidate(&mut self, user: &UserName) -> io::Result<Candidate> {
         match self.candidate.take() {
             Some(candidate) if candidate.name == *user => Ok(candidate),
-            _ => Ok(Candidate::find(
-                self.settings,
-                user,
-                self.endpoints.source.ip(),
-            )),
+            _ => Ok(Candidate::find(self.settings, user, self.endpoints)),
         }
     }
 

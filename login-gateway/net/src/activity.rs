@@ -158,6 +158,7 @@ mod tests {
             user,
             groups,
             source,
+            destination: None,
         })
     }
 

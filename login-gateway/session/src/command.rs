@@ -104,6 +104,7 @@ mod tests {
             user: "carol",
             groups: &[],
             source: "192.0.2.1".parse().unwrap(),
+            destination: None,
         };
         Setup {
             user: "carol".to_owned().try_into().unwrap(),

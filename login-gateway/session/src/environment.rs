@@ -189,6 +189,7 @@ pub mod tests {
                 user: "alice",
                 groups: &[],
                 source: [192, 0, 2, 7].into(),
+                destination: None,
             }),
             restrictions: Restrictions::default(),
             last_login: None,

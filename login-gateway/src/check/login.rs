@@ -30,6 +30,7 @@ pub fn run(path: &Path, name: &str, options: &Check) -> Result<(), Failure> {
         user: name,
         groups: &groups,
         source: options.source,
+        destination: options.destination,
     };
     print(text(&settings, &who)?.as_bytes())
 }

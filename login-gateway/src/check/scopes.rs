@@ -225,7 +225,14 @@ impl Found {
 }
 
 /// Keys of a block that say for whom it holds.
-pub(super) const CRITERIA: [&str; 4] = ["user", "group", "source", "pool"];
+pub(super) const CRITERIA: [&str; 6] = [
+    "user",
+    "group",
+    "source",
+    "destination",
+    "destination-port",
+    "pool",
+];
 
 fn scopes(settings: &Settings) -> Vec<Scope> {
     let top = Settings {
@@ -236,6 +243,7 @@ fn scopes(settings: &Settings) -> Vec<Scope> {
         user: "",
         groups: &[],
         source: std::net::Ipv4Addr::UNSPECIFIED.into(),
+        destination: None,
     };
     // A policy has the keys of a block, all of them set.
     let above = Table::try_from(top.policy(&nobody)).ok();

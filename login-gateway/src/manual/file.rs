@@ -6,7 +6,7 @@ use super::keys::{Described, all};
 use super::roff::Page;
 
 /// Criteria of a block: they are no keys of their own.
-const CRITERIA: [(&str, &str); 4] = [
+const CRITERIA: [(&str, &str); 6] = [
     ("user", "Patterns of user names."),
     (
         "group",
@@ -15,6 +15,14 @@ const CRITERIA: [(&str, &str); 4] = [
     (
         "source",
         "Networks of clients, such as 192.0.2.0/24. An address alone is a network of one.",
+    ),
+    (
+        "destination",
+        "Networks of the address that the client connected to, a load balancer's where there is one.",
+    ),
+    (
+        "destination-port",
+        "Ports that the client connected to, such as [22].",
     ),
     (
         "pool",

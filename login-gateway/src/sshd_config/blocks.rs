@@ -202,6 +202,9 @@ impl Reader<'_> {
                     }
                 }
                 "match" => {
+                    if let Some(why) = super::criteria::misread(&line) {
+                        return Err(syntax(&why));
+                    }
                     let mut matches = self.blocks[around].matches.clone();
                     matches.push(line);
                     current = self.blocks.len();

@@ -18,6 +18,8 @@ pub struct Criteria {
     pub user: Vec<String>,
     pub group: Vec<String>,
     pub source: Vec<IpNet>,
+    pub destination: Vec<IpNet>,
+    pub destination_port: Vec<u16>,
 }
 
 impl Criteria {
@@ -29,25 +31,33 @@ impl Criteria {
                 table.insert(key.into(), Value::from(values.clone()));
             }
         }
-        if !self.source.is_empty() {
-            let nets: Vec<String> = self.source.iter().map(ToString::to_string).collect();
-            table.insert("source".into(), Value::from(nets));
+        for (key, nets) in [("source", &self.source), ("destination", &self.destination)] {
+            if !nets.is_empty() {
+                let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+                table.insert(key.into(), Value::from(nets));
+            }
+        }
+        if !self.destination_port.is_empty() {
+            let ports: Vec<i64> = self
+                .destination_port
+                .iter()
+                .map(|p| i64::from(*p))
+                .collect();
+            table.insert("destination-port".into(), Value::from(ports));
         }
         table
     }
 
     /// Both together, if our criteria can say so.
     pub fn and(&self, other: &Self) -> Option<Self> {
-        let source = match (self.source.is_empty(), other.source.is_empty()) {
-            (true, _) => other.source.clone(),
-            (_, true) => self.source.clone(),
-            _ => {
-                let both = intersection(&self.source, &other.source);
-                if both.is_empty() {
-                    return None;
-                }
-                both
-            }
+        let source = networks_in_both(&self.source, &other.source)?;
+        let destination = networks_in_both(&self.destination, &other.destination)?;
+        let ports = (&self.destination_port, &other.destination_port);
+        let destination_port = match (ports.0.is_empty(), ports.1.is_empty()) {
+            (true, _) => ports.1.clone(),
+            (_, true) => ports.0.clone(),
+            _ if ports.0 == ports.1 => ports.0.clone(),
+            _ => return None,
         };
         let group = match (self.group.is_empty(), other.group.is_empty()) {
             (true, _) => other.group.clone(),
@@ -59,7 +69,18 @@ impl Criteria {
             user: names_in_both(&self.user, &other.user)?,
             group,
             source,
+            destination,
+            destination_port,
         })
+    }
+}
+
+/// Networks in both lists, of which an empty one holds all; `None` if there are none.
+fn networks_in_both(one: &[IpNet], other: &[IpNet]) -> Option<Vec<IpNet>> {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => Some(other.to_vec()),
+        (_, true) => Some(one.to_vec()),
+        _ => Some(intersection(one, other)).filter(|both| !both.is_empty()),
     }
 }
 
@@ -153,9 +174,20 @@ fn line_criteria(line: &Line) -> Result<Criteria, String> {
                 ..Criteria::default()
             },
             "address" => Criteria {
-                source: networks(&list())?,
+                source: addresses(&list())?,
                 ..Criteria::default()
             },
+            "localaddress" => Criteria {
+                destination: addresses(&list())?,
+                ..Criteria::default()
+            },
+            "localport" => {
+                let port = value.parse::<u16>();
+                Criteria {
+                    destination_port: vec![port.map_err(|_| format!("'{value}' is no port"))?],
+                    ..Criteria::default()
+                }
+            }
             other => return Err(format!("no block can ask for '{other}'")),
         };
         criteria = criteria
@@ -163,6 +195,40 @@ fn line_criteria(line: &Line) -> Result<Criteria, String> {
             .ok_or_else(|| format!("'{word}' stands twice and nothing fits both"))?;
     }
     Ok(criteria)
+}
+
+/// The networks of a list that sshd compares with addresses alone: a plain name fits none.
+fn addresses(list: &[String]) -> Result<Vec<IpNet>, String> {
+    let is_name = |entry: &String| {
+        let plain = entry.strip_prefix('!').unwrap_or(entry);
+        plain.contains(|c: char| c.is_ascii_alphabetic()) && !plain.contains(['*', '?', '/', ':'])
+    };
+    let numbers: Vec<String> = list
+        .iter()
+        .filter(|entry| !is_name(entry))
+        .cloned()
+        .collect();
+    networks(&numbers)
+}
+
+/// The first entry of a `Match` line that has bits below its mask, which sshd does not take either.
+pub fn misread(line: &Line) -> Option<String> {
+    let mut previous = "";
+    for word in &line.arguments {
+        let (name, value) = word.split_once('=').unwrap_or((previous, word));
+        if ["address", "localaddress"].contains(&name.to_ascii_lowercase().as_str()) {
+            for entry in value.split(',') {
+                let entry = entry.strip_prefix('!').unwrap_or(entry);
+                if entry.parse::<IpNet>().is_ok()
+                    && let Err(why) = gateway_wire::address::parse(entry)
+                {
+                    return Some(why);
+                }
+            }
+        }
+        previous = word;
+    }
+    None
 }
 
 /// The networks of an address list of sshd's: networks, addresses, `*` at the end, `!`.
@@ -195,11 +261,8 @@ fn network(pattern: &str) -> Result<Vec<IpNet>, String> {
     if pattern == "*" {
         return Ok(vec![Ipv4Net::default().into(), Ipv6Net::default().into()]);
     }
-    if let Ok(net) = pattern.parse::<IpNet>() {
-        return Ok(vec![net.trunc()]);
-    }
-    if let Ok(address) = pattern.parse::<IpAddr>() {
-        return Ok(vec![address.into()]);
+    if pattern.parse::<IpNet>().is_ok() || pattern.parse::<IpAddr>().is_ok() {
+        return gateway_wire::address::parse(pattern).map(|net| vec![net]);
     }
     // 192.0.2.* and the like: whole bytes from the left.
     if let Some(start) = pattern.strip_suffix(".*") {
@@ -270,7 +333,6 @@ mod tests {
     fn address_lists() {
         let ok = |list: &str, expected: &str| assert_eq!(nets(list), Ok(expected.into()), "{list}");
         ok("10.0.0.0/8", "10.0.0.0/8");
-        ok("10.1.2.3/8", "10.0.0.0/8");
         ok("192.0.2.7,2001:db8::1", "192.0.2.7/32 2001:db8::1/128");
         ok("192.0.2.*", "192.0.2.0/24");
         ok("10.*.*.*", "10.0.0.0/8");
@@ -279,6 +341,7 @@ mod tests {
         ok("!10.0.0.0/9,10.0.0.0/8", "10.128.0.0/9");
         for bad in [
             "host.example",
+            "10.1.2.3/8",
             "10.*.1.*",
             "10.1*",
             "10.0.0.0/8,!10.0.0.0/8",

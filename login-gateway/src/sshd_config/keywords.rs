@@ -8,7 +8,6 @@ const NEEDLESS: &[&str] = &[
     "addressfamily",
     "compression",
     "debug",
-    "exposeauthinfo",
     "fingerprinthash",
     "gssapicleanupcredentials",
     "gssapistrictacceptorcheck",

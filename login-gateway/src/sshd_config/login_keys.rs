@@ -30,6 +30,7 @@ const KNOWN: &[&str] = &[
     "denygroups",
     "denyusers",
     "disableforwarding",
+    "exposeauthinfo",
     "forcecommand",
     "gatewayports",
     "kbdinteractiveauthentication",
@@ -351,6 +352,7 @@ impl Scope<'_> {
             };
             self.put("permit-user-environment", patterns);
         }
+        self.switch("exposeauthinfo", "expose-auth-info", false);
         self.switch("permituserrc", "permit-user-rc", true);
         self.switch("permittty", "permit-tty", true);
         self.switch("printlastlog", "print-last-log", true);

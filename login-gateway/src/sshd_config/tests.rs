@@ -41,6 +41,7 @@ fn policy(settings: &Settings, who: &str) -> Policy {
         user,
         groups: &groups,
         source: source.parse().unwrap(),
+        destination: None,
     })
 }
 
@@ -253,6 +254,38 @@ fn keys_certificates_and_sftp() {
     let a = policy(&command, "a");
     assert!(a.authorized_keys_command.is_empty() && a.authorized_principals_command.is_empty());
     assert_eq!(a.principals, ["%u"]);
+}
+
+#[test]
+fn where_the_client_connected_to() {
+    let all = settings(
+        "Match LocalAddress 10.0.0.0/8,!10.9.0.0/16 LocalPort 2222\n PermitTTY no\nMatch all\n ExposeAuthInfo yes\n",
+    );
+    let block = &all.r#match[0];
+    assert!(block.destination.contains(&"10.128.0.0/9".parse().unwrap()));
+    assert!(
+        !block
+            .destination
+            .iter()
+            .any(|net| net.contains(&"10.9.1.1".parse::<std::net::IpAddr>().unwrap()))
+    );
+    assert_eq!(
+        (&block.destination_port[..], block.permit_tty),
+        (&[2222][..], Some(false))
+    );
+    assert!(policy(&all, "a").expose_auth_info);
+    let named = settings("Match Address 10.0.0.0/8,host.example.com\n PermitTTY no\n");
+    assert!(!policy(&named, "a@10.1.1.1").permit_tty && policy(&named, "a").permit_tty);
+    for bad in [
+        "address 10.0.0.1/24",
+        "LocalAddress=2000:aa:bb:01::/56",
+        "User a Address 1.2.3.4,!10.0.1.0/8",
+    ] {
+        let error =
+            import("f", &format!("Port 22\nMatch {bad}\n"), &Memory::default()).unwrap_err();
+        assert!(error.to_string().contains("f:2: '"), "{error}");
+        assert!(error.to_string().contains("the network is"), "{error}");
+    }
 }
 
 #[test]

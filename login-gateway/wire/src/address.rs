@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::policy::fits;
 
@@ -53,13 +55,61 @@ pub fn contained(list: &str, address: IpAddr) -> Option<bool> {
 
 /// A network without bits beyond its mask: such bits are a mistake whose meaning nobody knows.
 fn network(text: &str) -> Option<IpNet> {
-    let network: IpNet = text.parse().ok()?;
-    (network.addr() == network.network()).then_some(network)
+    text.contains('/').then(|| parse(text).ok()).flatten()
+}
+
+/// A network, or an address as the network of one.
+///
+/// # Errors
+/// What is wrong; for bits below the mask, with the network that is probably meant.
+pub fn parse(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    match text.parse::<IpNet>() {
+        Ok(network) if network.addr() == network.network() => Ok(network),
+        Ok(network) => Err(format!(
+            "'{text}' has bits below its mask; the network is '{}'",
+            network.trunc()
+        )),
+        Err(_) => Err(format!("'{text}' is no network such as '192.0.2.0/24'")),
+    }
+}
+
+/// Reads the networks of the settings, each by [`parse`].
+///
+/// # Errors
+/// As [`parse`].
+pub fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    if !from.is_human_readable() {
+        return Vec::deserialize(from);
+    }
+    let texts = Vec::<String>::deserialize(from)?;
+    let networks = texts.iter().map(|text| parse(text));
+    networks.collect::<Result<_, _>>().map_err(D::Error::custom)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn single_networks() {
+        let ok = |text: &str, expected: &str| {
+            assert_eq!(parse(text).unwrap().to_string(), expected, "{text}");
+        };
+        ok("10.0.0.0/8", "10.0.0.0/8");
+        ok("10.0.0.1", "10.0.0.1/32");
+        ok("2001:db8::1", "2001:db8::1/128");
+        for (bad, why) in [
+            ("10.0.0.1/24", "the network is '10.0.0.0/24'"),
+            ("2000:aa:bb:1::/56", "the network is '2000:aa:bb::/56'"),
+            ("10.0.0.0/33", "no network"),
+            ("host", "no network"),
+        ] {
+            assert!(parse(bad).unwrap_err().contains(why), "{bad}");
+        }
+    }
 
     #[test]
     fn lists() {

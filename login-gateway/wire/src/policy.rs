@@ -2,7 +2,7 @@
 //! a key's own restrictions narrow the result. Pure functions of the settings; nothing is read.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,8 @@ pub struct Who<'a> {
     pub groups: &'a [String],
     /// The client.
     pub source: IpAddr,
+    /// What it connected to, as far as that is known.
+    pub destination: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -139,6 +141,15 @@ impl Match {
             && named(&self.pool, pool)
             && (self.group.is_empty() || any_listed(&self.group, who.groups))
             && (self.source.is_empty() || self.source.iter().any(|net| net.contains(&source)))
+            && (self.destination.is_empty()
+                || who.destination.is_some_and(|to| {
+                    let address = to.ip().to_canonical();
+                    self.destination.iter().any(|net| net.contains(&address))
+                }))
+            && (self.destination_port.is_empty()
+                || who
+                    .destination
+                    .is_some_and(|to| self.destination_port.contains(&to.port())))
     }
 }
 
@@ -319,6 +330,7 @@ mod tests {
             user,
             groups,
             source: source.parse().unwrap(),
+            destination: None,
         }
     }
 
@@ -375,6 +387,20 @@ mod tests {
         assert!(outside.permit_tty && outside.umask.is_none());
         let excluded = settings.policy(&who("alice", &both, "10.1.2.3"));
         assert_eq!(excluded.tcp_forwarding, Forwarding::Local);
+    }
+
+    #[test]
+    fn where_the_client_connected_to() {
+        let settings = settings(
+            "[[match]]\ndestination = [\"10.0.0.0/8\"]\ndestination-port = [22, 2222]\npermit-tty = false\n",
+        );
+        let terminal = |to: Option<&str>| {
+            let mut who = who("a", &[], "::1");
+            who.destination = to.map(|to| to.parse().unwrap());
+            settings.policy(&who).permit_tty
+        };
+        assert!(!terminal(Some("10.1.2.3:2222")) && !terminal(Some("[::ffff:10.1.2.3]:22")));
+        assert!(terminal(Some("10.1.2.3:23")) && terminal(Some("192.0.2.1:22")) && terminal(None));
     }
 
     #[test]

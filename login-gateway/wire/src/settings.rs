@@ -83,7 +83,13 @@ macro_rules! settings {
             /// Patterns of names of groups; one of the user's groups must fit.
             pub group: Vec<String>,
             /// Networks of clients.
+            #[serde(deserialize_with = "crate::address::networks")]
             pub source: Vec<IpNet>,
+            /// Networks of the address that the client connected to.
+            #[serde(deserialize_with = "crate::address::networks")]
+            pub destination: Vec<IpNet>,
+            /// Ports that the client connected to.
+            pub destination_port: Vec<u16>,
             /// Patterns of the pool's name, the key `pool`.
             pub pool: Vec<String>,
             $($(#[doc = $ldoc])+ pub $lfield: Option<$ltype>,)+
@@ -338,6 +344,7 @@ pub enum CryptoPolicy {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ProxyProtocol {
     /// Networks from which a header is read.
+    #[serde(deserialize_with = "crate::address::networks")]
     pub from: Vec<IpNet>,
     /// Whether a connection from there without a header is closed.
     pub required: bool,
@@ -352,5 +359,6 @@ pub struct BreakGlass {
     /// Its keys, one per line; owned by root, not writable by others.
     pub authorized_keys: PathBuf,
     /// Networks from which it may come.
+    #[serde(deserialize_with = "crate::address::networks")]
     pub source: Vec<IpNet>,
 }

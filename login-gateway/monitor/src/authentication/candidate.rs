@@ -2,9 +2,9 @@
 //! policy, and what was passed so far. A name without an account has a policy as well, so that the
 //! client cannot tell the difference.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use gateway_wire::accept::Endpoints;
 use gateway_wire::monitor::Method;
 use gateway_wire::policy::{Restrictions, Way, Who};
 use gateway_wire::{Policy, Settings, UserName};
@@ -75,14 +75,14 @@ pub struct Granted {
 
 impl Candidate {
     /// Looks the name up.
-    pub fn find(settings: &Settings, name: &UserName, source: IpAddr) -> Self {
+    pub fn find(settings: &Settings, name: &UserName, endpoints: Endpoints) -> Self {
         if let Some(glass) = &settings.break_glass
             && glass.user == name.as_str()
         {
             let near = glass
                 .source
                 .iter()
-                .any(|net| net.contains(&source.to_canonical()));
+                .any(|net| net.contains(&endpoints.source.ip().to_canonical()));
             tracing::error!(
                 target: "audit",
                 event = "break_glass.asked_for",
@@ -90,9 +90,9 @@ impl Candidate {
                 source_allowed = near,
             );
             return if near {
-                Self::for_emergencies(settings, name, source, &glass.authorized_keys)
+                Self::for_emergencies(settings, name, endpoints, &glass.authorized_keys)
             } else {
-                Self::new(settings, name, source, Err(NoAccount::NotServed), &[])
+                Self::new(settings, name, endpoints, Err(NoAccount::NotServed), &[])
             };
         }
         let account = account::find(settings, name);
@@ -101,16 +101,21 @@ impl Candidate {
             Ok(account) if by_group => account.group_names(),
             _ => Vec::new(),
         };
-        Self::new(settings, name, source, account, &groups)
+        Self::new(settings, name, endpoints, account, &groups)
     }
 
     /// The account of `break-glass`: a local one, found without name services, which may be root.
-    fn for_emergencies(settings: &Settings, name: &UserName, source: IpAddr, keys: &Path) -> Self {
+    fn for_emergencies(
+        settings: &Settings,
+        name: &UserName,
+        endpoints: Endpoints,
+        keys: &Path,
+    ) -> Self {
         let (account, groups) = match local_account::find(name) {
             Ok((account, groups)) => (Ok(account), groups),
             Err(error) => (Err(error), Vec::new()),
         };
-        let mut candidate = Self::new(settings, name, source, account, &groups);
+        let mut candidate = Self::new(settings, name, endpoints, account, &groups);
         let policy = &mut candidate.policy;
         policy.allow_login = true;
         policy.authentication_methods = vec![Way(vec![Method::PublicKey])];
@@ -124,7 +129,7 @@ impl Candidate {
     fn new(
         settings: &Settings,
         name: &UserName,
-        source: IpAddr,
+        endpoints: Endpoints,
         account: Result<Account, NoAccount>,
         groups: &[String],
     ) -> Self {
@@ -134,7 +139,8 @@ impl Candidate {
                 .map_or(name, |account| &account.name)
                 .as_str(),
             groups,
-            source,
+            source: endpoints.source.ip(),
+            destination: Some(endpoints.destination),
         });
         Self {
             name: name.clone(),

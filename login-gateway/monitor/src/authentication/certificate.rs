@@ -268,6 +268,7 @@ mod tests {
             user: "alice",
             groups: &[],
             source: [192, 0, 2, 7].into(),
+            destination: None,
         });
         let mut certificate = certificate();
         change(&mut certificate);

@@ -102,6 +102,7 @@ mod tests {
                 user: "a",
                 groups: &[],
                 source: [127, 0, 0, 1].into(),
+                destination: None,
             });
             let found = check(&policy, key, key_type(key).unwrap());
             assert_eq!(found.is_ok(), expected, "{more}: {found:?}");
