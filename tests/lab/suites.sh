@@ -53,7 +53,7 @@ counted() {
 followed() {
     local log=$LAB/log/test-$1.log follower
     : >"$log"
-    tail -n +1 -f "$log" 2>/dev/null > >(sed -un 's/^test \(.* \.\.\. \)/  \1/p' >&2) &
+    tail -n +1 -f "$log" > >(sed -un 's/^test \(.* \.\.\. \)/  \1/p' >&2) 2>/dev/null &
     follower=$!
     counted "$@"
     kill "$follower" 2>/dev/null || true
