@@ -53,6 +53,8 @@ pub enum Command {
     ///
     /// Exits with 1 if something keeps them out.
     Why(Why),
+    /// Show a recorded terminal as its user saw it.
+    Replay(Replay),
     /// Make the host keys that the configuration names and that are not there.
     ///
     /// The kind is in the name: a file with rsa or ecdsa in it holds such a key, any other an
@@ -167,6 +169,34 @@ pub struct Why {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The recording, asciicast version 2.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How many times faster than it was.
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    pub speed: f64,
+    /// Longest pause.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub idle: Duration,
+    /// Show everything at once.
+    #[arg(long)]
+    pub instant: bool,
+    /// Digest that the file must have, from the line recording.closed of the audit log.
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text
+        .parse()
+        .ok()
+        .filter(|f: &f64| f.is_finite() && *f > 0.0);
+    factor.ok_or_else(|| "not a number above 0".to_owned())
 }
 
 /// Options of `drain`.

@@ -356,6 +356,21 @@ impl Found {
                 socket.display()
             ));
         }
+        let blocks = settings.r#match.iter();
+        let mut recorded = blocks.map(|block| block.record_terminals == Some(true));
+        if settings.record_terminals || recorded.any(|recorded| recorded) {
+            let shown = settings.recordings.display();
+            match fs::metadata(&settings.recordings) {
+                Ok(meta) if meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0 => {}
+                Ok(_) => self.error(format!(
+                    "recordings: '{shown}' is not a folder of root's that others cannot write"
+                )),
+                // It may be mounted later; who is to be recorded does not get in before.
+                Err(error) => self.warning(format!(
+                    "recordings: '{shown}': {error}; logins with record-terminals get no terminal"
+                )),
+            }
+        }
         if settings.make_home && !settings.skel.is_dir() {
             self.warning(format!(
                 "skel: '{}' is no folder; new homes start empty",

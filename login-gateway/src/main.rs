@@ -21,6 +21,7 @@ mod monitors;
 mod pages;
 mod programs;
 mod reexec;
+mod replay;
 mod sessions;
 mod sockets;
 mod stopping;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Some(Command::Status(options)) => sessions::status(&arguments, options.json),
         Some(Command::Drain(options)) => sessions::drain(&arguments, options),
         Some(Command::Why(options)) => why::run(&arguments, options),
+        Some(Command::Replay(options)) => replay::run(options),
         Some(Command::GenerateHostKeys) => host_keys::generate(arguments.config()),
         Some(Command::ImportSshdConfig(options)) => import::run(options),
         Some(Command::Inetd(options)) => inetd::run(options, &arguments),

@@ -386,3 +386,100 @@ fn why_somebody_cannot_log_in() {
         "{said}"
     );
 }
+
+#[test]
+fn a_recording_shows_what_the_user_saw() {
+    if !possible("a_recording_shows_what_the_user_saw") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let gateway = Gateway::start(&format!(
+        "recordings = \"{}\"\n[[match]]\nuser = [\"carol\"]\nrecord-terminals = true",
+        folder.path().display()
+    ));
+    let script = "stty -echo; echo ready; read word; stty echo; printf 'Gr\\303\\274\\303\\237e \\033[1m%s\\033[0m\\n' ${#word}; \
+                  seq 1 3000; ls -l /proc/self/fd";
+    let mut child = gateway
+        .client(&["-tt"])
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut seen = String::new();
+    output.read_line(&mut seen).unwrap();
+    assert_eq!(seen, "ready\r\n");
+    use std::io::Write;
+    child
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"secret\n")
+        .unwrap();
+    output.read_to_string(&mut seen).unwrap();
+    child.wait().unwrap();
+    assert!(seen.contains("Grüße \u{1b}[1m6\u{1b}[0m"), "{seen}");
+    // The user's programs have no way to the file.
+    assert!(!seen.contains(".cast"), "{seen}");
+
+    gateway.logged("recording.closed", 1);
+    let log = gateway.log();
+    let line = log
+        .lines()
+        .find(|l| l.contains("recording.closed"))
+        .unwrap();
+    let value = |name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=")).unwrap();
+        rest.split(' ').next().unwrap().trim_matches('"').to_owned()
+    };
+    let (file, sha256) = (value("file"), value("sha256"));
+    let raw = std::fs::read_to_string(&file).unwrap();
+    assert!(!raw.contains("secret"));
+    let replay = |more: &[&str]| {
+        let mut arguments = vec!["replay", &file, "--instant"];
+        arguments.extend(more);
+        gateway.command(&arguments)
+    };
+    let (shown, code) = replay(&["--sha256", &sha256]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(shown, seen);
+
+    // Changed, cut, and no recording at all.
+    std::fs::write(&file, raw.replacen("ready", "READY", 1)).unwrap();
+    let (said, code) = replay(&["--sha256", &sha256]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is not the file of the record"), "{said}");
+    std::fs::write(&file, &raw[..raw.len() - 5]).unwrap();
+    let (said, code) = replay(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.starts_with("ready") && said.contains("what comes before it was shown"),
+        "{said}"
+    );
+    std::fs::write(&file, "{}").unwrap();
+    assert_eq!(replay(&[]).1, Some(1));
+}
+
+#[test]
+fn who_cannot_be_recorded_does_not_work() {
+    if !possible("who_cannot_be_recorded_does_not_work") {
+        return;
+    }
+    let gateway = Gateway::start("recordings = \"/nonexistent\"\nrecord-terminals = true");
+    let output = gateway
+        .client(&["-tt"])
+        .arg("echo worked > worked; echo worked")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(!said.contains("worked"), "{said}");
+    assert!(!gateway.folder.path().join("home/worked").exists());
+    gateway.logged("a terminal cannot be recorded", 1);
+    // Commands without a terminal are on the record by their command alone.
+    assert_eq!(gateway.says("echo in"), "in\n");
+}

@@ -16,11 +16,19 @@ use crate::authentication::{Authentication, Outcome};
 use crate::limits::{Due, Limits};
 use crate::link::{Event, Link};
 use crate::login_records::LoginRecords;
+use crate::recordings::Recordings;
 use crate::terminals;
 use crate::user_session::{self, AuthenticatedUser, UserSession};
 
 /// net enforces the grace time; the monitor ends a net that does not, this much later.
 const GRACE_MARGIN: Duration = Duration::from_secs(5);
+
+/// What is kept of a login's terminals.
+struct Terminals {
+    records: LoginRecords,
+    /// Where the policy wants recordings.
+    record: Option<Recordings>,
+}
 
 /// The monitor, before its connection.
 pub struct Monitor {
@@ -120,6 +128,7 @@ impl Monitor {
         let uid = user.account().identity.uid;
         let of_directory = user.account().of_directory;
         let (time, interval) = (user.policy().session_time.0, self.settings.account_interval);
+        let record = user.policy().record_terminals;
         // The client hears "accepted" while the session is being opened.
         self.answer(ToNet::Accepted, None)?;
         self.report(&FromMonitor::Authenticated(name.clone()))?;
@@ -145,14 +154,20 @@ impl Monitor {
         drop(for_net);
         tracing::info!(target: "audit", event = "session.opened", user = %name);
         let source = connection.endpoints.source.ip();
-        let mut records = LoginRecords::new(&self.settings, name.clone(), uid, source);
+        let records = LoginRecords::new(&self.settings, name.clone(), uid, source);
+        let record = record
+            .then(|| Recordings::new(&self.settings.recordings, name.clone(), &connection.login));
+        let mut terminals = Terminals { records, record };
         let mut limits = Limits::new(time, interval, of_directory, Instant::now());
-        let (reason, bytes) = self.until_logout(&mut session, &mut records, &mut limits, &name);
+        let (reason, bytes) = self.until_logout(&mut session, &mut terminals, &mut limits, &name);
         let bytes = bytes.unwrap_or_default();
         // While the session lives: its terminals are still its own.
+        let Terminals { records, record } = terminals;
         drop(records);
         // Without net the session's socket closes, and the session with it.
         self.end_net();
+        // net writes no more.
+        drop(record);
         session.close();
         tracing::info!(
             target: "audit",
@@ -198,7 +213,7 @@ impl Monitor {
     fn until_logout(
         &self,
         session: &mut UserSession,
-        records: &mut LoginRecords,
+        terminals: &mut Terminals,
         limits: &mut Limits,
         user: &UserName,
     ) -> (String, Option<(u64, u64)>) {
@@ -216,14 +231,14 @@ impl Monitor {
                     return (reason, Some((bytes_in, bytes_out)));
                 }
                 Ok(Event::Net(FromNet::Terminal { number, open })) => {
-                    match self.terminal(records, number, open) {
+                    match self.terminal(terminals, number, open) {
                         Ok(()) => continue,
                         Err(error) => error.to_string(),
                     }
                 }
                 Ok(Event::Listener) => match self.hear_listener() {
                     Ok(Some(ToMonitor::Message(text))) => {
-                        terminals::show(records.terminals(), &text);
+                        terminals::show(terminals.records.terminals(), &text);
                         continue;
                     }
                     Ok(Some(ToMonitor::End(words))) => {
@@ -240,7 +255,7 @@ impl Monitor {
                     match limits.look(Instant::now(), refusal) {
                         Due::Nothing => continue,
                         Due::Warn(words) => {
-                            terminals::show(records.terminals(), words);
+                            terminals::show(terminals.records.terminals(), words);
                             continue;
                         }
                         Due::End(why, words) => return ended(why, words),
@@ -256,12 +271,19 @@ impl Monitor {
     }
 
     /// A terminal was opened or closed.
-    fn terminal(&self, records: &mut LoginRecords, number: u32, open: bool) -> io::Result<()> {
+    fn terminal(&self, terminals: &mut Terminals, number: u32, open: bool) -> io::Result<()> {
         if open {
-            records.opened(number);
-            self.answer(ToNet::Accepted, None)?;
+            let file = terminals.record.as_mut().map(|record| record.open(number));
+            let file = file.transpose().map_err(|error| {
+                io::Error::other(format!("a terminal cannot be recorded: {error}"))
+            })?;
+            terminals.records.opened(number);
+            self.answer(ToNet::Accepted, file.as_ref())?;
         } else {
-            records.closed(number);
+            terminals.records.closed(number);
+            if let Some(record) = &mut terminals.record {
+                record.close(number);
+            }
         }
         self.report(&FromMonitor::Terminal { number, open })
     }

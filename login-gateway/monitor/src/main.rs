@@ -18,6 +18,7 @@ mod link;
 mod local_account;
 mod login_records;
 mod net_process;
+mod recordings;
 mod relay;
 mod terminals;
 mod trusted_file;

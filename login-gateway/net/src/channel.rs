@@ -76,19 +76,23 @@ impl Drop for FromClient {
 
 /// Descriptor to client, until whoever is behind the descriptor sends no more.
 ///
+/// `copy` sees everything first.
+///
 /// # Errors
-/// Those of `read(2)`; the client's end is none.
+/// Those of `read(2)` and of `copy`; the client's end is none.
 pub async fn pump(
     from: &AsyncFd<OwnedFd>,
     to: &ChannelWriteHalf<Msg>,
     stream: Option<u32>,
     activity: &Activity,
+    copy: impl Fn(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     loop {
         let data = read(from).await?;
         if data.is_empty() {
             return Ok(());
         }
+        copy(&data)?;
         let bytes = data.len();
         let sent = match stream {
             None => to.data_bytes(data).await,

@@ -188,7 +188,7 @@ impl Open {
                     }
                 };
                 let down = async {
-                    let ended = pump(&socket, &self.client, None, &self.activity).await;
+                    let ended = pump(&socket, &self.client, None, &self.activity, |_| Ok(())).await;
                     let _ = self.client.eof().await;
                     if ended.is_err() {
                         // The connection is broken, not half closed.

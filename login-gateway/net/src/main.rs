@@ -23,6 +23,7 @@ mod inbox;
 mod monitor_link;
 mod program;
 mod prompt_stream;
+mod recording;
 mod sandbox;
 mod seqpacket;
 mod session_link;

@@ -20,7 +20,7 @@ pub struct Started {
 /// Asks the monitor. One question at a time.
 pub struct MonitorLink {
     sender: Sender<FromNet>,
-    answers: Mutex<mpsc::Receiver<ToNet>>,
+    answers: Mutex<mpsc::Receiver<(ToNet, Option<OwnedFd>)>>,
 }
 
 impl MonitorLink {
@@ -50,6 +50,11 @@ impl MonitorLink {
 
     /// Sends a question and waits for the answer; `None` if the monitor is gone.
     pub async fn ask(&self, question: FromNet) -> Option<ToNet> {
+        Some(self.ask_for_fd(question).await?.0)
+    }
+
+    /// The same for an answer that may come with a descriptor.
+    pub async fn ask_for_fd(&self, question: FromNet) -> Option<(ToNet, Option<OwnedFd>)> {
         let mut answers = self.answers.lock().await;
         self.sender.send(&question).await.ok()?;
         answers.recv().await
@@ -63,7 +68,7 @@ impl MonitorLink {
 
 async fn listen(
     mut receiver: Receiver<ToNet>,
-    answer: mpsc::Sender<ToNet>,
+    answer: mpsc::Sender<(ToNet, Option<OwnedFd>)>,
     session: oneshot::Sender<Started>,
     farewell: oneshot::Sender<String>,
 ) -> io::Result<()> {
@@ -78,7 +83,7 @@ async fn listen(
                 }
             }
             ToNet::Farewell(words) => drop(farewell.take().map(|farewell| farewell.send(words))),
-            answered => drop(answer.try_send(answered)),
+            answered => drop(answer.try_send((answered, fds.into_iter().next()))),
         }
     }
     Ok(())

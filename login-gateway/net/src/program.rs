@@ -2,10 +2,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gateway_wire::session::{ExitStatus, ToSession};
+use gateway_wire::session::{ExitStatus, Pty, ToSession};
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf, Sig};
 use tokio::io::unix::AsyncFd;
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::activity::Activity;
 use crate::channel::{FromClient, feed, pump};
+use crate::recording::Recording;
 use crate::seqpacket::register;
 use crate::session_link::{Running, SessionLink};
 
@@ -62,8 +63,12 @@ impl Program {
     }
 
     async fn serve(&self, start: ToSession) {
+        let pty = match &start {
+            ToSession::Start { pty, .. } => pty.clone(),
+            _ => None,
+        };
         match self.session.run(self.number, start).await {
-            Ok(running) => self.carry(running).await,
+            Ok(running) => self.carry(running, pty).await,
             Err(refused) => {
                 let text = format!("login-gateway: {}\r\n", refused.reason);
                 let text = self.client.extended_data_bytes(STDERR, text.into_bytes());
@@ -77,8 +82,8 @@ impl Program {
         }
     }
 
-    async fn carry(&self, running: Running) {
-        let Running { fds, exit } = running;
+    async fn carry(&self, running: Running, pty: Option<Pty>) {
+        let Running { fds, exit, begun } = running;
         let registered: io::Result<Vec<_>> = fds.into_iter().map(register).collect();
         let mut fds = match registered {
             Ok(fds) => fds,
@@ -89,7 +94,10 @@ impl Program {
         };
         if fds.len() == 1 {
             let terminal = Arc::new(fds.remove(0));
-            self.terminal(&terminal, exit).await;
+            match self.recording(begun, pty).await {
+                Ok(recording) => self.terminal(&terminal, exit, recording.as_deref()).await,
+                Err(error) => self.not_recorded(&error).await,
+            }
         } else if fds.len() == 3 {
             let (error, output, input) = (fds.remove(2), fds.remove(1), fds.remove(0));
             self.pipes(input, output, error, exit).await;
@@ -134,8 +142,8 @@ impl Program {
         let mut outputs = std::pin::pin!(async {
             let (client, activity) = (&self.client, &*self.activity);
             let _ = tokio::join!(
-                pump(output, client, None, activity),
-                pump(error, client, Some(STDERR), activity)
+                pump(output, client, None, activity, |_| Ok(())),
+                pump(error, client, Some(STDERR), activity, |_| Ok(()))
             );
         });
         let mut status = None;
@@ -169,16 +177,30 @@ impl Program {
         &self,
         terminal: &Arc<AsyncFd<OwnedFd>>,
         mut exit: oneshot::Receiver<ExitStatus>,
+        recording: Option<&Recording>,
     ) {
         let (keys, inbox) = (terminal.clone(), self.from.inbox.clone());
         let _feeder = Feeder(tokio::spawn(async move { feed(&keys, &inbox).await }));
-        let mut output = std::pin::pin!(pump(terminal, &self.client, None, &self.activity));
+        let failed = OnceLock::new();
+        let copy = |data: &[u8]| {
+            let written = recording.map_or(Ok(()), |recording| recording.output(data));
+            written.map_err(|error| {
+                let kind = error.kind();
+                let _ = failed.set(error);
+                kind.into()
+            })
+        };
+        let output = pump(terminal, &self.client, None, &self.activity, copy);
+        let mut output = std::pin::pin!(output);
         let mut silent = false;
         let status = loop {
             tokio::select! {
                 status = &mut exit => break Some(status.ok()),
                 // The last process has closed the terminal; its status is on its way.
-                _ = &mut output, if !silent => silent = true,
+                _ = &mut output, if !silent => match failed.get() {
+                    Some(error) => return self.not_recorded(error).await,
+                    None => silent = true,
+                },
                 () = self.from.closed() => break None,
             }
         };
@@ -189,6 +211,37 @@ impl Program {
             self.report(status).await;
             let _ = self.client.eof().await;
         }
+    }
+
+    /// The recording of a terminal, once its program begins; `None` if there is to be none.
+    async fn recording(
+        &self,
+        begun: Option<oneshot::Receiver<Option<OwnedFd>>>,
+        pty: Option<Pty>,
+    ) -> io::Result<Option<Arc<Recording>>> {
+        let (Some(begun), Some(pty)) = (begun, pty) else {
+            return Ok(None);
+        };
+        let Ok(Some(file)) = begun.await else {
+            return Ok(None);
+        };
+        let recording = Arc::new(Recording::begin(file, &pty)?);
+        self.session.recorded(self.number, recording.clone());
+        Ok(Some(recording))
+    }
+
+    /// Nobody works unrecorded where there is to be a recording: the terminal hangs up.
+    async fn not_recorded(&self, error: &io::Error) {
+        eprintln!("error: a recording cannot be written: {error}");
+        let text = "\r\nlogin-gateway: the recording of this terminal cannot be written\r\n";
+        let text = self
+            .client
+            .extended_data_bytes(STDERR, text.as_bytes().to_vec());
+        tokio::select! {
+            _ = text => {}
+            () = self.from.closed() => {}
+        }
+        self.report(None).await;
     }
 
     async fn report(&self, status: Option<ExitStatus>) {

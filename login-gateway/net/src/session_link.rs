@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::activity::Activity;
 use crate::monitor_link::{MonitorLink, Started};
+use crate::recording::Recording;
 use crate::seqpacket::{Receiver, Sender, split};
 
 /// Patience with a terminal's new size.
@@ -24,6 +25,8 @@ pub struct Running {
     pub fds: Vec<OwnedFd>,
     /// Dropped unsent if the session ends first.
     pub exit: oneshot::Receiver<ExitStatus>,
+    /// For a terminal: comes when the program begins, with the file of its recording if there is one.
+    pub begun: Option<oneshot::Receiver<Option<OwnedFd>>>,
 }
 
 /// Why the session does not do something.
@@ -64,6 +67,7 @@ struct Waiting {
     resizing: HashMap<u32, oneshot::Sender<()>>,
     /// Terminals by channel, N of `/dev/pts/N`.
     terminals: HashMap<u32, u32>,
+    recordings: HashMap<u32, Arc<Recording>>,
     connecting: HashMap<u32, oneshot::Sender<Result<OwnedFd, Refused>>>,
     opening: HashMap<u32, (ListenOn, oneshot::Sender<Result<u16, Refused>>)>,
     listeners: HashMap<u32, (ListenOn, u16)>,
@@ -79,8 +83,15 @@ pub struct SessionLink {
     records: Records,
 }
 
-/// Terminals that were opened, with what lets their program begin, or closed.
-type Records = mpsc::UnboundedSender<(u32, Option<OwnedFd>)>;
+/// Terminals that were opened or closed, N of `/dev/pts/N`.
+type Records = mpsc::UnboundedSender<(u32, Option<Opened>)>;
+
+/// A terminal whose program waits for its entry in the records.
+struct Opened {
+    /// Lets it begin, when it is closed.
+    go: Option<OwnedFd>,
+    begun: oneshot::Sender<Option<OwnedFd>>,
+}
 
 impl SessionLink {
     /// Starts the link; `session` comes when the monitor has opened it. The second value tells of
@@ -193,10 +204,18 @@ impl SessionLink {
                 return;
             }
             waiting.resizing.insert(channel, sender);
+            if let Some(recording) = waiting.recordings.get(&channel) {
+                recording.resized(size);
+            }
         }
         self.tell(ToSession::Resize { channel, size });
         // Keys may overtake it where the session takes its time.
         let _ = tokio::time::timeout(RESIZE_TIME, resized).await;
+    }
+
+    /// From now on a new size goes into this recording as well.
+    pub fn recorded(&self, channel: u32, recording: Arc<Recording>) {
+        lock(&self.waiting).recordings.insert(channel, recording);
     }
 
     /// Ends what has this number: a channel or a listener.
@@ -207,6 +226,7 @@ impl SessionLink {
         waiting.connecting.remove(&number);
         waiting.running.remove(&number);
         waiting.resizing.remove(&number);
+        waiting.recordings.remove(&number);
         if let Some(terminal) = waiting.terminals.remove(&number) {
             let _ = self.records.send((terminal, None));
         }
@@ -280,16 +300,21 @@ struct Events {
 /// Tells the monitor of terminals, in their order, and lets a program begin when its terminal is in
 /// the login records.
 async fn record(
-    mut terminals: mpsc::UnboundedReceiver<(u32, Option<OwnedFd>)>,
+    mut terminals: mpsc::UnboundedReceiver<(u32, Option<Opened>)>,
     monitor: Arc<MonitorLink>,
 ) {
-    while let Some((number, go)) = terminals.recv().await {
-        let open = go.is_some();
+    while let Some((number, opened)) = terminals.recv().await {
+        let open = opened.is_some();
         let terminal = FromNet::Terminal { number, open };
-        if open {
-            let _ = monitor.ask(terminal).await;
-        } else {
-            let _ = monitor.tell(terminal).await;
+        match opened {
+            Some(opened) => {
+                let answer = monitor.ask_for_fd(terminal).await;
+                let _ = opened.begun.send(answer.and_then(|(_, file)| file));
+                drop(opened.go);
+            }
+            None => {
+                let _ = monitor.tell(terminal).await;
+            }
         }
     }
 }
@@ -305,14 +330,16 @@ fn dispatch(
     match message {
         FromSession::Started { channel, terminal } => {
             if let Some(started) = waiting.starting.remove(&channel) {
-                if let Some(number) = terminal {
+                let begun = terminal.map(|number| {
+                    let (begun, receiver) = oneshot::channel();
                     let go = fds.pop();
                     waiting.terminals.insert(channel, number);
-                    let _ = events.records.send((number, go));
-                }
+                    let _ = events.records.send((number, Some(Opened { go, begun })));
+                    receiver
+                });
                 let (sender, exit) = oneshot::channel();
                 waiting.running.insert(channel, sender);
-                let _ = started.send(Ok(Running { fds, exit }));
+                let _ = started.send(Ok(Running { fds, exit, begun }));
             }
         }
         FromSession::Resized { channel } => {

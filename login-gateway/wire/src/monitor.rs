@@ -97,7 +97,8 @@ pub enum FromNet {
     /// The answers to [`ToNet::Prompts`].
     Responses(Vec<Typed>),
     /// A terminal of the login was opened or closed, for utmp and wtmp. The opening is answered by
-    /// [`ToNet::Accepted`] when it has been entered.
+    /// [`ToNet::Accepted`] when it has been entered, with the file of its recording if the policy wants
+    /// one.
     Terminal {
         /// N of `/dev/pts/N`.
         number: u32,

@@ -179,6 +179,8 @@ settings! {
         /// whom it has refused twice in a row are ended. "0s": never.
         #[serde(with = "service::config::duration")]
         account_interval: Duration = Duration::from_secs(60);
+        /// Folder of recorded terminals; root's, closed to other writers.
+        recordings: PathBuf = "/var/log/login-gateway/recordings".into();
         /// Whether the first login makes the home.
         make_home: bool = true;
         /// What a new home starts with.
@@ -241,6 +243,9 @@ settings! {
         force_command: String = String::new();
         /// Whether terminals are given.
         permit_tty: bool = true;
+        /// Whether what terminals show is recorded, in the folder recordings. A login whose recording
+        /// cannot be written is ended.
+        record_terminals: bool = false;
         /// Shells, commands and subsystems that one connection may have open.
         max_sessions: u32 = 64;
         /// How long a login may last; users are warned five minutes before on their terminals. "0s": as
