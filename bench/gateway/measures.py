@@ -31,6 +31,14 @@ def logins(server, at_once, number):
     return number / (time.perf_counter() - begin), (server.cpu() - before) / number * 1000
 
 
+def refusal(server, user):
+    """Milliseconds until a wrong key is refused."""
+    begin = time.perf_counter()
+    done = subprocess.run([*server.ssh(user=user, key="wrong"), "true"], stderr=subprocess.DEVNULL, **NOWHERE)
+    assert done.returncode == 255
+    return (time.perf_counter() - begin) * 1000
+
+
 def down(server, cipher, mib, port=None):
     """MiB a second from the server, and its seconds of processor time for a GiB."""
     before = server.cpu()
@@ -106,8 +114,8 @@ def keystrokes(server, load, number=200):
 
 
 def idle(server, number):
-    """Private KiB and processes of the server for each of so many logins that do nothing, and the seconds to get there."""
-    memory, processes = server.memory()
+    """Memory and processes of the server for each of so many logins that do nothing, and the seconds to get there."""
+    before = server.memory()
     begin, clients = time.perf_counter(), []
     try:
         for start in range(0, number, 16):
@@ -118,12 +126,12 @@ def idle(server, number):
                 assert client.stdout.read(1) == b"x", f"{server.which} took {len(clients) - 16} logins"
         seconds = time.perf_counter() - begin
         time.sleep(1)
-        held, more = server.memory()
+        memory, private, processes = ((now - then) / number for now, then in zip(server.memory(), before))
         assert all(client.poll() is None for client in clients), "a login was lost"
         # One more still gets in.
         extra = login(server)
-        return {"logins": number, "private_kib": (held - memory) / number, "processes": (more - processes) / number,
-                "seconds": seconds, "one_more_ms": extra}
+        return {"logins": number, "kib": memory, "kib of one process alone": private, "processes": processes, "seconds": seconds,
+                "one more ms": extra}
     finally:
         for client in clients:
             client.kill()

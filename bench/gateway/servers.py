@@ -90,14 +90,14 @@ class Server:
                               capture_output=True, text=True)
         return (said.stderr or said.stdout).strip().splitlines()[-1]
 
-    def options(self, *more, port=None):
-        return ["-F", "none", *more, "-o", f"Port={port or self.port}", "-o", "User=bench", "-i", f"{self.keys}/user",
+    def options(self, *more, port=None, user="bench", key="user"):
+        return ["-F", "none", *more, "-o", f"Port={port or self.port}", "-o", f"User={user}", "-i", f"{self.keys}/{key}",
                 "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
                 "-o", f"UserKnownHostsFile={self.keys}/known", "-o", "LogLevel=ERROR",
                 "-o", "KexAlgorithms=curve25519-sha256"]
 
-    def ssh(self, *more, port=None):
-        return ["ssh", *self.options(*more, port=port), "127.0.0.1"]
+    def ssh(self, *more, **which):
+        return ["ssh", *self.options(*more, **which), "127.0.0.1"]
 
     def processes(self):
         """Folders in /proc of all its processes, its first one included: that reaps orphans."""
@@ -120,18 +120,22 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self):
-        """Private kilobytes, and number, of the processes of the server itself."""
-        total, count = 0, 0
+        """Kilobytes that the server's own processes have written and that are given back when they end, those of them
+        that no second process has, and the number of processes. What several have (sshd forks, so the two processes of a
+        login have pages in common) is divided among them."""
+        total, private, count = 0, 0, 0
         for folder in self.processes():
             try:
                 if not os.path.basename(os.readlink(folder / "exe")).startswith(NAMES[self.which]):
                     continue
-                lines = (folder / "smaps_rollup").read_text().splitlines()
+                lines = (folder / "smaps_rollup").read_text().splitlines()[1:]
             except OSError:
                 continue
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+            sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+            total += sizes["Pss_Dirty"]
+            private += sizes["Private_Dirty"]
             count += 1
-        return total, count
+        return total, private, count
 
     def close(self):
         self.keeper.kill()

@@ -1,7 +1,9 @@
 //! Many channels on one connection, none in another's way.
 
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tests::{Server, User};
 
@@ -200,4 +202,49 @@ case!(all_kinds_on_one_connection, |server| {
     );
     shell.send("exit 0\r");
     assert_eq!(shell.wait(), Some(0));
+});
+
+/// Moves bytes and counts them, until either end is gone.
+fn carry(mut from: impl Read, mut to: impl Write, moved: &AtomicU64) {
+    let mut piece = [0; 32 << 10];
+    while let Ok(n @ 1..) = from.read(&mut piece) {
+        if to.write_all(&piece[..n]).is_err() {
+            break;
+        }
+        moved.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+case!(keys_are_not_queued_behind_bulk_data, |server| {
+    let ann = host().user();
+    let shared = Shared::start(server, &ann, &[]);
+    let mut echo = Beside::start(shared.ssh(&[]).arg("cat"));
+    for (what, command) in [("down", "cat /dev/zero"), ("up", "cat >/dev/null")] {
+        let mut bulk = Beside::start(shared.ssh(&[]).arg(command));
+        let (input, output) = (bulk.input.take().unwrap(), bulk.output.take().unwrap());
+        let moved = AtomicU64::new(0);
+        // How much passes at the client between a key and its echo, forty times.
+        let mut passed: Vec<u64> = std::thread::scope(|scope| {
+            let moved = &moved;
+            if what == "down" {
+                scope.spawn(move || carry(output, std::io::sink(), moved));
+            } else {
+                scope.spawn(move || carry(std::io::repeat(0), input, moved));
+            }
+            let passed = (1..=40).map(|n| {
+                until("bulk data", || moved.load(Ordering::Relaxed) > n << 23);
+                let before = moved.load(Ordering::Relaxed);
+                echo.say("k\n");
+                assert_eq!(echo.line(), "k");
+                moved.load(Ordering::Relaxed) - before
+            });
+            let passed = passed.collect();
+            let _ = bulk.child.kill();
+            passed
+        });
+        passed.sort_unstable();
+        println!("{what}: {passed:?}");
+        // Half of what a client may send or be sent before it says more.
+        assert!(passed[20] < 1 << 20, "{what}: {passed:?}");
+    }
 });

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tests::SOON;
 
@@ -16,7 +16,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + SOON;
     while !holds() {
         assert!(Instant::now() < end, "waited in vain: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -34,7 +34,49 @@ pub fn echo() -> SocketAddr {
     address
 }
 
-/// The same on a Unix socket, which everybody may use.
+/// A port that leads to another over a line on which everything takes this long, in each direction.
+pub fn delayed(port: u16, one_way: Duration) -> u16 {
+    fn carry(mut from: TcpStream, mut to: TcpStream, one_way: Duration) {
+        let (sender, line) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
+        std::thread::spawn(move || {
+            for (due, bytes) in line {
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if to.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+        std::thread::spawn(move || {
+            let mut piece = vec![0; 256 << 10];
+            while let Ok(n @ 1..) = from.read(&mut piece) {
+                let due = Instant::now() + one_way;
+                if sender.send((due, piece[..n].to_vec())).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            for end in [&stream, &far] {
+                end.set_nodelay(true).unwrap();
+            }
+            carry(
+                stream.try_clone().unwrap(),
+                far.try_clone().unwrap(),
+                one_way,
+            );
+            carry(far, stream, one_way);
+        }
+    });
+    near
+}
+
+/// [`echo`] on a Unix socket, which everybody may use.
 pub fn echo_unix(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let listener = UnixListener::bind(path).unwrap();
@@ -88,7 +130,7 @@ pub fn connected(port: u16) -> TcpStream {
             }
             Err(error) => assert!(Instant::now() < end, "nobody listens on {port}: {error}"),
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

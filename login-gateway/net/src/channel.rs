@@ -3,7 +3,6 @@
 //! The reader takes messages from russh and never waits for whoever is behind the descriptor (T1,
 //! T4): what has not been taken yet lies in the inbox. How much may lie there is `flow`'s matter.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -17,9 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::activity::Activity;
 use crate::inbox::Inbox;
-
-/// Most bytes taken from a descriptor at once (T18).
-const READ_SIZE: usize = 64 * 1024;
+use crate::pieces;
 
 /// What comes from the client on one channel. Dropping it ends the reader: russh forgets a channel
 /// that we close first only with its connection, and would keep a waiting reader as long.
@@ -119,17 +116,17 @@ pub async fn feed(to: &AsyncFd<OwnedFd>, inbox: &Inbox) -> bool {
 
 /// The next bytes; none at the end.
 async fn read(from: &AsyncFd<OwnedFd>) -> io::Result<Bytes> {
-    thread_local! {
-        // One for all channels: idle ones cost no buffer.
-        static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
-    }
     loop {
         let mut ready = from.readable().await?;
         let taken = ready.try_io(|fd| {
-            BUFFER.with_borrow_mut(|buffer| {
-                let n = nix::unistd::read(fd.get_ref(), buffer)?;
-                Ok(Bytes::copy_from_slice(&buffer[..n]))
-            })
+            let mut buffer = pieces::take();
+            match nix::unistd::read(fd.get_ref(), &mut buffer) {
+                Ok(n) => Ok(pieces::bytes(buffer, n)),
+                Err(error) => {
+                    pieces::give_back(buffer);
+                    Err(error.into())
+                }
+            }
         });
         if let Ok(taken) = taken {
             return taken;

@@ -46,6 +46,10 @@ const MAX_ENV_BYTES: usize = 8 * 1024;
 /// Patience with the session's answer whether it listens: it asks nobody.
 const LISTEN_TIME: Duration = Duration::from_secs(10);
 
+/// Bytes that the kernel takes before they can be sent: what lies there goes out before the answer
+/// to a key, however slow the line is.
+const UNSENT: u32 = 128 << 10;
+
 /// Time for the last words to reach the client.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// For a deadline that holds no more.
@@ -119,7 +123,7 @@ async fn run(
     let (session, channels) = (handler.session.clone(), handler.channels.clone());
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
-    let stream = GrowingReader::new(Greeted::new(stream));
+    let stream = GrowingReader::new(Greeted::new(stream), handler.flow.dry());
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {
@@ -185,6 +189,7 @@ fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<PromptStream> {
     let _ = setsockopt(&socket.as_fd(), sockopt::TcpUserTimeout, &millis);
     let stream = std::net::TcpStream::from(socket);
     let _ = stream.set_nodelay(true);
+    let _ = sys::socket::limit_unsent(&stream, UNSENT);
     Ok(PromptStream::tcp(TcpStream::from_std(stream)?))
 }
 

@@ -12,10 +12,7 @@ use russh::{Limits, Preferred, SshId, cipher, compression, kex, mac};
 
 use crate::authentication::first_methods;
 use crate::host_key::Identity;
-
-/// Receive window of a channel in bytes. Large, since it bounds the speed of an upload over a long
-/// line: russh gives it back when half is used, so 8 MiB in 40 ms are 200 MiB/s.
-pub const WINDOW: u32 = 16 << 20;
+use crate::window::FIRST;
 
 /// Bytes below which new session keys would be all that a connection does.
 const MIN_REKEY_BYTES: u32 = 64 * 1024;
@@ -143,10 +140,11 @@ pub fn server_config(settings: &Settings, identity: Identity) -> Config {
         keys: identity.keys,
         certificates: identity.certificates,
         limits: Limits::new(bytes, bytes, interval),
-        window_size: WINDOW,
+        window_size: FIRST,
         maximum_packet_size: 32 * 1024,
         channel_buffer_size: 256,
-        event_buffer_size: 64,
+        // What is queued here goes out before the answer to a key; it only has to keep the socket busy.
+        event_buffer_size: 4,
         preferred: Preferred {
             kex: Cow::Borrowed(preset.kex),
             key: Cow::Borrowed(KEYS),

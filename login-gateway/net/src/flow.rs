@@ -6,20 +6,27 @@
 //! for the next window, whoever gets it: whichever channel's bytes arrive next and has used up
 //! half of that size.
 //!
-//! So while a program is behind, the next window is of two bytes: its client has nothing to do but
+//! A program that takes what it gets, only slower than it comes, is waited for a moment: its client
+//! hears of a new window when it has read. One that is behind all the same, because it reads nothing
+//! or little, must not hold up the others. So while a program is behind, the next window is of two bytes: its client has nothing to do but
 //! to send those two, again and again, at our pace. Another channel that has used up its own window
 //! is fed in the moment after such a packet: the client of the slow channel has sent all it may,
 //! hence the next packet is not its own.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::ChannelId;
 
-use crate::crypto::WINDOW;
 use crate::inbox::Inbox;
+use crate::window::{FIRST, Grant, LEAST, Window};
 
+/// Unread bytes of one channel above which its program is waited for.
+const SLOW: usize = 256 << 10;
+/// How long: a program that reads at all has had its turn by then.
+const MOMENT: Duration = Duration::from_millis(2);
 /// Unread bytes of one channel above which it is behind.
 const BACKLOG: usize = 1 << 20;
 /// Window of a channel that is behind, in bytes: the least that russh grants, and not nothing, since
@@ -36,7 +43,17 @@ const LIMIT: usize = 128 << 20;
 
 /// The open channels of a connection.
 #[derive(Clone, Default)]
-pub struct Flow(Arc<Mutex<Channels>>);
+pub struct Flow {
+    shared: Arc<Mutex<Shared>>,
+    /// How often the socket has been empty.
+    dry: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Shared {
+    channels: Channels,
+    window: Window,
+}
 
 type Channels = HashMap<ChannelId, Watched>;
 
@@ -44,8 +61,13 @@ struct Watched {
     inbox: Arc<Inbox>,
     /// What the client may still send, as russh counts it.
     window: u32,
-    /// Whether that was set by the packet that is being handled.
-    granted: bool,
+    /// The same before the packet that is being handled, if that packet was answered with a window.
+    granted: Option<u32>,
+    /// The last one.
+    grant: Option<Grant>,
+    /// Whether its program took nothing when it was waited for. It is not waited for again before it
+    /// has taken all but a little.
+    slow: bool,
 }
 
 impl Watched {
@@ -59,61 +81,116 @@ impl Watched {
     }
 }
 
+/// What the loop waits for after a packet.
+enum Wait {
+    Nothing,
+    /// The program, for a moment.
+    Reader(Arc<Inbox>),
+    /// The same, at the pace of throttled windows.
+    Throttle(Arc<Inbox>),
+}
+
 impl Flow {
+    /// To be counted up whenever the socket is empty.
+    pub fn dry(&self) -> Arc<AtomicU64> {
+        self.dry.clone()
+    }
+
     /// Watches a channel until it is closed.
     pub fn watch(&self, channel: ChannelId, inbox: Arc<Inbox>) {
         let watched = Watched {
             inbox,
-            window: WINDOW,
-            granted: false,
+            window: FIRST,
+            granted: None,
+            grant: None,
+            slow: false,
         };
-        self.lock().insert(channel, watched);
+        self.lock().channels.insert(channel, watched);
     }
 
     /// Forgets a channel: it sends no more.
     pub fn forget(&self, channel: ChannelId) {
-        self.lock().remove(&channel);
+        self.lock().channels.remove(&channel);
     }
 
     /// russh has just filled this channel's window up to `window`, for a packet that
     /// [`Self::received`] sees next. The size of the next window.
     pub fn granted(&self, channel: ChannelId, window: u32) -> u32 {
-        let mut channels = self.lock();
+        let mut shared = self.lock();
+        let Shared {
+            channels,
+            window: next_one,
+        } = &mut *shared;
         if let Some(watched) = channels.get_mut(&channel) {
+            if let Some(grant) = watched.grant.take() {
+                next_one.learn(grant, self.dry.load(Ordering::Relaxed), Instant::now());
+            }
+            watched.granted = Some(watched.window);
             watched.window = window;
-            watched.granted = true;
         }
-        next(&channels, channel)
+        next(channels, channel, next_one.size())
     }
 
-    /// Bytes have arrived. Waits where a throttled window would otherwise be answered at once.
+    /// Bytes have arrived. Waits where a throttled window would otherwise be answered at once, and
+    /// for programs that are reading.
     pub async fn received(&self, channel: ChannelId, bytes: usize) {
-        let pace = {
-            let mut channels = self.lock();
-            let behind = channels.values().any(Watched::behind);
-            channels.get_mut(&channel).is_some_and(|watched| {
-                if !std::mem::take(&mut watched.granted) {
-                    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-                    watched.window = watched.window.saturating_sub(bytes);
+        let wait = self.count(channel, u32::try_from(bytes).unwrap_or(u32::MAX));
+        match wait {
+            Wait::Nothing => {}
+            Wait::Throttle(inbox) => {
+                let _ = tokio::time::timeout(PACE, inbox.at_most(BACKLOG)).await;
+            }
+            Wait::Reader(inbox) => {
+                let waiting = tokio::time::timeout(MOMENT, inbox.at_most(SLOW));
+                if waiting.await.is_err()
+                    && let Some(watched) = self.lock().channels.get_mut(&channel)
+                {
+                    watched.slow = true;
                 }
-                behind && watched.used_up()
-            })
-        };
-        if pace && bytes <= THROTTLED as usize {
-            tokio::time::sleep(PACE).await;
+            }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Channels> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn count(&self, channel: ChannelId, bytes: u32) -> Wait {
+        let mut shared = self.lock();
+        let channels = &mut shared.channels;
+        let behind = channels.values().any(Watched::behind);
+        let Some(watched) = channels.get_mut(&channel) else {
+            return Wait::Nothing;
+        };
+        let (dry, now) = (self.dry.load(Ordering::Relaxed), Instant::now());
+        if let Some(before) = watched.granted.take() {
+            let before = before.saturating_sub(bytes);
+            // A throttled window says nothing of the line.
+            watched.grant = (watched.window >= LEAST).then(|| Grant::new(before, dry, now));
+        } else {
+            watched.window = watched.window.saturating_sub(bytes);
+            if let Some(grant) = &mut watched.grant {
+                grant.received(bytes, dry, now);
+            }
+        }
+        let unread = watched.inbox.len();
+        watched.slow &= unread > SLOW / 2;
+        if behind {
+            if watched.used_up() && bytes <= THROTTLED {
+                return Wait::Throttle(watched.inbox.clone());
+            }
+        } else if unread > SLOW && !watched.slow {
+            return Wait::Reader(watched.inbox.clone());
+        }
+        Wait::Nothing
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The size of the next window, after `last` has got one.
-fn next(channels: &Channels, last: ChannelId) -> u32 {
+fn next(channels: &Channels, last: ChannelId, window: u32) -> u32 {
     let (behind, others): (Vec<_>, Vec<_>) = channels.iter().partition(|(_, c)| c.behind());
     if behind.is_empty() {
-        return WINDOW;
+        return window;
     }
     let hungry = others.iter().any(|(_, channel)| channel.used_up());
     let held: usize = behind
@@ -126,7 +203,11 @@ fn next(channels: &Channels, last: ChannelId) -> u32 {
         .filter(|(_, channel)| channel.used_up())
         .count();
     let last_sends = behind.iter().any(|(id, _)| **id == last);
-    let food = if sending > 1 { MORSEL } else { WINDOW };
+    let food = if sending > 1 {
+        MORSEL
+    } else {
+        window.max(FIRST)
+    };
     if hungry && held + food as usize <= LIMIT && (last_sends || sending == 0) {
         food
     } else {

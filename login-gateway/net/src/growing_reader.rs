@@ -3,7 +3,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -11,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const LEAST: usize = 2 * 1024;
 /// Size that is not exceeded, in bytes.
 const MOST: usize = 64 * 1024;
+/// Bytes after which others have their turn: programs that are fed, and the client's other channels.
+const TURN: usize = 128 * 1024;
 
 /// Reads through a buffer that doubles whenever a read has filled it. Writes go straight on.
 pub struct GrowingReader<S> {
@@ -19,16 +23,22 @@ pub struct GrowingReader<S> {
     /// What has been read and not taken.
     start: usize,
     end: usize,
+    /// What has been read since others had their turn.
+    turn: usize,
+    /// How often there was nothing to read.
+    dry: Arc<AtomicU64>,
 }
 
 impl<S> GrowingReader<S> {
-    /// Wraps a stream.
-    pub fn new(stream: S) -> Self {
+    /// Wraps a stream; `dry` counts how often it had nothing to read.
+    pub fn new(stream: S, dry: Arc<AtomicU64>) -> Self {
         Self {
             stream,
             buffer: vec![0; LEAST],
             start: 0,
             end: 0,
+            turn: 0,
+            dry,
         }
     }
 }
@@ -46,10 +56,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for GrowingReader<S> {
                 let size = this.end * 2;
                 this.buffer = vec![0; size];
             }
+            if this.turn >= TURN {
+                this.turn = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut inner = ReadBuf::new(&mut this.buffer);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut inner))?;
+            if Pin::new(&mut this.stream)
+                .poll_read(cx, &mut inner)?
+                .is_pending()
+            {
+                this.turn = 0;
+                this.dry.fetch_add(1, Ordering::Relaxed);
+                return Poll::Pending;
+            }
             this.start = 0;
             this.end = inner.filled().len();
+            this.turn += this.end;
         }
         let n = buf.remaining().min(this.end - this.start);
         buf.put_slice(&this.buffer[this.start..this.start + n]);
@@ -89,7 +112,7 @@ mod tests {
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
         from.write_all(&sent).await.unwrap();
         drop(from);
-        let mut reader = GrowingReader::new(to);
+        let mut reader = GrowingReader::new(to, Arc::default());
         let mut got = Vec::new();
         let mut piece = [0; 777];
         loop {
@@ -105,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn small_talk_leaves_it_small() {
         let (mut from, to) = duplex(1 << 16);
-        let mut reader = GrowingReader::new(to);
+        let mut reader = GrowingReader::new(to, Arc::default());
         for n in 0..100u8 {
             from.write_all(&[n; 100]).await.unwrap();
             let mut got = [0; 100];

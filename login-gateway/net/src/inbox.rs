@@ -17,6 +17,7 @@ pub struct Inbox {
     waiting: Mutex<Waiting>,
     len: AtomicUsize,
     changed: Notify,
+    taken: Notify,
 }
 
 #[derive(Default)]
@@ -78,6 +79,14 @@ impl Inbox {
         };
         self.len.store(0, Ordering::Relaxed);
         self.changed.notify_one();
+        self.taken.notify_one();
+    }
+
+    /// Resolves when no more than so many bytes wait. For one task at a time.
+    pub async fn at_most(&self, bytes: usize) {
+        while self.len() > bytes {
+            self.taken.notified().await;
+        }
     }
 
     /// The next bytes, in order; `None` when all have been taken and no more will come.
@@ -91,6 +100,7 @@ impl Inbox {
                 });
                 if let Some(data) = next {
                     self.len.fetch_sub(data.len(), Ordering::Relaxed);
+                    self.taken.notify_one();
                     return Some(data);
                 }
                 if waiting.ended {

@@ -21,12 +21,14 @@ mod host_certificate;
 mod host_key;
 mod inbox;
 mod monitor_link;
+mod pieces;
 mod program;
 mod prompt_stream;
 mod recording;
 mod sandbox;
 mod seqpacket;
 mod session_link;
+mod window;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -110,6 +112,7 @@ fn prepare() -> Result<Prepared, Failure> {
     // The runtime's descriptors are made before the filter, which knows no call to make them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .event_interval(4)
         .build()?;
     sandbox::enter(&settings)?;
     #[cfg(feature = "captured")]
