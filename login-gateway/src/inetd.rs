@@ -72,7 +72,10 @@ pub fn run(options: &Inetd, arguments: &Arguments) -> Result<(), Failure> {
         endpoints,
     };
     let message = gateway_wire::encode(&connection)?;
-    send_with_fds(&monitor.link, &message, &[socket.as_fd()])?;
+    if let Err(error) = send_with_fds(&monitor.link, &message, &[socket.as_fd()]) {
+        // It has ended before it could serve; how it ended is what matters.
+        tracing::warn!(event = "monitor.lost", %error);
+    }
     drop(socket);
     let ended = monitor.until_its_end();
     if let Some(relay) = relay {

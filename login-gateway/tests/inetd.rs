@@ -117,7 +117,7 @@ fn what_fails_has_an_exit_code_and_a_reason() {
     );
     let error = String::from_utf8_lossy(&output.stderr);
     for reason in [
-        "invalid SSH version string",
+        "no SSH greeting: 'garbage'",
         "the connection ended before a login",
         "open log file 'no/such'",
         "may be read by others",
