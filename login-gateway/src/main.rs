@@ -16,6 +16,7 @@ mod gateway;
 mod host_keys;
 mod import;
 mod inetd;
+mod login_records;
 mod manual;
 mod monitors;
 mod pages;

@@ -71,6 +71,30 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[test]
+fn who_loses_the_monitor_is_logged_out() {
+    let Some(host) = host("records::who_loses_the_monitor_is_logged_out") else {
+        return;
+    };
+    let server = host.gateway("");
+    let (ann, bob) = (host.user(), host.user());
+    let (gone, stays) = (Stays::start(&server, &ann), Stays::start(&server, &bob));
+    for user in [&ann, &bob] {
+        until("the entry", || about(host, "who", user).len() == 1);
+    }
+    host.sh(&format!(
+        "pkill -KILL -f '^login-gateway-monitor: {} '",
+        ann.name
+    ))
+    .ok();
+    until("the logout", || about(host, "who", &ann).is_empty());
+    assert_eq!(about(host, "who", &bob).len(), 1);
+    let wtmp = host.sh("utmpdump /var/log/wtmp 2>/dev/null").out;
+    let ended = |line: &&str| line.starts_with("[8]") && line.contains(gone.line());
+    assert!(wtmp.lines().any(|line| ended(&line)), "{wtmp}");
+    stays.leave();
+}
+
+#[test]
 fn a_terminal_is_entered_and_logged_out() {
     let Some(host) = host("records::a_terminal_is_entered_and_logged_out") else {
         return;

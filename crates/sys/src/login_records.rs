@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libc::utmpx;
@@ -25,6 +25,19 @@ const USER: usize = offset_of!(utmpx, ut_host) - offset_of!(utmpx, ut_user);
 const HOST: usize = offset_of!(utmpx, ut_exit) - offset_of!(utmpx, ut_host);
 /// Bytes of a user in lastlog: time, line, host.
 const LAST: usize = TIME + LINE + HOST;
+
+/// Who is logged in, `<paths.h>`.
+pub const UTMP: &str = "/var/run/utmp";
+/// Who was, and who has left.
+pub const WTMP: &str = "/var/log/wtmp";
+/// Who was refused.
+pub const BTMP: &str = "/var/log/btmp";
+/// When each user was here last, `<lastlog.h>`.
+pub const LASTLOG: &str = "/var/log/lastlog";
+
+/// Bytes that wtmp and btmp may have, each: 43,000 entries. Where nobody rotates them earlier, the
+/// file becomes `wtmp.1` or `btmp.1` then, in the place of the one before.
+const LONGEST: u64 = 16 << 20;
 
 /// Any local user may hold a lock on files that all may read: whoever does keeps nobody from being
 /// entered, but for so long.
@@ -133,14 +146,55 @@ pub fn put_current(path: &Path, entry: &Entry<'_>) -> io::Result<()> {
     file.write_all_at(&entry.bytes(), at)
 }
 
-/// Adds the entry at the end of wtmp or btmp at `path`.
+/// Adds the entry at the end of wtmp or btmp at `path`; a file that is full is put aside first, as
+/// `path` with `.1` behind it.
 ///
 /// # Errors
-/// As [`put_current`].
+/// As [`put_current`]; a full file that cannot be put aside gets no entry.
 pub fn append(path: &Path, entry: &Entry<'_>) -> io::Result<()> {
+    append_within(path, entry, LONGEST)
+}
+
+fn append_within(path: &Path, entry: &Entry<'_>, limit: u64) -> io::Result<()> {
     let mut file = open(OpenOptions::new().append(true), path)?;
     lock(&file)?;
+    if file.metadata()?.len() + ENTRY as u64 > limit {
+        put_aside(path, &file)?;
+        file = open(OpenOptions::new().append(true), path)?;
+        lock(&file)?;
+    }
     file.write_all(&entry.bytes())
+}
+
+/// Puts an empty file in the place of `full`, unless somebody else has done so. There is one at each
+/// moment: a missing one would say that nobody wants the records.
+fn put_aside(path: &Path, full: &File) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    let (there, meta) = (path.metadata()?, full.metadata()?);
+    if (there.dev(), there.ino()) != (meta.dev(), meta.ino()) {
+        return Ok(());
+    }
+    let with = |end: &str| {
+        let mut name = path.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    let (old, new) = (with(".1"), with(".new"));
+    for path in [&old, &new] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let fresh = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    std::os::unix::fs::fchown(&fresh, Some(meta.uid()), Some(meta.gid()))?;
+    fresh.set_permissions(meta.permissions())?;
+    std::fs::hard_link(&path, &old)?;
+    std::fs::rename(&new, &path)
 }
 
 /// A user's last login.
@@ -327,6 +381,39 @@ mod tests {
         put_current(path, &logout("pts/1", 10)).unwrap();
         put_current(path, &logout("pts/3", 13)).unwrap();
         assert_eq!(entries(), [(7, 12), (7, 11)]);
+    }
+
+    #[test]
+    fn a_full_file_is_put_aside_through_a_link() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::write(&real, "").unwrap();
+        std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let limit = 3 * ENTRY as u64;
+        let sizes = || {
+            let size = |name: &str| std::fs::metadata(folder.path().join(name)).map(|m| m.len());
+            let entries = |size: u64| size / ENTRY as u64;
+            (
+                size("real").map(entries).unwrap(),
+                size("real.1").map(entries).ok(),
+            )
+        };
+        for (real, old) in [(1, None), (2, None), (3, None), (1, Some(3)), (2, Some(3))] {
+            append_within(&link, &login("pts/1", 10), limit).unwrap();
+            assert_eq!(sizes(), (real, old));
+        }
+        let mode = std::fs::metadata(&real).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        append_within(&link, &login("pts/1", 10), limit).unwrap();
+        append_within(&link, &login("pts/1", 10), limit).unwrap();
+        assert_eq!(sizes(), (1, Some(3)));
+        assert!(!folder.path().join("real.new").exists());
+        // Who opened it before it was put aside does not put its successor aside.
+        let before = File::open(folder.path().join("real.1")).unwrap();
+        put_aside(&link, &before).unwrap();
+        assert_eq!(sizes(), (1, Some(3)));
     }
 
     #[test]

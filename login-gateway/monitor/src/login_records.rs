@@ -2,7 +2,7 @@
 //! wtmp, lastlog and btmp. How the bytes lie in the files is `sys::login_records`' matter.
 //!
 //! As with sshd, wtmp, lastlog and btmp are written where they exist: their being there is the
-//! administrator's word that somebody wants and rotates them. utmp is of this boot alone, and nobody
+//! administrator's word that somebody wants them. utmp is of this boot alone, and nobody
 //! else makes it in a container, so it is made.
 
 use std::collections::BTreeSet;
@@ -16,13 +16,8 @@ use std::time::SystemTime;
 use gateway_wire::{Settings, UserName};
 use nix::unistd::Group;
 use sys::clock::local_time;
+use sys::login_records::{BTMP, LASTLOG, UTMP, WTMP};
 use sys::login_records::{Entry, Kind, append, last_login, put_current, put_last_login};
-
-/// Paths of `<paths.h>` and `<lastlog.h>`.
-const UTMP: &str = "/var/run/utmp";
-const WTMP: &str = "/var/log/wtmp";
-const BTMP: &str = "/var/log/btmp";
-const LASTLOG: &str = "/var/log/lastlog";
 
 /// Terminals of one login that are entered; a net that claims more is not believed.
 const MAX_TERMINALS: usize = 256;

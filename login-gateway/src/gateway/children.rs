@@ -9,6 +9,7 @@ use gateway_wire::accept::{Endpoints, FromAccept};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::Gateway;
+use crate::login_records;
 use crate::stopping::Stopping;
 
 /// Messages taken from one child before the others have their turn.
@@ -119,7 +120,11 @@ impl Gateway {
             let pid = pid.as_raw();
             // Its last words may still be in its socket.
             self.totals.logins += self.monitors.hear(pid);
-            if self.monitors.ended(pid, &how, sound, now).is_some() {
+            if let Some(login) = self.monitors.ended(pid, &how, sound, now) {
+                let recorded = self.settings.login_records && self.settings.user.is_some();
+                if let Some(login) = login.filter(|_| recorded && !sound) {
+                    login_records::log_out(pid, &login);
+                }
                 continue;
             }
             let Some(at) = self.accepts.iter().position(|a| a.pid == pid) else {
