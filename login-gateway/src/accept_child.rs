@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use gateway_wire::accept::{FromAccept, Health};
+use gateway_wire::accept::{FromAccept, Health, MAX_SAID};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
@@ -17,8 +17,8 @@ use crate::sockets::Sockets;
 
 /// Time for an old accept to finish; a header has 3 s.
 const RETIREMENT: Duration = Duration::from_secs(10);
-/// Longest message: two addresses and some bytes.
-const MAX_MESSAGE: usize = 256;
+/// Longest message: two addresses, what the balancer says beside them, and some bytes.
+const MAX_MESSAGE: usize = 256 + 2 * MAX_SAID;
 
 /// What accept sent is not what it sends; it is ended.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ impl AcceptChild {
         }
         let message =
             gateway_wire::decode(&buffer[..length]).map_err(|_| AcceptError::Malformed)?;
-        let expected = matches!(message, FromAccept::Connection(_));
+        let expected = message != FromAccept::Ready;
         if fds.len() != usize::from(expected) {
             return Err(AcceptError::Malformed);
         }

@@ -177,6 +177,17 @@ impl Found {
         if settings.rekey_interval < Duration::from_secs(1) {
             self.warning("rekey-interval: one second is used");
         }
+        let (drop, most) = (settings.early_drop, settings.max_startups);
+        if drop.start > most || drop.rate > 100 {
+            self.error("early-drop: start above max-startups, or rate above 100");
+        }
+        let size = settings.per_source_net_block_size;
+        if size.ipv4 > 32 || size.ipv6 > 128 {
+            self.error("per-source-net-block-size: more bits than an address has");
+        }
+        if settings.penalties.enabled && settings.penalties.min > settings.penalties.max {
+            self.error("penalties: min above max: nobody is ever kept out");
+        }
         if settings.warm > settings.max_startups {
             self.error("warm: more than max-startups");
         }

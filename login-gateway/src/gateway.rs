@@ -22,6 +22,7 @@ use sys::signals::Signals;
 use crate::accept_child::{AcceptChild, awaited};
 use crate::backoff::Backoff;
 use crate::control::Control;
+use crate::doors::Doors;
 use crate::monitors::Monitors;
 use crate::programs::Programs;
 use crate::reexec::{Reload, Resumed, Totals};
@@ -45,7 +46,7 @@ pub struct Gateway {
     random: File,
     control: Control,
     stopping: Stopping,
-    refusal_logged: Option<Instant>,
+    doors: Doors,
 }
 
 impl Gateway {
@@ -90,6 +91,7 @@ impl Gateway {
         let settings_control = settings.control_socket.clone();
         Ok(Self {
             settings_file: Shared::new("settings", &bytes)?,
+            doors: Doors::new(&settings),
             settings,
             programs,
             reload,
@@ -102,7 +104,6 @@ impl Gateway {
             random: File::open("/dev/urandom")?,
             control: Control::listen(settings_control.as_deref()),
             stopping: Stopping::No,
-            refusal_logged: None,
         })
     }
 
@@ -140,7 +141,7 @@ impl Gateway {
             let speaking = self.wait()?;
             self.hear_accepts();
             for pid in speaking {
-                self.totals.logins += self.monitors.hear(pid);
+                self.hear_monitor(pid);
             }
             self.obey_commands();
             self.answer_signals()?;
@@ -171,6 +172,7 @@ impl Gateway {
             .chain(self.accepts.iter().filter_map(|a| a.retired))
             .chain(self.stopping.due())
             .chain(self.control.due())
+            .chain(self.doors.due())
             .min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let wait = due.saturating_duration_since(now) + Duration::from_millis(1);
@@ -213,13 +215,14 @@ impl Gateway {
             self.monitors
                 .keep_warm(self.settings.warm, programs, file, now);
         }
-        let health = self.health();
+        let health = self.health(now);
         for accept in self.accepts.iter_mut().filter(|a| a.ready) {
             accept.tell(health);
         }
     }
 
-    fn health(&self) -> Health {
+    fn health(&mut self, now: Instant) -> Health {
+        let (penalties, penalised) = self.doors.numbers(now);
         let startups = self.monitors.startups();
         let all = self.monitors.logins().count();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -231,6 +234,9 @@ impl Gateway {
             connections_total: self.totals.connections,
             logins_total: self.totals.logins,
             refused_total: self.totals.refused,
+            turned_away: self.totals.away,
+            penalties,
+            penalised: number(penalised),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use gateway_wire::Settings;
-use gateway_wire::monitor::{Connection, FromMonitor};
+use gateway_wire::monitor::{Connection, FromMonitor, ToMonitor};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -191,6 +191,14 @@ impl Monitor {
         }
     }
 
+    fn welcome(&self) {
+        let sent = gateway_wire::encode(&ToMonitor::Welcome)
+            .is_ok_and(|bytes| send_with_fds(&self.link, &bytes, &[]).is_ok());
+        if !sent {
+            tracing::error!(event = "monitor.lost");
+        }
+    }
+
     /// Takes what it has to say; whether it may say more.
     fn hear(&self, authenticated: &mut bool) -> bool {
         let mut buffer = [0; MAX_MESSAGE];
@@ -199,7 +207,9 @@ impl Monitor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(_) | Ok((0, _)) => return false,
                 Ok((length, _)) => match gateway_wire::decode(&buffer[..length]) {
-                    Ok(FromMonitor::Terminal { .. }) => {}
+                    Ok(FromMonitor::Terminal { .. } | FromMonitor::Failed(_)) => {}
+                    // Nobody counts the logins of separate processes.
+                    Ok(FromMonitor::MayLogIn { .. }) => self.welcome(),
                     Ok(FromMonitor::Authenticated(_)) => *authenticated = true,
                     Err(error) => tracing::error!(event = "monitor.malformed", %error),
                 },

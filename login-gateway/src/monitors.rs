@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use gateway_wire::UserName;
 use gateway_wire::accept::Endpoints;
 use gateway_wire::control::{Connected, Whom};
+use gateway_wire::doors::Failure;
 use gateway_wire::monitor::{Connection, FromMonitor, ToMonitor};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,6 +50,19 @@ pub struct Login {
     pub opened: u64,
     /// N of each `/dev/pts/N` that it has.
     pub terminals: BTreeSet<u32>,
+    /// Whose place it has taken before it is a login: two that ask at once must not both get the last.
+    pub place_of: Option<UserName>,
+    /// How it has failed, if it has.
+    pub failure: Option<Failure>,
+}
+
+/// What monitors have said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Heard {
+    /// Logins that came to be.
+    pub authenticated: u64,
+    /// Logins that `max-logins` refused.
+    pub refused: u64,
 }
 
 /// All of them, by process id.
@@ -166,23 +180,32 @@ impl Monitors {
                 user: None,
                 opened: now.unwrap_or_default().as_secs(),
                 terminals: BTreeSet::new(),
+                place_of: None,
+                failure: None,
             });
             return Ok(());
         }
         Err(io::Error::other("every monitor has ended"))
     }
 
-    /// Takes what a monitor has to say; the number of logins that came to be.
-    pub fn hear(&mut self, pid: i32) -> u64 {
-        let Some(monitor) = self.all.get_mut(&pid) else {
-            return 0;
-        };
-        let mut authenticated = 0;
-        while let Some(message) = monitor.next() {
+    /// Takes what a monitor has to say.
+    pub fn hear(&mut self, pid: i32) -> Heard {
+        let mut heard = Heard::default();
+        while let Some(message) = self.all.get_mut(&pid).and_then(Monitor::next) {
+            if let Ok(FromMonitor::MayLogIn { user, max_logins }) = &message {
+                heard.refused += u64::from(!self.may_log_in(pid, user, *max_logins));
+                continue;
+            }
+            let Some(monitor) = self.all.get_mut(&pid) else {
+                break;
+            };
             match (message, &mut monitor.login) {
                 (Ok(FromMonitor::Authenticated(user)), Some(login)) if login.user.is_none() => {
                     login.user = Some(user);
-                    authenticated += 1;
+                    heard.authenticated += 1;
+                }
+                (Ok(FromMonitor::Failed(failure)), Some(login)) if login.failure.is_none() => {
+                    login.failure = Some(failure);
                 }
                 (Ok(FromMonitor::Terminal { number, open: true }), Some(login))
                     if login.terminals.len() < MAX_TERMINALS =>
@@ -199,7 +222,38 @@ impl Monitors {
                 }
             }
         }
-        authenticated
+        heard
+    }
+
+    /// Answers whether one more login of this user may be.
+    fn may_log_in(&mut self, pid: i32, user: &UserName, max_logins: u32) -> bool {
+        let has = |who: &Option<UserName>| who.as_ref() == Some(user);
+        let logins = self.logins().filter(|l| has(&l.user) || has(&l.place_of));
+        let number = logins.count();
+        let may = number < max_logins as usize;
+        let answer = if may {
+            ToMonitor::Welcome
+        } else {
+            tracing::warn!(target: "audit", event = "login.refused", %user, reason = "max-logins", number);
+            ToMonitor::End(format!(
+                "You are logged in {number} times on this login node, and more is not allowed"
+            ))
+        };
+        let monitor = self.all.get_mut(&pid);
+        let Some(monitor) = monitor.filter(|m| m.login.as_ref().is_some_and(|l| l.user.is_none()))
+        else {
+            return may;
+        };
+        let sent = gateway_wire::encode(&answer).is_ok_and(|bytes| {
+            let socket = monitor.socket.as_ref();
+            socket.is_some_and(|socket| send_with_fds(socket, &bytes, &[]).is_ok())
+        });
+        if !sent {
+            terminate(pid);
+        } else if may && let Some(login) = &mut monitor.login {
+            login.place_of = Some(user.clone());
+        }
+        may
     }
 
     /// Notes that a child has ended; `None` if it was no monitor, else its connection.

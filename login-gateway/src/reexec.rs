@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use gateway_wire::accept::TurnedAway;
 use gateway_wire::{Settings, UserName};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,8 @@ pub struct Totals {
     pub logins: u64,
     /// Connections closed because `max-startups` was reached.
     pub refused: u64,
+    /// Connections closed before that.
+    pub away: TurnedAway,
 }
 
 /// What is written to the memory file.
@@ -128,6 +131,8 @@ pub fn resume() -> Result<Option<Resumed>, ReexecError> {
             user: login.user,
             opened: login.opened,
             terminals: login.terminals,
+            place_of: None,
+            failure: None,
         };
         monitors.adopt(login.pid, login.socket.and_then(take), known);
     }

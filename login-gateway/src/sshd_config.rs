@@ -6,6 +6,7 @@ mod algorithms;
 mod authentication;
 mod blocks;
 mod criteria;
+mod doors;
 mod keywords;
 mod login;
 mod login_keys;

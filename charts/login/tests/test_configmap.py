@@ -46,6 +46,18 @@ class ConfigMap(unittest.TestCase):
         relaxed = config("aws-nlb-internal", "gateway", "proxyProtocol.required=false")["proxy-protocol"]
         self.assertIs(relaxed["required"], False)
 
+    def test_sources_are_told_apart_where_they_can_be(self):
+        def door(ci, *sets):
+            keys = config(ci, "gateway", *sets)
+            return keys["penalties"], keys["per-source-max-startups"]
+
+        self.assertEqual(door("aws-nlb-internal"), ({"enabled": True}, 64))
+        self.assertEqual(door("lab"), ({"enabled": False}, 0))
+        sets = ["gateway.penalties=false", "gateway.perSourceMaxStartups=5"]
+        self.assertEqual(door("aws-nlb-internal", *sets), ({"enabled": False}, 5))
+        sets = ["gateway.penalties=true", "gateway.perSourceMaxStartups=0"]
+        self.assertEqual(door("lab", *sets), ({"enabled": True}, 0))
+
     def test_texts_for_people_lie_beside_the_configuration(self):
         plain = objects("lab")["ConfigMap", "release-gateway"]["data"]
         self.assertEqual(list(plain), ["login-gateway.toml"])

@@ -5,3 +5,4 @@
 pub mod http;
 pub mod metrics;
 pub mod proxy_header;
+mod proxy_tlv;

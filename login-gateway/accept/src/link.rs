@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gateway_wire::accept::{Endpoints, FromAccept, Health};
+use gateway_wire::accept::{FromAccept, Health};
 
 /// The listener's end is gone, or it sent what it never sends; the process must end.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +48,8 @@ impl Link {
     }
 
     /// Passes a connection on; `false` if the listener is behind and it must be tried again.
-    pub fn pass_on(&self, endpoints: Endpoints, socket: &TcpStream) -> Result<bool, LinkError> {
-        let message = gateway_wire::encode(&FromAccept::Connection(endpoints))?;
+    pub fn pass_on(&self, message: &FromAccept, socket: &TcpStream) -> Result<bool, LinkError> {
+        let message = gateway_wire::encode(message)?;
         match sys::fds::send_with_fds(&self.0, &message, &[socket.as_fd()]) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -59,7 +59,7 @@ impl Link {
 
     /// The next message.
     pub fn next(&self) -> Result<Said, LinkError> {
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 1024];
         match sys::fds::recv_with_fds(&self.0, &mut buffer) {
             Ok((0, _)) => Ok(Said::Retire),
             Ok((length, _)) => Ok(Said::Health(gateway_wire::decode(&buffer[..length])?)),

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use gateway_wire::accept::Health;
+use gateway_wire::doors::Failure;
 
 use crate::http::{self, NoRequest};
 
@@ -97,6 +98,37 @@ fn metrics(health: &Health, counts: &Counts) -> String {
         "counter",
         "Connections closed because max-startups was reached.",
         &[("", health.refused_total)],
+    );
+    let away = &health.turned_away;
+    metric(
+        "turned_away_total",
+        "counter",
+        "Connections closed before max-startups was reached, and logins refused.",
+        &[
+            ("{reason=\"early-drop\"}", away.early),
+            ("{reason=\"per-source-max-startups\"}", away.source),
+            ("{reason=\"penalty\"}", away.penalty),
+            ("{reason=\"penalty-overflow\"}", away.overflow),
+            ("{reason=\"max-logins\"}", away.logins),
+        ],
+    );
+    let kinds = Failure::ALL.map(|kind| format!("{{kind=\"{}\"}}", kind.name()));
+    let penalties: Vec<_> = kinds
+        .iter()
+        .map(String::as_str)
+        .zip(health.penalties)
+        .collect();
+    metric(
+        "penalties_total",
+        "counter",
+        "Failures that cost their source time.",
+        &penalties,
+    );
+    metric(
+        "penalised_sources",
+        "gauge",
+        "Sources whose connections are closed now.",
+        &[("", health.penalised.into())],
     );
     metric(
         "proxy_headers_total",

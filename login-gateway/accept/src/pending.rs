@@ -27,8 +27,8 @@ pub struct Pending {
 pub enum Step {
     /// Wait for more.
     Wait,
-    /// It goes to the listener with these endpoints.
-    PassOn(Endpoints, Begin),
+    /// It goes to the listener with these endpoints, and with what the balancer says beside them.
+    PassOn(Endpoints, Begin, Vec<(String, String)>),
     /// It is closed.
     Close(Close),
 }
@@ -111,16 +111,17 @@ impl Pending {
             Header::Local => Begin::Local,
             Header::Unspecified | Header::Proxied { .. } => Begin::Proxied,
         };
-        self.pass_on(header.endpoints(self.socket), begin)
+        let said = proxy_header::said(&taken[..length]);
+        self.pass_on(header.endpoints(self.socket), begin, said)
     }
 
     fn bare(&mut self) -> Step {
-        self.pass_on(self.socket, Begin::Bare)
+        self.pass_on(self.socket, Begin::Bare, Vec::new())
     }
 
-    fn pass_on(&mut self, endpoints: Endpoints, begin: Begin) -> Step {
+    fn pass_on(&mut self, endpoints: Endpoints, begin: Begin, said: Vec<(String, String)>) -> Step {
         match self.wake_at(1) {
-            Step::Wait => Step::PassOn(endpoints, begin),
+            Step::Wait => Step::PassOn(endpoints, begin, said),
             other => other,
         }
     }

@@ -1,9 +1,11 @@
-//! The PROXY protocol, version 2, as HAProxy's `doc/proxy-protocol.txt` defines it. Version 1 (text)
-//! is not spoken: a balancer that can send it can send version 2.
+//! The PROXY protocol, versions 1 (a line of text) and 2, as HAProxy's `doc/proxy-protocol.txt` defines
+//! it. What stands behind the addresses is in `proxy_tlv`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gateway_wire::accept::Endpoints;
+
+use crate::proxy_tlv;
 
 /// The first 12 bytes of every header (section 2.2).
 pub const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -65,7 +67,7 @@ impl Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The peer speaks something else from the first bytes on.
-    #[error("no PROXY version 2 signature")]
+    #[error("no PROXY signature")]
     Signature,
     /// A version other than 2, or a command other than LOCAL and PROXY.
     #[error("unknown PROXY version or command 0x{0:02x}")]
@@ -79,16 +81,26 @@ pub enum HeaderError {
     /// The body is too short for the addresses of its family.
     #[error("PROXY header too short for its addresses")]
     TooShort,
+    /// A line of version 1 that is none.
+    #[error("malformed PROXY version 1 header")]
+    Line,
+    /// The checksum is another one.
+    #[error("wrong checksum of a PROXY header")]
+    Checksum,
 }
 
 /// Reads one header at the start of `bytes`; looks at nothing behind it.
 ///
-/// Shape: 12-byte signature, version and command, family, big-endian `u16` N, then N bytes: the
-/// addresses, then TLVs, which are skipped (section 2.2).
+/// Shape: a line of text (section 2.1); or 12-byte signature, version and command, family, big-endian
+/// `u16` N, then N bytes: the addresses, then TLVs (section 2.2).
 ///
 /// # Errors
 /// [`HeaderError`], as soon as the bytes that are there rule a header out.
 pub fn parse(bytes: &[u8]) -> Result<Progress, HeaderError> {
+    let start = bytes.len().min(LINE.len());
+    if start > 0 && bytes[..start] == LINE[..start] {
+        return line(bytes);
+    }
     let start = bytes.len().min(SIGNATURE.len());
     if bytes[..start] != SIGNATURE[..start] {
         return Err(HeaderError::Signature);
@@ -112,12 +124,66 @@ pub fn parse(bytes: &[u8]) -> Result<Progress, HeaderError> {
     let Some(body) = rest.get(..body) else {
         return Ok(Progress::NeedsMore(length));
     };
+    if !proxy_tlv::is_sound(&bytes[..length], FIXED + addresses) {
+        return Err(HeaderError::Checksum);
+    }
     let header = match (command, family) {
         (LOCAL, _) => Header::Local,
         (_, TCP4) => proxied::<4>(&body[..addresses]).ok_or(HeaderError::TooShort)?,
         (_, TCP6) => proxied::<16>(&body[..addresses]).ok_or(HeaderError::TooShort)?,
         _ => Header::Unspecified,
     };
+    Ok(Progress::Whole { header, length })
+}
+
+/// What the balancer says in a whole header beside the addresses: names and values.
+pub fn said(header: &[u8]) -> Vec<(String, String)> {
+    let [command, family] = match header.get(12..14) {
+        Some(&[command, family]) if header.starts_with(&SIGNATURE) => [command, family],
+        _ => return Vec::new(),
+    };
+    match addresses_length(command, family) {
+        Ok(addresses) => proxy_tlv::said(header, FIXED + addresses),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// How a header of version 1 begins.
+const LINE: [u8; 6] = *b"PROXY ";
+/// The shortest whole line, and the longest (section 2.1), with the line's end.
+const LINES: (usize, usize) = (15, 107);
+
+fn line(bytes: &[u8]) -> Result<Progress, HeaderError> {
+    let seen = &bytes[..bytes.len().min(LINES.1)];
+    let Some(end) = seen.iter().position(|byte| *byte == b'\n') else {
+        let is_text = seen.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r'));
+        return if is_text && seen.len() < LINES.1 {
+            Ok(Progress::NeedsMore(LINES.0.max(seen.len() + 1)))
+        } else {
+            Err(HeaderError::Line)
+        };
+    };
+    let text = seen[..end].strip_suffix(b"\r");
+    let text = text.and_then(|text| std::str::from_utf8(text).ok());
+    let words: Vec<&str> = text.ok_or(HeaderError::Line)?.split(' ').collect();
+    let header = match words[1..] {
+        ["UNKNOWN", ..] => Header::Unspecified,
+        [family @ ("TCP4" | "TCP6"), source, destination, from, to] => {
+            let address = |text: &str, port: &str| {
+                let address: IpAddr = text.parse().ok()?;
+                let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+                let port = port.parse().ok().filter(|_| digits)?;
+                (address.is_ipv4() == (family == "TCP4"))
+                    .then(|| SocketAddr::new(address.to_canonical(), port))
+            };
+            Header::Proxied {
+                source: address(source, from).ok_or(HeaderError::Line)?,
+                destination: address(destination, to).ok_or(HeaderError::Line)?,
+            }
+        }
+        _ => return Err(HeaderError::Line),
+    };
+    let length = end + 1;
     Ok(Progress::Whole { header, length })
 }
 
@@ -240,6 +306,57 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_version_1() {
+        let check = |text: &str, expected: Result<Header, HeaderError>| {
+            let length = text.len();
+            let whole = expected.map(|header| Progress::Whole { header, length });
+            assert_eq!(parse(text.as_bytes()), whole, "{text}");
+            assert_eq!(parse(format!("{text}SSH-2.0-x\r\n").as_bytes()), whole);
+            if whole.is_ok() {
+                for cut in 1..length {
+                    let needed = if cut < 15 { 15 } else { cut + 1 };
+                    let more = Ok(Progress::NeedsMore(needed));
+                    assert_eq!(parse(&text.as_bytes()[..cut]), more, "{text} {cut}");
+                }
+            }
+        };
+        let v4 = proxied("192.0.2.7:51234", "198.51.100.1:22");
+        check("PROXY TCP4 192.0.2.7 198.51.100.1 51234 22\r\n", Ok(v4));
+        let v6 = proxied("[2001:db8::2]:1", "[2001:db8::1]:22");
+        check("PROXY TCP6 2001:db8::2 2001:db8::1 1 22\r\n", Ok(v6));
+        let mapped = proxied("192.0.2.7:1", "[2001:db8::1]:22");
+        check(
+            "PROXY TCP6 ::ffff:192.0.2.7 2001:db8::1 1 22\r\n",
+            Ok(mapped),
+        );
+        check("PROXY UNKNOWN\r\n", Ok(Header::Unspecified));
+        check(
+            "PROXY UNKNOWN ffff:f...f:ffff 65535 65535\r\n",
+            Ok(Header::Unspecified),
+        );
+        for bad in [
+            "PROXY TCP4 192.0.2.7 198.51.100.1 51234 22\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 51234 65536\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 +1 22\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 1\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 1 22 3\r\n",
+            "PROXY TCP4 192.0.2.7  198.51.100.1 1 22\r\n",
+            "PROXY TCP4 2001:db8::2 2001:db8::1 1 22\r\n",
+            "PROXY TCP6 192.0.2.7 198.51.100.1 1 22\r\n",
+            "PROXY tcp4 192.0.2.7 198.51.100.1 1 22\r\n",
+            "PROXY \r\n",
+        ] {
+            check(bad, Err(HeaderError::Line));
+        }
+        let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(92));
+        check(&long, Err(HeaderError::Line));
+        let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(91));
+        check(&longest, Ok(Header::Unspecified));
+        assert_eq!(parse(b"PROXY UNKNOWN \0"), Err(HeaderError::Line));
+        assert_eq!(parse(b"PROXYTCP4"), Err(HeaderError::Signature));
+    }
+
+    #[test]
     fn truncated_at_every_length_it_says_how_much_is_missing() {
         for whole in [V4.to_vec(), v6([1; 8]), header(LOCAL, 0, b"12345")] {
             for cut in 0..whole.len() {
@@ -260,10 +377,6 @@ mod tests {
         };
         check(b"SSH-2.0-OpenSSH_9.2p1\r\n", HeaderError::Signature);
         check(b"S", HeaderError::Signature);
-        check(
-            b"PROXY TCP4 192.0.2.7 198.51.100.1 1 22\r\n",
-            HeaderError::Signature,
-        );
         for at in 0..SIGNATURE.len() {
             let mut bytes = V4;
             bytes[at] ^= 1;

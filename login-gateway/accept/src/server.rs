@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use gateway_wire::accept::{Endpoints, Health};
+use gateway_wire::accept::{Endpoints, FromAccept, Health};
 use gateway_wire::settings::ProxyProtocol;
 use login_gateway_accept::metrics::Counts;
 
@@ -35,7 +35,7 @@ pub struct Server {
     /// Connections that have been turned away and have not ended yet.
     refusals: VecDeque<Refusal>,
     /// What the listener had no room for.
-    outbox: VecDeque<(Endpoints, TcpStream)>,
+    outbox: VecDeque<(FromAccept, TcpStream)>,
     numbers: Health,
     counts: Counts,
     retiring: bool,
@@ -123,13 +123,13 @@ impl Server {
             };
             match step {
                 Step::Wait => self.pending.push_back(pending),
-                Step::PassOn(endpoints, begin) => {
+                Step::PassOn(endpoints, begin, said) => {
                     match begin {
                         Begin::Proxied => self.counts.proxied += 1,
                         Begin::Local => self.counts.local += 1,
                         Begin::Bare => self.counts.bare += 1,
                     }
-                    self.admit(endpoints, pending.stream);
+                    self.admit(endpoints, said, pending.stream);
                 }
                 Step::Close(why) => {
                     match why {
@@ -153,9 +153,14 @@ impl Server {
     }
 
     /// A connection whose source is known goes to the listener, or gets words.
-    fn admit(&mut self, endpoints: Endpoints, stream: TcpStream) {
+    fn admit(&mut self, endpoints: Endpoints, said: Vec<(String, String)>, stream: TcpStream) {
         if !self.numbers.draining {
-            self.outbox.push_back((endpoints, stream));
+            let message = if said.is_empty() {
+                FromAccept::Connection(endpoints)
+            } else {
+                FromAccept::Balanced(endpoints, said)
+            };
+            self.outbox.push_back((message, stream));
             return;
         }
         self.counts.drained += 1;
@@ -177,8 +182,8 @@ impl Server {
     }
 
     fn pass_on(&mut self) -> Result<(), LinkError> {
-        while let Some((endpoints, stream)) = self.outbox.front() {
-            if !self.link.pass_on(*endpoints, stream)? {
+        while let Some((message, stream)) = self.outbox.front() {
+            if !self.link.pass_on(message, stream)? {
                 break;
             }
             self.outbox.pop_front();

@@ -7,6 +7,7 @@ mod support;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use gateway_wire::accept::FromAccept;
 use support::{header, is_closed, is_open, settings, start};
 
 const BANNER: &[u8] = b"SSH-2.0-OpenSSH_9.2p1\r\n";
@@ -64,6 +65,47 @@ fn a_header_is_taken_to_its_last_byte_and_no_further() {
 }
 
 #[test]
+fn a_line_of_version_1_in_single_bytes_and_whole() {
+    let accept = start(&settings(&["127.0.0.1/32"], true));
+    let line = b"PROXY TCP6 2001:db8::2 2001:db8::1 51234 22\r\n";
+    for pause in [Duration::from_millis(2), Duration::ZERO] {
+        let mut client = accept.connect();
+        if pause.is_zero() {
+            client.write_all(&[line, BANNER].concat()).unwrap();
+        } else {
+            for byte in [line, BANNER].concat() {
+                client.write_all(&[byte]).unwrap();
+                std::thread::sleep(pause);
+            }
+        }
+        let (endpoints, stream) = accept.connection();
+        assert_eq!(endpoints.source, "[2001:db8::2]:51234".parse().unwrap());
+        assert_eq!(endpoints.destination, "[2001:db8::1]:22".parse().unwrap());
+        drop(client);
+        assert_eq!(rest(stream), BANNER);
+    }
+}
+
+#[test]
+fn what_the_balancer_says_beside_is_passed_on() {
+    let accept = start(&settings(&["127.0.0.1/32"], true));
+    let mut client = accept.connect();
+    let said = b"\xea\x00\x06\x01vpce1";
+    let mut header = header();
+    header.extend(said);
+    header[15] += said.len() as u8;
+    client.write_all(&[&header, BANNER].concat()).unwrap();
+    let (FromAccept::Balanced(endpoints, said), Some(stream)) = accept.hear() else {
+        panic!("nothing was passed on");
+    };
+    assert_eq!(endpoints.source, "192.0.2.7:51234".parse().unwrap());
+    assert_eq!(said, [("vpc-endpoint".to_owned(), "vpce1".to_owned())]);
+    stream.set_nonblocking(false).unwrap();
+    drop(client);
+    assert_eq!(rest(stream), BANNER);
+}
+
+#[test]
 fn a_header_in_single_bytes() {
     let accept = start(&settings(&["127.0.0.1/32"], false));
     let mut client = accept.connect();
@@ -83,11 +125,7 @@ fn a_header_in_single_bytes() {
 #[test]
 fn no_header_where_one_may_be() {
     let accept = start(&settings(&["127.0.0.1/32"], false));
-    for sent in [
-        BANNER,
-        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 22\r\n",
-        b"\r\n\r\nSSH",
-    ] {
+    for sent in [BANNER, b"PROXYTCP4 1 22\r\n", b"\r\n\r\nSSH"] {
         let mut client = accept.connect();
         client.write_all(sent).unwrap();
         let (endpoints, stream) = accept.connection();
@@ -106,7 +144,7 @@ fn no_header_where_one_must_be() {
     let accept = start(&settings(&["127.0.0.1/32"], true));
     let bad: [&[u8]; 6] = [
         BANNER,
-        b"PROXY TCP4 192.0.2.7 198.51.100.1 1 22\r\n",
+        b"PROXY TCP4 192.0.2.7 198.51.100.1 1\r\n",
         b"\r\n\r\n\0\r\nQUIT\n\x21\x12\x00\x0c000000000000",
         b"\r\n\r\n\0\r\nQUIT\n\x31\x11\x00\x0c000000000000",
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",

@@ -25,6 +25,7 @@ fn pages_follow_the_numbers() {
         connections_total: 30,
         logins_total: 20,
         refused_total: 4,
+        ..Health::default()
     });
     assert_eq!(status("/readyz"), "200");
     let page = accept.ask(b"GET /metrics HTTP/1.1\r\nHost: pod\r\n\r\n");

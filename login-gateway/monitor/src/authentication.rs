@@ -18,7 +18,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use gateway_wire::accept::Endpoints;
-use gateway_wire::monitor::{FromNet, Method, ToNet};
+use gateway_wire::doors::Failure;
+use gateway_wire::monitor::{FromNet, GRACE_IS_OVER, Method, ToNet};
 use gateway_wire::{Settings, UserName};
 use nix::unistd::User;
 use pam::PamError;
@@ -28,6 +29,7 @@ use self::candidate::Factor;
 pub use self::candidate::{Candidate, Granted};
 pub use self::dialogue::Pam;
 pub use self::key_policy::key_type;
+use crate::account::NoAccount;
 use crate::link::{Event, Link};
 use crate::login_records;
 use crate::user_session::{self, AuthenticatedUser};
@@ -45,6 +47,8 @@ pub enum Outcome {
     Interrupted(Event),
     /// All factors are good, and PAM tells the user why they may not log in all the same.
     Denied(String),
+    /// Policy ends the connection of whoever says that name.
+    RefusedAltogether,
     /// All factors are good, PAM agrees.
     Authenticated(Box<AuthenticatedUser>),
 }
@@ -94,6 +98,10 @@ pub struct Authentication<'a> {
     /// Refused attempts left.
     tries: usize,
     candidate: Option<Candidate>,
+    /// Something has been refused.
+    has_failed: bool,
+    /// A name was said that nobody has.
+    unknown_user: bool,
 }
 
 impl<'a> Authentication<'a> {
@@ -128,7 +136,22 @@ impl<'a> Authentication<'a> {
             // russh ends the connection with polite words one refusal earlier.
             tries: settings.max_auth_tries.saturating_add(1),
             candidate: None,
+            has_failed: false,
+            unknown_user: false,
         })
+    }
+
+    /// How a connection has failed that net ended for this reason.
+    pub fn failure(&self, reason: &str) -> Failure {
+        if reason == GRACE_IS_OVER {
+            Failure::GraceExceeded
+        } else if self.unknown_user {
+            Failure::InvalidUser
+        } else if self.has_failed {
+            Failure::AuthFail
+        } else {
+            Failure::NoAuth
+        }
     }
 
     /// Takes one question.
@@ -151,6 +174,16 @@ impl<'a> Authentication<'a> {
             _ => return Err(io::Error::other("net spoke out of order")),
         };
         let mut candidate = self.candidate(user)?;
+        if candidate.policy.refuse_connection && candidate.break_glass.is_none() {
+            tracing::info!(
+                target: "audit",
+                event = "auth.refused",
+                user = %candidate.name,
+                reason = "refuse-connection",
+            );
+            return Ok(Outcome::RefusedAltogether);
+        }
+        self.unknown_user |= matches!(candidate.account, Err(NoAccount::Unknown));
         let Some(method) = method else {
             let answer = refusal(&candidate, false);
             self.candidate = Some(candidate);
@@ -313,6 +346,7 @@ impl<'a> Authentication<'a> {
     }
 
     fn refused(&mut self) -> io::Result<()> {
+        self.has_failed = true;
         self.tries = self
             .tries
             .checked_sub(1)

@@ -8,17 +8,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use gateway_wire::monitor::{Connection, FromMonitor, FromNet, Serve, ToMonitor, ToNet};
+use gateway_wire::doors::Failure;
+use gateway_wire::monitor::{
+    Connection, FromMonitor, FromNet, GRACE_IS_OVER, Serve, ToMonitor, ToNet,
+};
 use gateway_wire::{MAX_MESSAGE, Settings, UserName};
 
 use crate::account;
 use crate::authentication::{Authentication, Outcome};
 use crate::limits::{Due, Limits};
-use crate::link::{Event, Link};
+use crate::link::{Event, Link, TERMINATED};
 use crate::login_records::LoginRecords;
 use crate::recordings::Recordings;
 use crate::terminals;
 use crate::user_session::{self, AuthenticatedUser, UserSession};
+
+/// What the end of a connection says that net did not tell of; nothing if we were told to end it.
+fn failure_of(why: &str) -> Option<Failure> {
+    (why != TERMINATED).then_some(Failure::Crash)
+}
 
 /// net enforces the grace time; the monitor ends a net that does not, this much later.
 const GRACE_MARGIN: Duration = Duration::from_secs(5);
@@ -85,15 +93,23 @@ impl Monitor {
         let mut authentication =
             Authentication::new(&self.settings, endpoints, self.link.clone(), deadline)?;
         let mut waiting = None;
+        // Whoever has proved who they are has not failed.
+        let mut is_denied = false;
         let user = loop {
             let event = match waiting.take() {
                 Some(event) => event,
                 None => self.wait(None, Some(deadline), true)?,
             };
-            let reason = match event {
-                Event::Net(FromNet::Ended { reason, .. }) => reason,
-                Event::Deadline => self.ended_by_us("login grace time is over"),
-                Event::End(why) => self.ended_by_us(why),
+            let (reason, failure) = match event {
+                Event::Net(FromNet::Ended { reason, .. }) => {
+                    let failure = authentication.failure(&reason);
+                    (reason, Some(failure))
+                }
+                Event::Deadline => {
+                    let reason = self.ended_by_us(GRACE_IS_OVER);
+                    (reason, Some(Failure::GraceExceeded))
+                }
+                Event::End(why) => (self.ended_by_us(why), failure_of(why)),
                 Event::Net(message) => match authentication.take(message)? {
                     Outcome::Answer(answer) => {
                         self.answer(answer, None)?;
@@ -101,6 +117,7 @@ impl Monitor {
                     }
                     // net ends the connection.
                     Outcome::Denied(words) => {
+                        is_denied = true;
                         self.answer(ToNet::Denied { words }, None)?;
                         continue;
                     }
@@ -108,7 +125,19 @@ impl Monitor {
                         waiting = Some(event);
                         continue;
                     }
-                    Outcome::Authenticated(user) => break *user,
+                    Outcome::RefusedAltogether => {
+                        self.farewell("Not allowed at this time");
+                        let reason = "refuse-connection".to_owned();
+                        (reason, Some(Failure::RefuseConnection))
+                    }
+                    Outcome::Authenticated(user) => match self.may_log_in(&user, deadline)? {
+                        Ok(()) => break *user,
+                        Err(words) => {
+                            is_denied = true;
+                            self.answer(ToNet::Denied { words }, None)?;
+                            continue;
+                        }
+                    },
                 },
                 _ => return Err(io::Error::other("net spoke out of order")),
             };
@@ -118,9 +147,32 @@ impl Monitor {
                 reason,
                 authenticated = false
             );
+            if let Some(failure) = failure.filter(|_| !is_denied) {
+                self.report(&FromMonitor::Failed(failure))?;
+            }
             return Ok(());
         };
         self.logged_in(user, connection)
+    }
+
+    /// Asks the listener, where there is a limit; the words of its refusal. What net says meanwhile is
+    /// left in its socket, and a listener that has gone counts nobody.
+    fn may_log_in(
+        &self,
+        user: &AuthenticatedUser,
+        deadline: Instant,
+    ) -> io::Result<Result<(), String>> {
+        let max_logins = user.policy().max_logins;
+        if max_logins == 0 || user.is_break_glass() {
+            return Ok(Ok(()));
+        }
+        let user = user.account().name.clone();
+        self.report(&FromMonitor::MayLogIn { user, max_logins })?;
+        self.link.borrow().wait_for_listener(deadline)?;
+        Ok(match self.hear_listener() {
+            Ok(Some(ToMonitor::End(words))) => Err(words),
+            _ => Ok(()),
+        })
     }
 
     fn logged_in(&self, user: AuthenticatedUser, connection: &Connection) -> io::Result<()> {
@@ -244,6 +296,8 @@ impl Monitor {
                     Ok(Some(ToMonitor::End(words))) => {
                         return ended("ended by an administrator".into(), &words);
                     }
+                    // It was asked before.
+                    Ok(Some(ToMonitor::Welcome)) => continue,
                     // The login lives on without it.
                     Ok(None) | Err(_) => {
                         listener_lives = false;

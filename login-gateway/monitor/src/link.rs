@@ -14,6 +14,9 @@ use sys::signals::Signals;
 use crate::net_process::NetProcess;
 use crate::user_session::UserSession;
 
+/// Why a connection ends that a signal ends.
+pub const TERMINATED: &str = "terminated";
+
 /// The monitor's ends of everything.
 pub struct Link {
     /// Socket to the listener.
@@ -40,6 +43,23 @@ pub enum Event {
 }
 
 impl Link {
+    /// Waits until the listener has said something, or has gone.
+    ///
+    /// # Errors
+    /// If it does not until `deadline`.
+    pub fn wait_for_listener(&self, deadline: Instant) -> io::Result<()> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+            let mut ready = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, timeout) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                other => return other.map(drop).map_err(Into::into),
+            }
+        }
+    }
+
     /// Waits for the next event. Log lines are passed on meanwhile. `only_net` leaves the listener
     /// out: what it says then is for later, or for nobody.
     pub fn wait(
@@ -99,7 +119,7 @@ impl Link {
             if ready[1] {
                 while let Some(signal) = self.signals.next()? {
                     if signal == Signal::SIGTERM {
-                        return Ok(Event::End("terminated"));
+                        return Ok(Event::End(TERMINATED));
                     }
                 }
                 if let Some(session) = &mut session

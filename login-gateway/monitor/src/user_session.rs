@@ -34,6 +34,11 @@ impl AuthenticatedUser {
         &self.account
     }
 
+    /// Whether it is the account for emergencies.
+    pub fn is_break_glass(&self) -> bool {
+        self.granted.break_glass
+    }
+
     /// What the login may do.
     pub fn policy(&self) -> &Policy {
         &self.granted.policy

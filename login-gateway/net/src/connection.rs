@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gateway_wire::monitor::{FromNet, Serve, ToNet};
+use gateway_wire::monitor::{FromNet, GRACE_IS_OVER, Serve, ToNet};
 use gateway_wire::policy::listed;
 use gateway_wire::session::{ListenOn, Program as What, Pty, Target, ToSession, WindowSize, X11};
 use gateway_wire::timeout::kind;
@@ -128,7 +128,7 @@ async fn run(
     tokio::pin!(deadline);
     let mut running = tokio::select! {
         running = run_stream(config, stream, handler) => running.map_err(words)?,
-        () = &mut deadline => return Err("login grace time is over".into()),
+        () = &mut deadline => return Err(GRACE_IS_OVER.into()),
     };
     let handle = running.handle();
     tokio::spawn(forwarding.serve(connections, handle.clone()));
@@ -156,7 +156,7 @@ async fn run(
             ended = &mut running => return ended.map_err(words),
             () = logged_in.notified() => deadline.as_mut().reset(Instant::now() + FAR_FUTURE),
             () = &mut deadline => {
-                break ("Login grace time is over".to_owned(), "login grace time is over");
+                break ("Login grace time is over".to_owned(), GRACE_IS_OVER);
             }
             () = &mut unused => {
                 break ("No channel was open for too long".to_owned(), "without a channel for too long");

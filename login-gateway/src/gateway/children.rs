@@ -1,21 +1,25 @@
 //! What children say and how they end: connections come from accept and go to monitors.
 
-use std::io::{self, Read};
-use std::net::IpAddr;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use gateway_wire::accept::{Endpoints, FromAccept};
+use gateway_wire::doors::Failure;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::Gateway;
+use crate::doors::{self, Refusal};
 use crate::login_records;
+use crate::monitors::Login;
 use crate::stopping::Stopping;
 
 /// Messages taken from one child before the others have their turn.
 const TURN: usize = 64;
-/// Least time between two log lines about refused connections.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// What a connection hears that is closed at once. A line before the version is no SSH yet (RFC 4253,
+/// section 4.2); clients show it with -v.
+const NOT_NOW: &[u8] = b"Not allowed at this time\r\n";
 
 impl Gateway {
     pub(super) fn hear_accepts(&mut self) {
@@ -30,7 +34,10 @@ impl Gateway {
                         became_ready = Some(accept.pid);
                     }
                     Ok(Some((FromAccept::Connection(endpoints), socket))) => {
-                        connections.extend(socket.map(|socket| (endpoints, socket)));
+                        connections.extend(socket.map(|socket| (endpoints, Vec::new(), socket)));
+                    }
+                    Ok(Some((FromAccept::Balanced(endpoints, said), socket))) => {
+                        connections.extend(socket.map(|socket| (endpoints, said, socket)));
                     }
                     Err(error) => {
                         let reason = service::exit::chain(&error);
@@ -50,33 +57,41 @@ impl Gateway {
                 service::ready();
             }
         }
-        for (endpoints, socket) in connections {
-            self.open(endpoints, &socket);
+        for (endpoints, said, socket) in connections {
+            self.open(endpoints, &said, socket);
         }
     }
 
     /// Gives a connection to a monitor, or closes it.
-    fn open(&mut self, endpoints: Endpoints, socket: &OwnedFd) {
+    fn open(&mut self, endpoints: Endpoints, said: &[(String, String)], socket: OwnedFd) {
         let source = endpoints.source;
         if self.stopping != Stopping::No {
             tracing::info!(event = "connection.refused", %source, reason = "stopping");
             return;
         }
-        if self.monitors.startups() >= self.settings.max_startups {
-            self.totals.refused += 1;
-            self.log_refused(source.ip());
+        if let Some(why) = self.refusal(source.ip()) {
+            // A gateway that is full says nothing. Whoever does not take it does not need it.
+            if why != Refusal::Full {
+                let _ = TcpStream::from(socket).write(NOT_NOW);
+            }
             return;
         }
         let opened = self.login_id().and_then(|login| {
             let (programs, file) = (&self.programs, &self.settings_file);
             self.monitors
-                .give(login.clone(), endpoints, socket, programs, file)
+                .give(login.clone(), endpoints, &socket, programs, file)
                 .map(|()| login)
         });
         match opened {
             Ok(login) => {
                 self.totals.connections += 1;
-                tracing::info!(event = "connection.opened", login, %source);
+                if said.is_empty() {
+                    tracing::info!(event = "connection.opened", login, %source);
+                } else {
+                    let said = said.iter().map(|(name, value)| format!("{name}={value}"));
+                    let balancer = said.collect::<Vec<_>>().join(" ");
+                    tracing::info!(event = "connection.opened", login, %source, balancer);
+                }
             }
             Err(error) => tracing::error!(event = "connection.failed", %source, %error),
         }
@@ -94,18 +109,43 @@ impl Gateway {
         }
     }
 
-    /// Strangers make these lines, so there is a limit to them; the number is in the metrics.
-    fn log_refused(&mut self, source: IpAddr) {
+    pub(super) fn hear_monitor(&mut self, pid: i32) {
+        let heard = self.monitors.hear(pid);
+        self.totals.logins += heard.authenticated;
+        self.totals.away.logins += heard.refused;
+    }
+
+    fn refusal(&mut self, source: IpAddr) -> Option<Refusal> {
         let now = Instant::now();
-        if self
-            .refusal_logged
-            .is_some_and(|last| now < last + LOG_INTERVAL)
-        {
-            return;
+        let waiting = self.monitors.logins().filter(|l| l.user.is_none());
+        let waiting: Vec<IpAddr> = waiting.map(|l| l.source.ip()).collect();
+        let mut chance = [0; 4];
+        if self.settings.early_drop.start > 0 && self.random.read_exact(&mut chance).is_err() {
+            tracing::error!(event = "random.failed");
         }
-        self.refusal_logged = Some(now);
-        let total = self.totals.refused;
-        tracing::warn!(event = "connection.refused", %source, reason = "max-startups", total);
+        let chance = u32::from_be_bytes(chance) % 100;
+        let refused = self
+            .doors
+            .refuse(&self.settings, source, &waiting, chance, now);
+        if let Some(why) = refused {
+            doors::count(&mut self.totals.away, &mut self.totals.refused, why);
+            self.doors.refused(why, source, now);
+        }
+        refused
+    }
+
+    /// A connection is over: a failure costs its source time.
+    fn closed(&mut self, login: &Login, sound: bool, now: Instant) {
+        let failure = match login.failure {
+            _ if !sound => Some(Failure::Crash),
+            Some(failure) if login.user.is_none() => Some(failure),
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            let source = login.source.ip();
+            self.doors
+                .failed(&self.settings, &login.id, source, failure, now);
+        }
     }
 
     pub(super) fn reap(&mut self) {
@@ -119,11 +159,13 @@ impl Gateway {
             };
             let pid = pid.as_raw();
             // Its last words may still be in its socket.
-            self.totals.logins += self.monitors.hear(pid);
+            self.hear_monitor(pid);
             if let Some(login) = self.monitors.ended(pid, &how, sound, now) {
-                let recorded = self.settings.login_records && self.settings.user.is_some();
-                if let Some(login) = login.filter(|_| recorded && !sound) {
-                    login_records::log_out(pid, &login);
+                if let Some(login) = login {
+                    self.closed(&login, sound, now);
+                    if !sound && self.settings.login_records && self.settings.user.is_some() {
+                        login_records::log_out(pid, &login);
+                    }
                 }
                 continue;
             }

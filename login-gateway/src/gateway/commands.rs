@@ -58,8 +58,8 @@ impl Gateway {
         }
     }
 
-    fn status(&self, now: Instant) -> Status {
-        let health = self.health();
+    fn status(&mut self, now: Instant) -> Status {
+        let health = self.health(now);
         let ends = self.stopping.by().and_then(|by| {
             let at = SystemTime::now().checked_add(by.saturating_duration_since(now))?;
             Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())

@@ -56,7 +56,9 @@ fn kind(rust: &str) -> &'static str {
         "Vec<String>" | "Vec<Way>" | "Vec<ChannelTimeout>" => "list of texts",
         "BTreeMap<String,String>" => "table of texts",
         "Option<Umask>" => "octal number as text",
-        "ProxyProtocol" | "Option<BreakGlass>" => "table",
+        "ProxyProtocol" | "Option<BreakGlass>" | "EarlyDrop" | "NetBlockSize" | "Penalties" => {
+            "table"
+        }
         // The test below keeps this from being printed.
         _ => "value",
     }

@@ -58,16 +58,6 @@ const MISSED: &[(&str, &str)] = &[
         "host keys are files: name them in host-keys",
     ),
     (
-        "persourcemaxstartups",
-        "there is no limit per source; max-startups limits all together",
-    ),
-    ("persourcenetblocksize", "there is no limit per source"),
-    (
-        "persourcepenalties",
-        "sources are not penalised; put a limiter before the gateway",
-    ),
-    ("persourcepenaltyexemptlist", "sources are not penalised"),
-    (
         "streamlocalbindmask",
         "forwarded sockets are for the user alone (mode 0600)",
     ),
@@ -97,6 +87,10 @@ pub const SERVICE: &[&str] = &[
     "maxauthtries",
     "maxstartups",
     "pamservicename",
+    "persourcemaxstartups",
+    "persourcenetblocksize",
+    "persourcepenalties",
+    "persourcepenaltyexemptlist",
     "port",
     "rekeylimit",
     "usepam",

@@ -444,6 +444,8 @@ impl Scope<'_> {
     /// What would be wider without a line that has no equal.
     fn closed(&mut self) {
         if self.block.get("refuseconnection").and_then(Line::yes) == Some(true) {
+            self.put("refuse-connection", true);
+            // So that it stands before the blocks that let people in.
             self.put("allow-login", false);
         }
         let Some(line) = self.effective("chrootdirectory").cloned() else {

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::blocks::{Block, Line};
 use super::notes::{Kind, Note, Notes, unsaid};
-use super::{Files, algorithms};
+use super::{Files, algorithms, doors};
 
 /// sshd's own host keys, where the file names none.
 const HOST_KEYS: [&str; 3] = [
@@ -63,20 +63,6 @@ pub fn keys(block: &Block, files: &dyn Files, notes: &mut Vec<Note>) -> Table {
         }
         put("max-auth-tries", integer(tries.max(1)));
     }
-    if let Some((startups, line)) = number(block, "maxstartups", startups, notes) {
-        if line.first().contains(':') {
-            notes.note(
-                Kind::Changed,
-                line,
-                format!("connections are not dropped at random before {startups} are waiting"),
-            );
-        }
-        put("max-startups", integer(startups.max(1)));
-        // The default number of waiting pairs may not be above that.
-        if startups < 2 {
-            put("warm", integer(startups.max(1)));
-        }
-    }
     if let Some(line) = block.get("rekeylimit") {
         rekey(line, &mut put, notes);
     }
@@ -87,6 +73,7 @@ pub fn keys(block: &Block, files: &dyn Files, notes: &mut Vec<Note>) -> Table {
         ));
     }
     put("pam-service", pam(block, notes).into());
+    table.extend(doors::keys(block, notes));
     table
 }
 
@@ -258,13 +245,8 @@ fn number<'a>(
     }
 }
 
-fn plain(text: &str) -> Option<u64> {
+pub(super) fn plain(text: &str) -> Option<u64> {
     text.parse::<u32>().ok().map(u64::from)
-}
-
-/// `start:rate:full` or one number.
-fn startups(text: &str) -> Option<u64> {
-    plain(text.rsplit(':').next()?)
 }
 
 /// sshd's time format, in seconds: `90`, `1m30s`, `2h`.
@@ -311,11 +293,11 @@ fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-fn integer(number: u64) -> Value {
+pub(super) fn integer(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn strings(list: Vec<String>) -> Value {
+pub(super) fn strings(list: Vec<String>) -> Value {
     Value::from(list)
 }
 

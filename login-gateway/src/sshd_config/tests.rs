@@ -303,6 +303,48 @@ fn the_service() {
 }
 
 #[test]
+fn the_door() {
+    use gateway_wire::doors::{EarlyDrop, NetBlockSize, Overflow, Penalties};
+    let all = settings(
+        "MaxStartups 10:30:60\nPerSourceMaxStartups 5\nPerSourceNetBlockSize 24:56\nPerSourcePenalties authfail:7 noauth:1m min:2s max-sources4:9 overflow6:deny-all\nPerSourcePenaltyExemptList 10.0.0.0/8,2001:db8::1",
+    );
+    let (start, rate) = (10, 30);
+    assert_eq!(
+        (all.max_startups, all.early_drop),
+        (60, EarlyDrop { start, rate })
+    );
+    assert_eq!(all.per_source_max_startups, 5);
+    let size = NetBlockSize { ipv4: 24, ipv6: 56 };
+    assert_eq!(all.per_source_net_block_size, size);
+    let seconds = std::time::Duration::from_secs;
+    let expected = Penalties {
+        auth_fail: seconds(7),
+        no_auth: seconds(60),
+        min: seconds(2),
+        max_sources4: 9,
+        overflow6: Overflow::DenyAll,
+        exempt: ["10.0.0.0/8", "2001:db8::1/128"]
+            .map(|n| n.parse().unwrap())
+            .into(),
+        ..Penalties::default()
+    };
+    assert_eq!(all.penalties, expected);
+    assert!(!settings("PerSourcePenalties no").penalties.enabled);
+    let default = settings("PerSourcePenalties crash:1");
+    assert!(default.penalties.enabled && default.penalties.exempt.is_empty());
+    assert_eq!(default.per_source_net_block_size.ipv6, 128);
+    assert_eq!(settings("").penalties, Penalties::default());
+    assert_eq!(settings("MaxStartups 7").early_drop, EarlyDrop::default());
+    assert_eq!(
+        settings("PerSourceMaxStartups none").per_source_max_startups,
+        0
+    );
+    assert!(
+        settings("Match User x\nRefuseConnection yes").r#match[0].refuse_connection == Some(true)
+    );
+}
+
+#[test]
 fn presets() {
     use gateway_wire::settings::CryptoPolicy::*;
     for (text, expected) in [
@@ -348,7 +390,7 @@ fn included_files() {
 #[test]
 fn what_is_said() {
     let all = imported(
-        "GSSAPIAuthentication yes\n\nFrobnicate 1\nMatch Host x.example\n PermitTTY no\nMatch LocalPort 22\n Banner /b\n",
+        "GSSAPIAuthentication yes\n\nFrobnicate 1\nMatch Host x.example\n PermitTTY no\nMatch RDomain 22\n Banner /b\n",
     );
     let said: Vec<(Kind, usize, &str)> = all
         .notes

@@ -12,7 +12,13 @@ pub enum FromAccept {
     Ready,
     /// A connection; its socket is the message's one descriptor.
     Connection(Endpoints),
+    /// The same, with what the balancer says beside the addresses: names and values in printable
+    /// ASCII, at most [`MAX_SAID`] bytes.
+    Balanced(Endpoints, Vec<(String, String)>),
 }
+
+/// Most bytes of names and values in [`FromAccept::Balanced`].
+pub const MAX_SAID: usize = 512;
 
 /// Where a connection came from and where it went, from the PROXY header or the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -40,4 +46,27 @@ pub struct Health {
     pub logins_total: u64,
     /// Connections closed because `max-startups` was reached.
     pub refused_total: u64,
+    /// Connections closed before that, and logins refused.
+    pub turned_away: TurnedAway,
+    /// Penalties by [`crate::doors::Failure`].
+    pub penalties: [u64; 6],
+    /// Sources that are kept out now.
+    pub penalised: u32,
+}
+
+/// Connections that were closed because of where they come from or by chance, and logins of which a
+/// user has too many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TurnedAway {
+    /// By `early-drop`.
+    pub early: u64,
+    /// By `per-source-max-startups`.
+    pub source: u64,
+    /// By a penalty of the source.
+    pub penalty: u64,
+    /// By `overflow`.
+    pub overflow: u64,
+    /// Logins, by `max-logins`.
+    pub logins: u64,
 }

@@ -8,7 +8,11 @@ use zeroize::Zeroizing;
 
 use crate::UserName;
 use crate::accept::Endpoints;
+use crate::doors::Failure;
 use crate::settings::Policy;
+
+/// Why a connection ended that did not authenticate in time, in the words of [`FromNet::Ended`].
+pub const GRACE_IS_OVER: &str = "login grace time is over";
 
 /// From the listener to a waiting monitor; the connection's socket is the one descriptor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,13 +23,15 @@ pub struct Connection {
     pub endpoints: Endpoints,
 }
 
-/// From the listener to a monitor whose user has logged in.
+/// From the listener to a monitor whose user has logged in, or is about to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToMonitor {
     /// Show these words on the login's terminals.
     Message(String),
     /// End the login; the client is told these words.
     End(String),
+    /// The user may log in.
+    Welcome,
 }
 
 /// From a monitor to the listener.
@@ -39,6 +45,16 @@ pub enum FromMonitor {
         number: u32,
         /// Whether it was opened.
         open: bool,
+    },
+    /// The connection ended without a login.
+    Failed(Failure),
+    /// May the user log in, who may have this many logins at one time? Answered by
+    /// [`ToMonitor::Welcome`] or [`ToMonitor::End`].
+    MayLogIn {
+        /// The user.
+        user: UserName,
+        /// More than 0.
+        max_logins: u32,
     },
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::doors::{EarlyDrop, NetBlockSize, Penalties};
 use crate::monitor::Method;
 use crate::policy::{Forwarding, GatewayPorts, Umask, Way};
 use crate::timeout::{ChannelTimeout, Time};
@@ -153,6 +154,22 @@ settings! {
         max_auth_tries: usize = 6;
         /// Connections that have not yet authenticated, at one time; further ones are closed.
         max_startups: usize = 100;
+        /// Closes some connections at random before that: from `start` unfinished ones on (0 for never)
+        /// `rate` percent, growing evenly to all of them at max-startups.
+        early_drop: EarlyDrop = EarlyDrop::default();
+        /// Unfinished connections of one source; further ones are closed, so that no source takes all of
+        /// max-startups. 0 for no such limit.
+        per_source_max_startups: usize = 64;
+        /// Bits of an address, `ipv4` and `ipv6`, that tell one source from another.
+        per_source_net_block_size: NetBlockSize = NetBlockSize::default();
+        /// Whose connections fail is kept out for a time (unless not `enabled`). Each failure adds its
+        /// own: `crash` of a process that serves it, `auth-fail`, `invalid-user`, `no-auth` (nothing
+        /// was tried), `grace-exceeded`, `refuse-connection`. Connections are closed once more than
+        /// `min` has come together, for `max` at most; time fades it. `max-sources4` and
+        /// `max-sources6` are remembered; then the one that ends first is forgotten (`overflow` and
+        /// `overflow6` "permissive") or nobody else gets in ("deny-all"). `exempt` networks and load
+        /// balancers (proxy-protocol) have no penalties.
+        penalties: Penalties = Penalties::default();
         /// From SIGTERM to the end of logins that are left, "0s" for none: the gateway ends with the last
         /// login. Users are told on their terminals.
         #[serde(with = "service::config::duration")]
@@ -187,7 +204,7 @@ settings! {
         skel: PathBuf = "/etc/skel".into();
         /// Whether terminals are entered in utmp, wtmp and lastlog.
         login_records: bool = true;
-        /// Networks of load balancers that put a PROXY protocol version 2 header before each
+        /// Networks of load balancers that put a PROXY protocol header, version 1 or 2, before each
         /// connection (`from`), and whether a connection from there without one is closed
         /// (`required`). Left out: no header is read from anybody.
         proxy_protocol: ProxyProtocol = ProxyProtocol::default();
@@ -199,6 +216,10 @@ settings! {
     login {
         /// Whether the user may log in at all.
         allow_login: bool = true;
+        /// Whether the connection is ended as soon as the user is named.
+        refuse_connection: bool = false;
+        /// Logins that the user may have at one time on this node; 0 for any number.
+        max_logins: u32 = 0;
         /// Ways in, each a list of methods to pass in that order, joined by commas:
         /// "publickey", "password", "keyboard-interactive".
         authentication_methods: Vec<Way> = vec![Way(vec![Method::PublicKey])];
@@ -344,7 +365,7 @@ pub enum CryptoPolicy {
     Fips140,
 }
 
-/// Who may put a PROXY protocol version 2 header before the connection.
+/// Who may put a PROXY protocol header before the connection.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ProxyProtocol {

@@ -27,7 +27,7 @@ impl Server {
         for (stream, endpoints) in accepted {
             let peer = endpoints.source.ip();
             if !self.proxy.from.iter().any(|net| net.contains(&peer)) {
-                self.admit(endpoints, stream);
+                self.admit(endpoints, Vec::new(), stream);
                 continue;
             }
             if self.pending.len() >= MAX_PENDING

@@ -83,7 +83,7 @@ impl Accept {
     /// The next message and its socket.
     pub fn hear(&self) -> (FromAccept, Option<TcpStream>) {
         assert!(self.has_spoken(SOON), "nothing came from accept");
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 2048];
         let (length, mut fds) = recv_with_fds(self.link(), &mut buffer).unwrap();
         let message = gateway_wire::decode(&buffer[..length]).unwrap();
         (message, fds.pop().map(TcpStream::from))
@@ -91,7 +91,9 @@ impl Accept {
 
     /// The next connection: its endpoints and socket, which is made blocking.
     pub fn connection(&self) -> (Endpoints, TcpStream) {
-        let (FromAccept::Connection(endpoints), Some(stream)) = self.hear() else {
+        let (FromAccept::Connection(endpoints) | FromAccept::Balanced(endpoints, _), Some(stream)) =
+            self.hear()
+        else {
             panic!("no connection");
         };
         stream.set_nonblocking(false).unwrap();
