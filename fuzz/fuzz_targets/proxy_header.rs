@@ -7,7 +7,10 @@ use login_gateway_accept::{http, proxy_header};
 
 fuzz_target!(|data: &[u8]| {
     let read = proxy_header::parse(data);
-    if let Ok(proxy_header::Progress::Whole { .. }) = &read {
+    if let Ok(proxy_header::Progress::Whole { length, .. }) = &read {
+        let said = proxy_header::said(&data[..*length]);
+        let bytes: usize = said.iter().map(|(n, v)| n.len() + v.len()).sum();
+        assert!(bytes <= gateway_wire::accept::MAX_SAID);
         let longer = [data, b"SSH-2.0-x"].concat();
         assert_eq!(proxy_header::parse(&longer), read);
     }

@@ -1,4 +1,4 @@
-//! A real sender of PROXY version 2 headers in front of the real program: HAProxy.
+//! A real sender of PROXY headers of both versions in front of the real program: HAProxy.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -32,15 +32,19 @@ fn clients_health_checks_and_http_through_haproxy() {
     }
     let accept = start(&settings(&["127.0.0.0/8"], true));
     let (v4, v6, http) = (free("127.0.0.1"), free("::1"), free("127.0.0.1"));
+    let old = ["127.0.0.1", "::1"].map(free);
     // The check is a LOCAL header and nothing behind it; the options add TLVs (CRC32c, unique id).
     let text = format!(
         "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
          listen ssh\n  bind {v4}\n  bind {v6}\n  unique-id-format %pid\n\
          \x20 server one {ssh} check inter 100ms send-proxy-v2 \
          proxy-v2-options crc32c,unique-id\n\
+         listen old\n  bind {old4}\n  bind {old6}\n  server one {ssh} send-proxy\n\
          listen http\n  bind {http}\n  server one {health} send-proxy-v2\n",
         ssh = accept.ssh,
         health = accept.health,
+        old4 = old[0],
+        old6 = old[1],
     );
     let config = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(config.path(), text).unwrap();
@@ -56,7 +60,7 @@ fn clients_health_checks_and_http_through_haproxy() {
     let (check, _) = accept.connection();
     assert_eq!(check.destination, accept.ssh);
 
-    for address in [v4, v6] {
+    for address in [v4, v6, old[0], old[1]] {
         let mut client = connect(address);
         client.write_all(b"SSH-2.0-client\r\n").unwrap();
         let (endpoints, mut stream) = loop {
@@ -86,6 +90,6 @@ fn clients_health_checks_and_http_through_haproxy() {
         let line = page.lines().find_map(|l| l.strip_prefix(&line)).unwrap();
         line.parse::<u64>().unwrap()
     };
-    assert_eq!((counted("proxied"), counted("malformed")), (2, 0), "{page}");
+    assert_eq!((counted("proxied"), counted("malformed")), (4, 0), "{page}");
     assert!(counted("local") > 0, "{page}");
 }

@@ -63,6 +63,9 @@ pub const EXPECTED: &[(&str, Expected)] = &[
     ("integrity", Pass),
     ("cert-hostkey", Pass),
     ("key-options", Pass),
+    // Newer than Debian 12's suite.
+    ("penalty", Pass),
+    ("penalty-expire", Pass),
     ("connection-timeout", Pass),
     ("forwarding", Pass),
     ("channel-timeout", Pass),

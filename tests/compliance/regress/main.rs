@@ -56,7 +56,17 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let named = |name: &str| arguments.is_empty() || arguments.iter().any(|a| a == name);
-    let queue: VecDeque<_> = EXPECTED.iter().filter(|(name, _)| named(name)).collect();
+    let mut queue: VecDeque<_> = EXPECTED.iter().filter(|(name, _)| named(name)).collect();
+    queue.retain(|(name, _)| {
+        let there = Path::new(SUITE).join(format!("{name}.sh")).exists();
+        if !there {
+            println!("skipped: {name}: this version of the suite has no such script");
+        }
+        there
+    });
+    if queue.is_empty() {
+        return ExitCode::SUCCESS;
+    }
     let host = Host::start();
     host.write(
         "/etc/sudoers.d/regress",
