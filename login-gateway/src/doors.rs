@@ -79,7 +79,9 @@ impl Doors {
         if waiting.len() >= settings.max_startups {
             return Some(Refusal::Full);
         }
-        let most = settings.per_source_max_startups;
+        let most = settings
+            .per_source_max_startups
+            .unwrap_or((settings.max_startups / 3 * 2).max(64));
         if !balancer && most > 0 && of_source(settings, source, waiting) >= most {
             return Some(Refusal::Source);
         }
@@ -180,7 +182,7 @@ mod tests {
     fn one_source_does_not_take_all_places() {
         let mut settings = Settings {
             max_startups: 10,
-            per_source_max_startups: 3,
+            per_source_max_startups: Some(3),
             ..Settings::default()
         };
         settings.proxy_protocol.from = vec!["10.0.0.0/8".parse().unwrap()];

@@ -45,7 +45,7 @@ fn kind(rust: &str) -> &'static str {
     let rust: String = rust.chars().filter(|c| !c.is_whitespace()).collect();
     match rust.as_str() {
         "bool" => "true or false",
-        "u32" | "usize" => "number",
+        "u32" | "usize" | "Option<usize>" => "number",
         "Duration" | "Time" => "duration",
         "String" | "Option<String>" => "text",
         "CryptoPolicy" | "Forwarding" | "GatewayPorts" => "word",
@@ -68,6 +68,7 @@ fn kind(rust: &str) -> &'static str {
 pub fn sample(name: &str) -> &'static str {
     match name {
         "health-listen" => "\"0.0.0.0:8080\"",
+        "per-source-max-startups" => "20",
         "banner" => "\"/etc/issue.net\"",
         "directory-socket" => "\"/run/directoryd/control.sock\"",
         "umask" => "\"027\"",

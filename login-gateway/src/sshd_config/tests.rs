@@ -313,7 +313,7 @@ fn the_door() {
         (all.max_startups, all.early_drop),
         (60, EarlyDrop { start, rate })
     );
-    assert_eq!(all.per_source_max_startups, 5);
+    assert_eq!(all.per_source_max_startups, Some(5));
     let size = NetBlockSize { ipv4: 24, ipv6: 56 };
     assert_eq!(all.per_source_net_block_size, size);
     let seconds = std::time::Duration::from_secs;
@@ -337,7 +337,7 @@ fn the_door() {
     assert_eq!(settings("MaxStartups 7").early_drop, EarlyDrop::default());
     assert_eq!(
         settings("PerSourceMaxStartups none").per_source_max_startups,
-        0
+        Some(0)
     );
     assert!(
         settings("Match User x\nRefuseConnection yes").r#match[0].refuse_connection == Some(true)

@@ -158,8 +158,8 @@ settings! {
         /// `rate` percent, growing evenly to all of them at max-startups.
         early_drop: EarlyDrop = EarlyDrop::default();
         /// Unfinished connections of one source; further ones are closed, so that no source takes all of
-        /// max-startups. 0 for no such limit.
-        per_source_max_startups: usize = 64;
+        /// max-startups. 0 for no such limit. Left out: two thirds of max-startups, at least 64.
+        per_source_max_startups: Option<usize> = None;
         /// Bits of an address, `ipv4` and `ipv6`, that tell one source from another.
         per_source_net_block_size: NetBlockSize = NetBlockSize::default();
         /// Whose connections fail is kept out for a time (unless not `enabled`). Each failure adds its
