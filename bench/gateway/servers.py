@@ -110,6 +110,14 @@ class Server:
 
     def cpu(self):
         """Seconds of processor time of the server and of all that it has started and that has ended."""
+        # A process that ends while others are read is missed or counted twice.
+        last = None
+        while (now := self._ticks()) != last:
+            last = now
+            time.sleep(0.05)
+        return now / os.sysconf("SC_CLK_TCK")
+
+    def _ticks(self):
         ticks = 0
         for folder in self.processes():
             try:
@@ -117,7 +125,7 @@ class Server:
             except OSError:
                 continue
             ticks += sum(int(field) for field in fields[11:15])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return ticks
 
     def memory(self):
         """Kilobytes that the server's own processes have written and that are given back when they end, those of them
