@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use crate::activity::{Activity, OpenChannel, OpenChannels};
 use crate::authentication::Authentication;
 use crate::channel::FromClient;
-use crate::flow::Flow;
+use crate::flow::{Flow, NobodyReads};
 use crate::forward::Forwarding;
 use crate::greeting::Greeted;
 use crate::growing_reader::GrowingReader;
@@ -625,8 +625,10 @@ impl Handler for Connection {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.flow.received(channel, data.len()).await;
-        Ok(())
+        let received = self.flow.received(channel, data.len()).await;
+        received.map_err(|NobodyReads| {
+            russh::Error::IO(io::Error::other("programs leave 256 MiB unread"))
+        })
     }
 
     fn adjust_window(&mut self, channel: ChannelId, current: u32) -> u32 {
@@ -638,12 +640,15 @@ impl Handler for Connection {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.flow.forget(channel);
         // A running program keeps its place until it has taken what it was sent, or has ended.
-        if let Some(open) = forget_idle(&self.sessions, channel)
-            && let Some(x11) = &open.x11
-        {
-            self.session.close(x11.listener);
+        match forget_idle(&self.sessions, channel) {
+            Some(open) => {
+                self.flow.forget(channel);
+                if let Some(x11) = &open.x11 {
+                    self.session.close(x11.listener);
+                }
+            }
+            None => self.flow.closed(channel),
         }
         Ok(())
     }

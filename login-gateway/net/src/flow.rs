@@ -41,6 +41,16 @@ const MORSEL: u32 = 256 * 1024;
 /// it nobody is fed before they read.
 const LIMIT: usize = 128 << 20;
 
+/// What all channels may have unread together, in bytes. Clients have been promised first windows for
+/// all of them, so a throttle alone would not hold it: above it nothing is read, until programs read.
+const MOST: usize = 256 << 20;
+/// Time that this may take without a program having read; then the connection ends.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Programs that read nothing have left too much unread for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NobodyReads;
+
 /// The open channels of a connection.
 #[derive(Clone, Default)]
 pub struct Flow {
@@ -68,16 +78,18 @@ struct Watched {
     /// Whether its program took nothing when it was waited for. It is not waited for again before it
     /// has taken all but a little.
     slow: bool,
+    /// Whether the client has closed it; what it sent before may still wait for the program.
+    closed: bool,
 }
 
 impl Watched {
     fn behind(&self) -> bool {
-        self.inbox.len() > BACKLOG
+        !self.closed && self.inbox.len() > BACKLOG
     }
 
     /// Whether the client can send no more than a throttled window.
     fn used_up(&self) -> bool {
-        self.window <= THROTTLED
+        !self.closed && self.window <= THROTTLED
     }
 }
 
@@ -104,11 +116,19 @@ impl Flow {
             granted: None,
             grant: None,
             slow: false,
+            closed: false,
         };
         self.lock().channels.insert(channel, watched);
     }
 
-    /// Forgets a channel: it sends no more.
+    /// Notes that the client sends no more on a channel.
+    pub fn closed(&self, channel: ChannelId) {
+        if let Some(watched) = self.lock().channels.get_mut(&channel) {
+            watched.closed = true;
+        }
+    }
+
+    /// Forgets a channel: nobody reads what it has sent.
     pub fn forget(&self, channel: ChannelId) {
         self.lock().channels.remove(&channel);
     }
@@ -131,9 +151,13 @@ impl Flow {
         next(channels, channel, next_one.size())
     }
 
-    /// Bytes have arrived. Waits where a throttled window would otherwise be answered at once, and
-    /// for programs that are reading.
-    pub async fn received(&self, channel: ChannelId, bytes: usize) {
+    /// Bytes have arrived. Waits where a throttled window would otherwise be answered at once, for
+    /// programs that are reading, and where all that may be unread is.
+    ///
+    /// # Errors
+    /// [`NobodyReads`].
+    pub async fn received(&self, channel: ChannelId, bytes: usize) -> Result<(), NobodyReads> {
+        wait_for_room(|| self.unread()).await?;
         let wait = self.count(channel, u32::try_from(bytes).unwrap_or(u32::MAX));
         match wait {
             Wait::Nothing => {}
@@ -149,6 +173,13 @@ impl Flow {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Bytes that no program has read yet.
+    fn unread(&self) -> usize {
+        let shared = self.lock();
+        shared.channels.values().map(|c| c.inbox.len()).sum()
     }
 
     fn count(&self, channel: ChannelId, bytes: u32) -> Wait {
@@ -186,6 +217,22 @@ impl Flow {
     }
 }
 
+/// Waits while more is unread than may be.
+async fn wait_for_room(unread: impl Fn() -> usize) -> Result<(), NobodyReads> {
+    let mut least = unread();
+    let mut end = tokio::time::Instant::now() + PATIENCE;
+    while least > MOST {
+        tokio::time::sleep(PACE).await;
+        let now = unread();
+        if now < least {
+            (least, end) = (now, tokio::time::Instant::now() + PATIENCE);
+        } else if tokio::time::Instant::now() >= end {
+            return Err(NobodyReads);
+        }
+    }
+    Ok(())
+}
+
 /// The size of the next window, after `last` has got one.
 fn next(channels: &Channels, last: ChannelId, window: u32) -> u32 {
     let (behind, others): (Vec<_>, Vec<_>) = channels.iter().partition(|(_, c)| c.behind());
@@ -212,5 +259,34 @@ fn next(channels: &Channels, last: ChannelId, window: u32) -> u32 {
         food
     } else {
         THROTTLED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn above_the_bound_nothing_more_is_read_until_a_program_reads() {
+        let full = |bytes: usize| {
+            let inbox = Inbox::default();
+            inbox.push(Bytes::from(vec![0; bytes]));
+            inbox
+        };
+        let inboxes = [full(MOST / 2), full(MOST / 2), full(0)];
+        let unread = || inboxes.iter().map(Inbox::len).sum();
+        assert_eq!(wait_for_room(unread).await, Ok(()));
+        inboxes[2].push(Bytes::from_static(&[0; 2000]));
+        let (waited, ()) = tokio::join!(wait_for_room(unread), async {
+            tokio::time::sleep(PATIENCE * 3 / 4).await;
+            let _ = inboxes[2].pop().await;
+        });
+        assert_eq!(waited, Ok(()));
+        inboxes[0].push(Bytes::from_static(&[0; 2000]));
+        assert_eq!(wait_for_room(unread).await, Err(NobodyReads));
+        inboxes[0].refuse();
+        assert_eq!(wait_for_room(unread).await, Ok(()));
     }
 }

@@ -120,3 +120,27 @@ pub fn key_types(line: &Line, notes: &mut Vec<Note>) -> Vec<String> {
         Some(_) => vec!["*".into()],
     }
 }
+
+/// `CASignatureAlgorithms` as patterns; what is added to sshd's own list is in ours already.
+pub fn signatures(line: &Line, notes: &mut Vec<Note>) -> Vec<String> {
+    let text = line.first();
+    let names = |list: &str| -> Vec<String> {
+        let names = list.split(',').filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
+    };
+    let listed = match text.strip_prefix(['+', '-', '^']) {
+        Some(list) => names(list),
+        None => names(text),
+    };
+    if !text.starts_with('-') && listed.iter().any(|name| name == "ssh-rsa") {
+        let why = "'ssh-rsa' signs with SHA-1, which is never accepted";
+        notes.note(Kind::LeftOut, line, why);
+    }
+    match text.chars().next() {
+        Some('-') => std::iter::once("*".to_owned())
+            .chain(listed.into_iter().map(|name| format!("!{name}")))
+            .collect(),
+        Some('+' | '^') => vec!["*".into()],
+        _ => listed,
+    }
+}

@@ -50,10 +50,6 @@ const NEEDLESS: &[&str] = &[
 /// Missed, with what to do.
 const MISSED: &[(&str, &str)] = &[
     (
-        "casignaturealgorithms",
-        "the preset of crypto-policy says which signatures of CAs are accepted",
-    ),
-    (
         "hostkeyagent",
         "host keys are files: name them in host-keys",
     ),

@@ -25,6 +25,7 @@ const KNOWN: &[&str] = &[
     "authorizedprincipalscommand",
     "authorizedprincipalscommanduser",
     "authorizedprincipalsfile",
+    "casignaturealgorithms",
     "channeltimeout",
     "chrootdirectory",
     "denygroups",
@@ -151,6 +152,10 @@ impl Scope<'_> {
         if let Some(line) = self.block.get("pubkeyacceptedalgorithms").cloned() {
             let types = algorithms::key_types(&line, self.notes);
             self.put("public-key-algorithms", types);
+        }
+        if let Some(line) = self.block.get("casignaturealgorithms").cloned() {
+            let names = algorithms::signatures(&line, self.notes);
+            self.put("ca-signature-algorithms", names);
         }
         if let Some(line) = self.block.get("requiredrsasize").cloned() {
             match line.first().parse::<u32>() {

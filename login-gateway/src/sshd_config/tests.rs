@@ -231,6 +231,11 @@ fn keys_certificates_and_sftp() {
     );
     assert_eq!(all.public_key_algorithms, ["*", "!ssh-dss", "!ssh-rsa"]);
     assert_eq!(all.required_rsa_size, 2048);
+    let signed =
+        |text: &str| settings(&format!("CASignatureAlgorithms {text}")).ca_signature_algorithms;
+    assert_eq!(signed("ssh-ed25519,ecdsa-*"), ["ssh-ed25519", "ecdsa-*"]);
+    assert_eq!(signed("-ssh-ed25519"), ["*", "!ssh-ed25519"]);
+    assert_eq!(signed("+ssh-rsa"), ["*"]);
     assert!(all.subsystems["sftp"].ends_with("sftp-server -l INFO"));
     let forced = policy(&all, "up").force_command;
     assert!(

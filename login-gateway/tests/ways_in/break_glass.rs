@@ -47,6 +47,37 @@ fn root_comes_in_with_its_one_key_and_loudly() {
 }
 
 #[test]
+fn root_comes_in_while_the_directory_is_frozen() {
+    if !possible(
+        "break_glass::root_comes_in_while_the_directory_is_frozen",
+        &[],
+    ) {
+        return;
+    }
+    // As a stopped process has it: connections are taken by the kernel, and nobody answers.
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("frozen");
+    let _frozen = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let more = format!(
+        "directory-socket = \"{}\"\ndirectory-timeout = \"2s\"\n{KEYS}source = [\"127.0.0.0/8\"]",
+        socket.display()
+    );
+    let host = Host::start(&more, PAM, |folder| {
+        fs::write(folder.join("etc/gateway/break-glass"), "").unwrap();
+    });
+    let key = host.public("alice", "id");
+    fs::write(host.path("etc/gateway/break-glass"), key).unwrap();
+    let good = host.login("root").key("home/alice/.ssh/id").run();
+    assert!(good.ok && good.out == "in as root\n", "{good:?}");
+    host.logged("break_glass.used", 1);
+    assert!(!host.log().contains("directory.failed"), "{}", host.log());
+    // Local users come in as well, after the directory's time.
+    let alice = host.login("alice").key("id").run();
+    assert!(alice.ok, "{alice:?}");
+    host.logged("directory.failed", 1);
+}
+
+#[test]
 fn from_elsewhere_root_is_nobody() {
     if !possible("break_glass::from_elsewhere", &[]) {
         return;

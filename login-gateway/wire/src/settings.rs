@@ -246,6 +246,9 @@ settings! {
         /// Files of public keys whose certificates are taken from users; owned by root and not
         /// writable by others, read at each login.
         trusted_user_ca_keys: Vec<PathBuf> = Vec::new();
+        /// Algorithms with which such an authority may have signed, as patterns of the names in ssh -Q
+        /// sig; SHA-1 is never taken.
+        ca_signature_algorithms: Vec<String> = vec!["*".into()];
         /// Names of which a certificate must carry one; %u is the user.
         principals: Vec<String> = vec!["%u".into()];
         /// Files of further such names, read as the user, relative to the home unless absolute.

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_wire::certificate::{Certificate, CertificateQuestion};
-use gateway_wire::policy::Restrictions;
+use gateway_wire::policy::{Restrictions, listed};
 use gateway_wire::{Policy, address};
 use login_gateway_monitor::key_list;
 use login_gateway_monitor::krl::{Issued, Subject};
@@ -108,8 +108,8 @@ impl Authentication<'_> {
         bytes: &[u8],
         certificate: &Certificate,
     ) -> io::Result<Option<Found>> {
-        let listed =
-            authorities(&candidate.policy.trusted_user_ca_keys).contains(&certificate.authority);
+        let authorities = authorities(&candidate.policy.trusted_user_ca_keys);
+        let listed = authorities.contains(&certificate.authority);
         let user = candidate.canonical_name();
         let named = |name: &String| {
             let name = expand(name, user.as_str());
@@ -195,6 +195,12 @@ fn judge(
     }
     if ["ssh-rsa", "ssh-dss"].contains(&certificate.signature.as_str()) {
         return Err("its authority has signed with SHA-1".into());
+    }
+    if !listed(&policy.ca_signature_algorithms, &certificate.signature) {
+        let algorithm = &certificate.signature;
+        return Err(format!(
+            "policy takes no authority's '{algorithm}' signature"
+        ));
     }
     key_policy::check(policy, &certificate.key, &certificate.name)?;
     key_policy::long_enough(policy, &certificate.authority)?;
@@ -291,6 +297,13 @@ mod tests {
         assert!(refused(|c| c.signature = "ssh-rsa".into()).contains("SHA-1"));
         let types = "public-key-algorithms = [\"ssh-ed25519\"]";
         assert!(judged(types, |_| {}).is_err());
+        let signatures = "ca-signature-algorithms = [\"ecdsa-*\", \"rsa-sha2-512\"]";
+        assert!(
+            judged(signatures, |_| {})
+                .unwrap_err()
+                .contains("ssh-ed25519")
+        );
+        assert!(judged(signatures, |c| c.signature = "rsa-sha2-512".into()).is_ok());
         let types = "public-key-algorithms = [\"*-cert-v01@openssh.com\"]";
         assert!(judged(types, |_| {}).is_ok());
     }
