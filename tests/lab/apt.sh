@@ -17,6 +17,8 @@ packages=(
     # tools that come from PyPI stand in a venv
     python3-venv ca-certificates curl git openssl
 )
+# node may come from elsewhere, with an npm of its own.
+command -v npm >/dev/null || packages+=(nodejs npm)
 
 missing=()
 for package in "${packages[@]}"; do
