@@ -18,7 +18,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use support::{Lab, Settings, has_peers, wait};
 
 const QUICK: &str = "[password]\nrefusal-time = \"50ms\"\nuser-failures = 50\ntimeout = \"2s\"\n";
@@ -261,6 +262,25 @@ fn each_step_answers_as_pam_wants_it() {
         false,
         "cannot retrieve",
     );
+}
+
+#[test]
+fn a_frozen_directoryd_keeps_nobody_waiting() {
+    if !has("a_frozen_directoryd_keeps_nobody_waiting", &["pamtester"]) {
+        return;
+    }
+    let lab = lab();
+    let right = persons(&lab);
+    let daemon = Pid::from_raw(i32::try_from(lab.daemon_pid()).unwrap());
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    // Each step ends by itself, with a refusal: nobody thaws it meanwhile.
+    for steps in [&["authenticate"][..], &["acct_mgmt"]] {
+        let (success, text) = pamtester(&lab, "bare", "bob", steps, &[&right]);
+        assert!(!success, "{steps:?}: {text}");
+    }
+    kill(daemon, Signal::SIGCONT).unwrap();
+    let (success, text) = pamtester(&lab, "bare", "bob", &["authenticate"], &[&right]);
+    assert!(success, "{text}");
 }
 
 #[test]
