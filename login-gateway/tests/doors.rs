@@ -75,7 +75,9 @@ fn penalties_grow_fade_and_hit_their_source_alone() {
     });
     gateway.logged("penalty.begins", 1);
     assert_eq!(words(from(&gateway, OTHER)), "Not allowed at this time\r\n");
-    assert!(gateway.metric("turned_away_total{reason=\"penalty\"}") >= 1);
+    until("it is in the numbers", || {
+        gateway.metric("turned_away_total{reason=\"penalty\"}") >= 1
+    });
     assert!(gets_in(&gateway, ME));
     // What is turned away at the door adds nothing: it ends by itself.
     until("it has faded", || gateway.metric("penalised_sources ") == 0);

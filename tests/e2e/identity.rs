@@ -126,11 +126,10 @@ fn who_is_removed_is_logged_out() {
     let mut error = login.stderr.take().unwrap();
     error.read_to_string(&mut words).unwrap();
     assert!(words.contains("may no longer log in"), "{words}");
-    let log = lab.podman(&["logs"], "gateway");
-    assert!(
-        log.out.contains("no longer has the account")
-            || log.err.contains("no longer has the account")
-    );
+    let log = lab.podman(&["logs"], "pod-0-gateway");
+    let reason = "the directory no longer has the account";
+    let ended = |line: &str| line.contains(&name) && line.contains(reason);
+    assert!(log.out.lines().chain(log.err.lines()).any(ended));
 }
 
 #[test]
