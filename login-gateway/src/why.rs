@@ -13,6 +13,7 @@ use gateway_wire::{Policy, Settings};
 use nix::unistd::{Group, User, getgrouplist};
 use serde::Serialize;
 use service::{Exit, Failure};
+use sys::identity::with_files_of;
 
 use crate::arguments::{Arguments, Why};
 use crate::config;
@@ -93,7 +94,7 @@ pub fn run(arguments: &Arguments, options: &Why) -> Result<(), Failure> {
         None => {
             rules(options, &groups, &policy, &mut findings);
             if let Some(user) = &user {
-                keys(&policy, user, &mut findings);
+                with_files_of(user.uid.as_raw(), || keys(&policy, user, &mut findings));
             }
         }
     }
@@ -251,7 +252,7 @@ fn account(
         );
     }
     shell(&user, findings);
-    match fs::metadata(&user.dir) {
+    match with_files_of(user.uid.as_raw(), || fs::metadata(&user.dir)) {
         Ok(meta) if meta.uid() != user.uid.as_raw() => findings.good(
             "home",
             format!(
@@ -333,8 +334,8 @@ fn rules(options: &Why, groups: &[String], policy: &Policy, findings: &mut Findi
     }
 }
 
-/// The files of keys. Only looked at from outside: the monitor does not read a user's files as root,
-/// nor does this.
+/// The files of keys, with the user's rights. Only looked at from outside: what a user has written is
+/// not read here.
 fn keys(policy: &Policy, user: &User, findings: &mut Findings) {
     for file in &policy.authorized_keys_files {
         let Some(text) = file.to_str() else { continue };

@@ -174,6 +174,27 @@ fn the_listener_restarts_while_a_shell_lives_on() {
 }
 
 #[test]
+fn an_administrator_speaks_to_people() {
+    let lab = lab();
+    let alice = lab.person("alice");
+    let mut shell = Terminal::start(&lab.ssh_with(&alice, &[]));
+    shell.send("PS1='heard''$ '\r");
+    shell.expect("heard$ ");
+    let gateway = |arguments: &[&str]| {
+        let command = [&["login-gateway"], arguments].concat();
+        lab.exec("gateway", &command)
+    };
+    let listed = gateway(&["sessions"]);
+    assert!(listed.ok().contains("alice"), "{}", listed.out);
+    gateway(&["sessions", "message", "--user", "alice", "Lustre is slow"]).ok();
+    shell.expect("*** Lustre is slow");
+    let why = gateway(&["why", "alice"]);
+    assert!(why.ok().contains("ok  account"), "{}", why.out);
+    gateway(&["sessions", "kick", "--user", "alice"]).ok();
+    assert_eq!(shell.wait(), Some(255));
+}
+
+#[test]
 fn a_killed_net_costs_one_login() {
     let lab = lab();
     let alice = lab.person("alice");

@@ -38,6 +38,12 @@ struct Terminals {
     record: Option<Recordings>,
 }
 
+impl Terminals {
+    fn show(&self, words: &str) {
+        terminals::show(self.records.uid(), self.records.terminals(), words);
+    }
+}
+
 /// The monitor, before its connection.
 pub struct Monitor {
     /// The gateway's settings.
@@ -290,7 +296,7 @@ impl Monitor {
                 }
                 Ok(Event::Listener) => match self.hear_listener() {
                     Ok(Some(ToMonitor::Message(text))) => {
-                        terminals::show(terminals.records.terminals(), &text);
+                        terminals.show(&text);
                         continue;
                     }
                     Ok(Some(ToMonitor::End(words))) => {
@@ -309,7 +315,7 @@ impl Monitor {
                     match limits.look(Instant::now(), refusal) {
                         Due::Nothing => continue,
                         Due::Warn(words) => {
-                            terminals::show(terminals.records.terminals(), words);
+                            terminals.show(words);
                             continue;
                         }
                         Due::End(why, words) => return ended(why, words),

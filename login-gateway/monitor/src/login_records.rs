@@ -81,6 +81,11 @@ impl LoginRecords {
         tried(WTMP, append(Path::new(WTMP), &entry));
     }
 
+    /// The user.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
     /// Terminals that are open and still the user's.
     pub fn terminals(&self) -> impl Iterator<Item = u32> {
         let open = self.open.iter().copied();

@@ -5,19 +5,22 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::OFlag;
+use sys::identity::with_files_of;
 
 /// Longest text that is shown, in characters.
 const MAX_TEXT: usize = 4096;
 
-/// Shows `text` on these terminals, N of `/dev/pts/N`; the caller knows that they are the user's. One
+/// Shows `text` on these terminals of the user `uid`, N of `/dev/pts/N`, with that user's rights. One
 /// that is stopped with Ctrl-S, or whose user reads nothing, is left out: nobody is waited for.
-pub fn show(terminals: impl Iterator<Item = u32>, text: &str) {
+pub fn show(uid: u32, terminals: impl Iterator<Item = u32>, text: &str) {
     let bytes = on_screen(text);
     for number in terminals {
-        let terminal = OpenOptions::new()
-            .write(true)
-            .custom_flags((OFlag::O_NOCTTY | OFlag::O_NONBLOCK).bits())
-            .open(format!("/dev/pts/{number}"));
+        let terminal = with_files_of(uid, || {
+            OpenOptions::new()
+                .write(true)
+                .custom_flags((OFlag::O_NOCTTY | OFlag::O_NONBLOCK).bits())
+                .open(format!("/dev/pts/{number}"))
+        });
         if let Err(error) = terminal.and_then(|mut terminal| terminal.write_all(&bytes)) {
             tracing::info!(event = "message.failed", terminal = number, %error);
         }
@@ -61,7 +64,8 @@ mod tests {
         let (master, slave) = sys::pty::open(size).unwrap();
         let path = nix::unistd::ttyname(&slave).unwrap();
         let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        show([number].into_iter(), "hello");
+        let me = nix::unistd::geteuid().as_raw();
+        show(me, [number].into_iter(), "hello");
         let mut master = std::fs::File::from(master);
         let mut buffer = [0; 1000];
         let read = master.read(&mut buffer).unwrap();
@@ -72,7 +76,7 @@ mod tests {
         let (done, finished) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for _ in 0..100 {
-                show([number, u32::MAX].into_iter(), &"x".repeat(4000));
+                show(me, [number, u32::MAX].into_iter(), &"x".repeat(4000));
             }
             done.send(()).unwrap();
         });
