@@ -144,17 +144,15 @@ fn listen(
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn asked(script: &str) -> Option<String> {
-        // Closed before it is run: a file that is open for writing is no program.
+        // The shell reads it: a file that another test's child still has open for writing is no program.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("child");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
-        ask(&path, "test", None, &"question", None).unwrap()
+        std::fs::write(&path, script).unwrap();
+        let path: &'static str = path.to_str().unwrap().to_owned().leak();
+        ask(Path::new("/bin/sh"), path, None, &"question", None).unwrap()
     }
 
     #[test]
