@@ -9,6 +9,7 @@ cd "$REPO"
 passed=0
 failed=0
 broken=()
+cases=()
 skipped=()
 
 # check NAME WHAT COMMAND...: a suite of one.
@@ -45,8 +46,15 @@ counted() {
     if [ "$bad" -gt 0 ]; then
         broken+=("$name")
         tail -n 100 "$log" >&2
+        while IFS= read -r line; do cases+=("$name: $line"); done < <(failures "$log")
     fi
     say "  $name: $good passed, $bad failed"
+}
+
+# failures LOG: a line for each failed case, and where it panicked with what was said.
+failures() {
+    grep -aE '^test .* \.\.\. FAILED|^(FAIL|ERROR): ' "$1" | sed -E 's/^test (.*) \.\.\. FAILED/\1/' | sort -u
+    grep -aA 6 ' panicked at ' "$1" | grep -avE '^(--|note: |failures:|---- |)$' | cut -c -300 | head -n 40
 }
 
 # followed NAME WHAT COMMAND...: a counted suite whose cases take long: each is shown as it ends.
@@ -145,6 +153,7 @@ fi
 if [ ${#broken[@]} -gt 0 ]; then
     echo "failed suites:"
     printf '  %s\n' "${broken[@]}"
+    [ ${#cases[@]} -eq 0 ] || printf '    %s\n' "${cases[@]}"
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
