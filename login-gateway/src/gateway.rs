@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use gateway_wire::Settings;
 use gateway_wire::accept::Health;
+use gateway_wire::numbers::Channel;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -226,6 +227,14 @@ impl Gateway {
         let startups = self.monitors.startups();
         let all = self.monitors.logins().count();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut terminals = 0;
+        let mut open = [0; Channel::ALL.len()];
+        for login in self.monitors.logins() {
+            terminals += login.terminals.len();
+            for (sum, one) in open.iter_mut().zip(login.traffic.open) {
+                *sum += u64::from(one);
+            }
+        }
         Health {
             ready: self.stopping == Stopping::No,
             draining: matches!(self.stopping, Stopping::Draining(_)),
@@ -237,6 +246,9 @@ impl Gateway {
             turned_away: self.totals.away,
             penalties,
             penalised: number(penalised),
+            terminals: number(terminals),
+            open,
+            numbers: self.totals.numbers,
         }
     }
 }

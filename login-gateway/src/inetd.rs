@@ -207,10 +207,10 @@ impl Monitor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(_) | Ok((0, _)) => return false,
                 Ok((length, _)) => match gateway_wire::decode(&buffer[..length]) {
-                    Ok(FromMonitor::Terminal { .. } | FromMonitor::Failed(_)) => {}
                     // Nobody counts the logins of separate processes.
                     Ok(FromMonitor::MayLogIn { .. }) => self.welcome(),
                     Ok(FromMonitor::Authenticated(_)) => *authenticated = true,
+                    Ok(_) => {}
                     Err(error) => tracing::error!(event = "monitor.malformed", %error),
                 },
             }

@@ -10,8 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use gateway_wire::UserName;
 use gateway_wire::accept::Endpoints;
 use gateway_wire::control::{Connected, Whom};
-use gateway_wire::doors::Failure;
 use gateway_wire::monitor::{Connection, FromMonitor, ToMonitor};
+use gateway_wire::numbers::{NoLogin, Numbers, Traffic};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sys::fds::{recv_with_fds, send_with_fds, seqpacket_pair};
@@ -21,7 +21,7 @@ use crate::accept_child::non_blocking;
 use crate::backoff::Backoff;
 use crate::programs::Programs;
 
-/// Longest message: a user name and some bytes.
+/// Longest message: a user name, or some twenty numbers.
 const MAX_MESSAGE: usize = 512;
 
 /// Terminals of one login that are listed.
@@ -52,8 +52,10 @@ pub struct Login {
     pub terminals: BTreeSet<u32>,
     /// Whose place it has taken before it is a login: two that ask at once must not both get the last.
     pub place_of: Option<UserName>,
-    /// How it has failed, if it has.
-    pub failure: Option<Failure>,
+    /// Why it will be no login, if that is known.
+    pub no_login: Option<NoLogin>,
+    /// What it has carried so far.
+    pub traffic: Traffic,
 }
 
 /// What monitors have said.
@@ -181,15 +183,16 @@ impl Monitors {
                 opened: now.unwrap_or_default().as_secs(),
                 terminals: BTreeSet::new(),
                 place_of: None,
-                failure: None,
+                no_login: None,
+                traffic: Traffic::default(),
             });
             return Ok(());
         }
         Err(io::Error::other("every monitor has ended"))
     }
 
-    /// Takes what a monitor has to say.
-    pub fn hear(&mut self, pid: i32) -> Heard {
+    /// Takes what a monitor has to say; what it has counted goes into `numbers`.
+    pub fn hear(&mut self, pid: i32, numbers: &mut Numbers) -> Heard {
         let mut heard = Heard::default();
         while let Some(message) = self.all.get_mut(&pid).and_then(Monitor::next) {
             if let Ok(FromMonitor::MayLogIn { user, max_logins }) = &message {
@@ -204,8 +207,17 @@ impl Monitors {
                     login.user = Some(user);
                     heard.authenticated += 1;
                 }
-                (Ok(FromMonitor::Failed(failure)), Some(login)) if login.failure.is_none() => {
-                    login.failure = Some(failure);
+                (Ok(FromMonitor::Failed(failure)), Some(login)) if login.no_login.is_none() => {
+                    login.no_login = Some(NoLogin::Failed(failure));
+                }
+                (Ok(FromMonitor::Denied), Some(login)) => login.no_login = Some(NoLogin::Denied),
+                (Ok(FromMonitor::NoSession), Some(login)) => {
+                    login.no_login = Some(NoLogin::Session);
+                }
+                (Ok(FromMonitor::Tally(tally)), Some(_)) => numbers.add(&tally),
+                (Ok(FromMonitor::Traffic(traffic)), Some(login)) => {
+                    numbers.carried(&login.traffic, &traffic);
+                    login.traffic = traffic;
                 }
                 (Ok(FromMonitor::Terminal { number, open: true }), Some(login))
                     if login.terminals.len() < MAX_TERMINALS =>

@@ -13,9 +13,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gateway_wire::accept::TurnedAway;
+use gateway_wire::numbers::{Numbers, Traffic};
 use gateway_wire::{Settings, UserName};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use sys::memfd::Shared;
 
 use crate::accept_child::AcceptChild;
@@ -81,6 +83,17 @@ pub struct Totals {
     pub refused: u64,
     /// Connections closed before that.
     pub away: TurnedAway,
+    /// All other counts.
+    #[serde(deserialize_with = "or_anew")]
+    pub numbers: Numbers,
+}
+
+/// Counts that another version keeps in another shape begin anew; nothing else suffers from that.
+fn or_anew<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 /// What is written to the memory file.
@@ -104,6 +117,8 @@ struct CarriedLogin {
     user: Option<UserName>,
     opened: u64,
     terminals: BTreeSet<u32>,
+    #[serde(default, deserialize_with = "or_anew")]
+    traffic: Traffic,
 }
 
 /// What the program before has left, if there was one. Call before anything else is opened.
@@ -132,7 +147,8 @@ pub fn resume() -> Result<Option<Resumed>, ReexecError> {
             opened: login.opened,
             terminals: login.terminals,
             place_of: None,
-            failure: None,
+            no_login: None,
+            traffic: login.traffic,
         };
         monitors.adopt(login.pid, login.socket.and_then(take), known);
     }
@@ -205,6 +221,7 @@ pub fn reexec(
             user: login.user,
             opened: login.opened,
             terminals: login.terminals,
+            traffic: login.traffic,
         });
     }
 

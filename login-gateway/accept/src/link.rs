@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gateway_wire::accept::{FromAccept, Health};
+use gateway_wire::accept::{FromAccept, Health, MAX_HEALTH};
 
 /// The listener's end is gone, or it sent what it never sends; the process must end.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub struct Link(OwnedFd);
 #[derive(Debug, PartialEq)]
 pub enum Said {
     /// These numbers hold now.
-    Health(Health),
+    Health(Box<Health>),
     /// Take no further connections; pass on what is here, then end.
     Retire,
     /// Nothing at the moment.
@@ -59,10 +59,12 @@ impl Link {
 
     /// The next message.
     pub fn next(&self) -> Result<Said, LinkError> {
-        let mut buffer = [0; 1024];
+        let mut buffer = [0; MAX_HEALTH];
         match sys::fds::recv_with_fds(&self.0, &mut buffer) {
             Ok((0, _)) => Ok(Said::Retire),
-            Ok((length, _)) => Ok(Said::Health(gateway_wire::decode(&buffer[..length])?)),
+            Ok((length, _)) => Ok(Said::Health(Box::new(gateway_wire::decode(
+                &buffer[..length],
+            )?))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Said::Nothing),
             Err(error) => Err(error.into()),
         }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use gateway_wire::accept::Health;
 use gateway_wire::doors::Failure;
+use gateway_wire::monitor::Method;
+use gateway_wire::numbers::{BOUNDS, Channel, NoLogin, Step, Verdict};
 
 use crate::http::{self, NoRequest};
 
@@ -55,13 +57,139 @@ pub fn respond(received: &[u8], health: &Health, counts: &Counts) -> Option<Vec<
 }
 
 fn metrics(health: &Health, counts: &Counts) -> String {
+    let mut text = state(health, counts);
+    logins(&mut text, health);
+    text
+}
+
+/// One metric with its values by labels.
+fn metric(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
+) {
+    let _ = writeln!(text, "# HELP login_gateway_{name} {help}");
+    let _ = writeln!(text, "# TYPE login_gateway_{name} {kind}");
+    for (labels, value) in values {
+        let _ = writeln!(text, "login_gateway_{name}{} {value}", labels.as_ref());
+    }
+}
+
+/// What logins do, and how far they come.
+fn logins(text: &mut String, health: &Health) {
+    let numbers = &health.numbers;
+    let attempts = Method::ALL.into_iter().zip(numbers.attempts);
+    let attempts = attempts.flat_map(|(method, verdicts)| {
+        let method = method.name();
+        let verdicts = Verdict::ALL.into_iter().zip(verdicts);
+        verdicts.map(move |(verdict, number)| {
+            let result = verdict.name();
+            (
+                format!("{{method=\"{method}\",result=\"{result}\"}}"),
+                number,
+            )
+        })
+    });
+    metric(
+        text,
+        "auth_attempts_total",
+        "counter",
+        "Attempts to authenticate: accepted completes a way in, partial is followed by another factor.",
+        attempts,
+    );
+    metric(
+        text,
+        "login_failures_total",
+        "counter",
+        "Connections that did not become a login, or whose processes crashed.",
+        NoLogin::ALL
+            .into_iter()
+            .zip(numbers.no_logins)
+            .map(|(why, number)| (format!("{{reason=\"{}\"}}", why.name()), number)),
+    );
+    steps(text, health);
+    metric(
+        text,
+        "terminals",
+        "gauge",
+        "Terminals of logins.",
+        [("", health.terminals.into())],
+    );
+    let by_kind = |numbers: [u64; Channel::ALL.len()]| {
+        let all = Channel::ALL.into_iter().zip(numbers);
+        all.map(|(channel, number)| (format!("{{kind=\"{}\"}}", channel.name()), number))
+    };
+    metric(
+        text,
+        "channels",
+        "gauge",
+        "Channels that are open: programs of logins and forwarded connections.",
+        by_kind(health.open),
+    );
+    metric(
+        text,
+        "channels_total",
+        "counter",
+        "Channels that were opened.",
+        by_kind(numbers.channels),
+    );
+    metric(
+        text,
+        "bytes_total",
+        "counter",
+        "Bytes of channels, in: from clients, out: to clients.",
+        [
+            ("{direction=\"in\"}", numbers.bytes_in),
+            ("{direction=\"out\"}", numbers.bytes_out),
+        ],
+    );
+    metric(
+        text,
+        "draining",
+        "gauge",
+        "Whether the gateway ends with its last login.",
+        [("", health.draining.into())],
+    );
+    metric(
+        text,
+        "drains_total",
+        "counter",
+        "How often a drain began.",
+        [("", numbers.drains)],
+    );
+}
+
+/// The histogram of the steps of logins.
+fn steps(text: &mut String, health: &Health) {
+    const NAME: &str = "login_gateway_login_step_seconds";
+    let _ = writeln!(text, "# HELP {NAME} Time that the steps of logins took.");
+    let _ = writeln!(text, "# TYPE {NAME} histogram");
+    for (step, times) in Step::ALL.into_iter().zip(health.numbers.steps) {
+        let step = step.name();
+        let bounds = BOUNDS
+            .iter()
+            .map(|millis| (f64::from(*millis) / 1000.0).to_string());
+        let mut sum = 0_u64;
+        for (bound, number) in bounds.chain(["+Inf".to_owned()]).zip(times.buckets) {
+            sum += number;
+            let _ = writeln!(
+                text,
+                "{NAME}_bucket{{step=\"{step}\",le=\"{bound}\"}} {sum}"
+            );
+        }
+        let (whole, rest) = (times.micros / 1_000_000, times.micros % 1_000_000);
+        let _ = writeln!(text, "{NAME}_sum{{step=\"{step}\"}} {whole}.{rest:06}");
+        let _ = writeln!(text, "{NAME}_count{{step=\"{step}\"}} {sum}");
+    }
+}
+
+/// What the gateway is at, and whom it does not let in.
+fn state(health: &Health, counts: &Counts) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, u64)]| {
-        let _ = writeln!(text, "# HELP login_gateway_{name} {help}");
-        let _ = writeln!(text, "# TYPE login_gateway_{name} {kind}");
-        for (labels, value) in values {
-            let _ = writeln!(text, "login_gateway_{name}{labels} {value}");
-        }
+        metric(&mut text, name, kind, help, values.iter().copied());
     };
     metric(
         "ready",
@@ -206,6 +334,11 @@ mod tests {
         );
         for line in body.lines().filter(|l| !l.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();
+            let histogram = ["_bucket", "_sum", "_count"];
+            let name = histogram
+                .iter()
+                .find_map(|end| name.strip_suffix(end))
+                .unwrap_or(name);
             assert!(body.contains(&format!("# TYPE {name} ")), "{name}");
         }
     }

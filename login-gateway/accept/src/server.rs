@@ -101,7 +101,7 @@ impl Server {
     fn hear(&mut self) -> Result<(), LinkError> {
         loop {
             match self.link.next()? {
-                Said::Health(numbers) => self.numbers = numbers,
+                Said::Health(numbers) => self.numbers = *numbers,
                 Said::Nothing => return Ok(()),
                 Said::Retire => {
                     self.retiring = true;

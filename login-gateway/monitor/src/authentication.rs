@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use gateway_wire::accept::Endpoints;
 use gateway_wire::doors::Failure;
 use gateway_wire::monitor::{FromNet, GRACE_IS_OVER, Method, ToNet};
+use gateway_wire::numbers::{Step, Tally, Verdict};
 use gateway_wire::{Settings, UserName};
 use nix::unistd::User;
 use pam::PamError;
@@ -102,6 +103,10 @@ pub struct Authentication<'a> {
     has_failed: bool,
     /// A name was said that nobody has.
     unknown_user: bool,
+    /// When the connection came, and the first question.
+    begun: Instant,
+    first_question: Option<Instant>,
+    tally: Tally,
 }
 
 impl<'a> Authentication<'a> {
@@ -138,6 +143,9 @@ impl<'a> Authentication<'a> {
             candidate: None,
             has_failed: false,
             unknown_user: false,
+            begun: Instant::now(),
+            first_question: None,
+            tally: Tally::default(),
         })
     }
 
@@ -154,12 +162,22 @@ impl<'a> Authentication<'a> {
         }
     }
 
+    /// What was counted so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
     /// Takes one question.
     ///
     /// # Errors
     /// If it is none, or one too many; the connection must then end.
     pub fn take(&mut self, question: FromNet) -> io::Result<Outcome> {
         let heard = Instant::now();
+        if self.first_question.is_none() {
+            self.first_question = Some(heard);
+            let taken = heard.saturating_duration_since(self.begun);
+            self.tally.took(Step::KeyExchange, taken);
+        }
         self.questions = self
             .questions
             .checked_sub(1)
@@ -213,7 +231,12 @@ impl<'a> Authentication<'a> {
     fn candidate(&mut self, user: &UserName) -> io::Result<Candidate> {
         match self.candidate.take() {
             Some(candidate) if candidate.name == *user => Ok(candidate),
-            _ => Ok(Candidate::find(self.settings, user, self.endpoints)),
+            _ => {
+                let begun = Instant::now();
+                let candidate = Candidate::find(self.settings, user, self.endpoints);
+                self.tally.took(Step::Lookup, begun.elapsed());
+                Ok(candidate)
+            }
         }
     }
 
@@ -230,6 +253,7 @@ impl<'a> Authentication<'a> {
             }
             Attempt::Interrupted(event) => {
                 // Else a client could have a new dialogue as often as it likes.
+                self.tally.tried(method, Verdict::Refused);
                 self.refused()?;
                 self.candidate = Some(candidate);
                 return Ok(Outcome::Interrupted(event));
@@ -245,6 +269,7 @@ impl<'a> Authentication<'a> {
                     Err(reason) => (reason, evidence, None),
                     Ok(false) => {
                         record_partial(&candidate, method, &evidence);
+                        self.tally.tried(method, Verdict::Partial);
                         let answer = refusal(&candidate, true);
                         self.candidate = Some(candidate);
                         return Ok(Outcome::Answer(answer));
@@ -260,6 +285,7 @@ impl<'a> Authentication<'a> {
             }
         };
         record_refusal(&candidate, method, &evidence, &reason);
+        self.tally.tried(method, Verdict::Refused);
         if method != Method::PublicKey {
             login_records::failed(self.settings, &candidate.name, self.endpoints.source.ip());
         }
@@ -287,7 +313,12 @@ impl<'a> Authentication<'a> {
                 return Ok(Admission::Refused(Box::new(candidate), reason, evidence));
             }
         };
+        let begun = Instant::now();
+        let since = self.first_question.unwrap_or(begun);
+        self.tally
+            .took(Step::Authentication, begun.saturating_duration_since(since));
         let judged = self.account_step(&mut candidate);
+        self.tally.took(Step::Account, begun.elapsed());
         match judged {
             Ok(()) => {}
             Err(error) if candidate.break_glass.is_some() => {
@@ -298,6 +329,7 @@ impl<'a> Authentication<'a> {
                 tracing::info!(event = "password.must_change", user = %candidate.name);
                 candidate.only_a_new_password_is_missing();
                 record_partial(&candidate, method, &evidence);
+                self.tally.tried(method, Verdict::Partial);
                 let answer = refusal(&candidate, true);
                 self.candidate = Some(candidate);
                 return Ok(Admission::Done(Outcome::Answer(answer)));
@@ -305,6 +337,7 @@ impl<'a> Authentication<'a> {
             // As sshd does: such a one need not guess, and trying again changes nothing.
             Err(error) if !candidate.notices.is_empty() => {
                 record_refusal(&candidate, method, &evidence, &error.to_string());
+                self.tally.tried(method, Verdict::Refused);
                 let words = candidate.notices.join("\n");
                 return Ok(Admission::Done(Outcome::Denied(words)));
             }
@@ -315,6 +348,7 @@ impl<'a> Authentication<'a> {
             }
         }
         record_acceptance(&candidate);
+        self.tally.tried(method, Verdict::Accepted);
         let user = user_session::authenticated(account, candidate.into_granted());
         Ok(Admission::Done(Outcome::Authenticated(Box::new(user))))
     }

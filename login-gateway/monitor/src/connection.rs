@@ -12,6 +12,7 @@ use gateway_wire::doors::Failure;
 use gateway_wire::monitor::{
     Connection, FromMonitor, FromNet, GRACE_IS_OVER, Serve, ToMonitor, ToNet,
 };
+use gateway_wire::numbers::{Step, Tally, Traffic};
 use gateway_wire::{MAX_MESSAGE, Settings, UserName};
 
 use crate::account;
@@ -98,10 +99,24 @@ impl Monitor {
         let deadline = Instant::now() + self.settings.login_grace_time + GRACE_MARGIN;
         let mut authentication =
             Authentication::new(&self.settings, endpoints, self.link.clone(), deadline)?;
+        let user = self.authenticate(&mut authentication, deadline);
+        self.report(&FromMonitor::Tally(authentication.tally()))?;
+        match user? {
+            Some(user) => self.logged_in(user, connection),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers net's questions until somebody may log in, or the connection has ended.
+    fn authenticate(
+        &self,
+        authentication: &mut Authentication<'_>,
+        deadline: Instant,
+    ) -> io::Result<Option<AuthenticatedUser>> {
         let mut waiting = None;
         // Whoever has proved who they are has not failed.
         let mut is_denied = false;
-        let user = loop {
+        loop {
             let event = match waiting.take() {
                 Some(event) => event,
                 None => self.wait(None, Some(deadline), true)?,
@@ -124,6 +139,7 @@ impl Monitor {
                     // net ends the connection.
                     Outcome::Denied(words) => {
                         is_denied = true;
+                        self.report(&FromMonitor::Denied)?;
                         self.answer(ToNet::Denied { words }, None)?;
                         continue;
                     }
@@ -137,9 +153,10 @@ impl Monitor {
                         (reason, Some(Failure::RefuseConnection))
                     }
                     Outcome::Authenticated(user) => match self.may_log_in(&user, deadline)? {
-                        Ok(()) => break *user,
+                        Ok(()) => return Ok(Some(*user)),
                         Err(words) => {
                             is_denied = true;
+                            self.report(&FromMonitor::Denied)?;
                             self.answer(ToNet::Denied { words }, None)?;
                             continue;
                         }
@@ -156,9 +173,8 @@ impl Monitor {
             if let Some(failure) = failure.filter(|_| !is_denied) {
                 self.report(&FromMonitor::Failed(failure))?;
             }
-            return Ok(());
-        };
-        self.logged_in(user, connection)
+            return Ok(None);
+        }
     }
 
     /// Asks the listener, where there is a limit; the words of its refusal. What net says meanwhile is
@@ -194,6 +210,7 @@ impl Monitor {
         let title = format!("login-gateway-monitor: {name} [priv] {}", connection.login);
         let _ = sys::process::set_title(&title);
         let policy = user.policy().clone();
+        let begun = Instant::now();
         let opened = user_session::open(
             &self.settings,
             user,
@@ -204,12 +221,16 @@ impl Monitor {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(event = "session.failed", user = %name, %error);
+                self.report(&FromMonitor::NoSession)?;
                 self.farewell("Your session could not be opened");
                 return Ok(());
             }
         };
         self.answer(ToNet::Session(Box::new(policy)), Some(&for_net))?;
         drop(for_net);
+        let mut tally = Tally::default();
+        tally.took(Step::Session, begun.elapsed());
+        self.report(&FromMonitor::Tally(tally))?;
         tracing::info!(target: "audit", event = "session.opened", user = %name);
         let source = connection.endpoints.source.ip();
         let records = LoginRecords::new(&self.settings, name.clone(), uid, source);
@@ -217,8 +238,13 @@ impl Monitor {
             .then(|| Recordings::new(&self.settings.recordings, name.clone(), &connection.login));
         let mut terminals = Terminals { records, record };
         let mut limits = Limits::new(time, interval, of_directory, Instant::now());
-        let (reason, bytes) = self.until_logout(&mut session, &mut terminals, &mut limits, &name);
-        let bytes = bytes.unwrap_or_default();
+        let (reason, traffic) = self.until_logout(&mut session, &mut terminals, &mut limits, &name);
+        // Nothing is open on a connection that has ended.
+        let traffic = Traffic {
+            open: Default::default(),
+            ..traffic
+        };
+        self.report(&FromMonitor::Traffic(traffic))?;
         // While the session lives: its terminals are still its own.
         let Terminals { records, record } = terminals;
         drop(records);
@@ -232,14 +258,14 @@ impl Monitor {
             event = "session.closed",
             user = %name,
             reason,
-            bytes_in = bytes.0,
-            bytes_out = bytes.1,
+            bytes_in = traffic.bytes_in,
+            bytes_out = traffic.bytes_out,
         );
         Ok(())
     }
 
     /// Tells the client that we end it.
-    fn farewell(&self, words: &str) -> Option<(u64, u64)> {
+    fn farewell(&self, words: &str) -> Option<Traffic> {
         self.link.borrow_mut().net.farewell(words)
     }
 
@@ -267,26 +293,28 @@ impl Monitor {
         }
     }
 
-    /// The reason of the end, and the bytes in and out if net has said them.
+    /// The reason of the end, and what net said last that it has carried.
     fn until_logout(
         &self,
         session: &mut UserSession,
         terminals: &mut Terminals,
         limits: &mut Limits,
         user: &UserName,
-    ) -> (String, Option<(u64, u64)>) {
+    ) -> (String, Traffic) {
         // The end is ours, unless net tells us of it.
-        let ended = |why: String, words: &str| (why, self.farewell(words));
+        let ended = |why: String, words: &str, last| (why, self.farewell(words).unwrap_or(last));
         let mut listener_lives = true;
+        let mut carried = Traffic::default();
         loop {
             let event = self.wait(Some(session), limits.next(), !listener_lives);
             let why = match event {
-                Ok(Event::Net(FromNet::Ended {
-                    reason,
-                    bytes_in,
-                    bytes_out,
-                })) => {
-                    return (reason, Some((bytes_in, bytes_out)));
+                Ok(Event::Net(FromNet::Ended { reason, traffic })) => return (reason, traffic),
+                Ok(Event::Net(FromNet::Traffic(traffic))) => {
+                    carried = traffic;
+                    match self.report(&FromMonitor::Traffic(traffic)) {
+                        Ok(()) => continue,
+                        Err(error) => error.to_string(),
+                    }
                 }
                 Ok(Event::Net(FromNet::Terminal { number, open })) => {
                     match self.terminal(terminals, number, open) {
@@ -300,7 +328,7 @@ impl Monitor {
                         continue;
                     }
                     Ok(Some(ToMonitor::End(words))) => {
-                        return ended("ended by an administrator".into(), &words);
+                        return ended("ended by an administrator".into(), &words, carried);
                     }
                     // It was asked before.
                     Ok(Some(ToMonitor::Welcome)) => continue,
@@ -318,7 +346,7 @@ impl Monitor {
                             terminals.show(words);
                             continue;
                         }
-                        Due::End(why, words) => return ended(why, words),
+                        Due::End(why, words) => return ended(why, words, carried),
                     }
                 }
                 Ok(Event::SessionEnded) => "the session program ended".into(),
@@ -326,7 +354,7 @@ impl Monitor {
                 Ok(Event::Net(_)) => "net spoke out of order".into(),
                 Err(error) => error.to_string(),
             };
-            return ended(why, "The server has ended this login");
+            return ended(why, "The server has ended this login", carried);
         }
     }
 

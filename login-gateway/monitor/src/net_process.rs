@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use gateway_wire::MAX_MESSAGE;
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
+use gateway_wire::numbers::Traffic;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sys::spawn::Spawn;
 use zeroize::Zeroize;
@@ -87,8 +88,8 @@ impl NetProcess {
     }
 
     /// Lets it tell the client why the connection ends, and gives it a moment for that. The result
-    /// is the bytes in and out, if it has said them.
-    pub fn farewell(&mut self, words: &str) -> Option<(u64, u64)> {
+    /// is what the connection has carried, if it has said that.
+    pub fn farewell(&mut self, words: &str) -> Option<Traffic> {
         let until = Instant::now() + FAREWELL;
         let ready = |socket: &OwnedFd, events: PollFlags, left: Duration| {
             let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
@@ -104,11 +105,7 @@ impl NetProcess {
                 return None;
             }
             match self.receive() {
-                Ok(Some(FromNet::Ended {
-                    bytes_in,
-                    bytes_out,
-                    ..
-                })) => return Some((bytes_in, bytes_out)),
+                Ok(Some(FromNet::Ended { traffic, .. })) => return Some(traffic),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return None,
             }

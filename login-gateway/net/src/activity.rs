@@ -10,13 +10,13 @@ use gateway_wire::timeout::{self, kind};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::meter::Meter;
+
 /// Of a connection, or of one of its channels.
 #[derive(Debug)]
 pub struct Activity {
-    /// Bytes from the client.
-    pub received: AtomicU64,
-    /// Bytes to the client.
-    pub sent: AtomicU64,
+    /// Of the connection.
+    pub meter: Arc<Meter>,
     begun: Instant,
     /// Of the last byte, in milliseconds since then.
     last: AtomicU64,
@@ -27,9 +27,9 @@ pub struct Activity {
 impl Activity {
     /// A connection's.
     pub fn new(whole: Option<Arc<Activity>>) -> Arc<Self> {
+        let meter = whole.as_ref().map(|whole| whole.meter.clone());
         Arc::new(Self {
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
+            meter: meter.unwrap_or_default(),
             begun: Instant::now(),
             last: AtomicU64::new(0),
             whole,
@@ -38,19 +38,20 @@ impl Activity {
 
     /// Counts bytes from the client.
     pub fn received(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.moved();
-        if let Some(whole) = &self.whole {
-            whole.received(bytes);
-        }
+        self.meter.received(bytes);
+        self.all_moved();
     }
 
     /// Counts bytes to the client.
     pub fn sent(&self, bytes: usize) {
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.meter.sent(bytes);
+        self.all_moved();
+    }
+
+    fn all_moved(&self) {
         self.moved();
         if let Some(whole) = &self.whole {
-            whole.sent(bytes);
+            whole.moved();
         }
     }
 
@@ -188,7 +189,7 @@ mod tests {
         );
         assert_eq!(own, (seconds(10), 26));
         assert_eq!(all, (seconds(60), 76));
-        assert_eq!(connection.sent.load(Ordering::Relaxed), 1);
+        assert_eq!(connection.meter.read().bytes_out, 1);
     }
 
     #[tokio::test(start_paused = true)]

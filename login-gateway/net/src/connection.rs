@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -72,6 +71,7 @@ pub async fn serve(
     let (link, session, farewell) = MonitorLink::start(sender, receiver.then::<ToNet>());
     let link = Arc::new(link);
     let activity = Activity::new(None);
+    tokio::spawn(activity.meter.clone().report(link.clone()));
     let channels = OpenChannels::default();
     let (session, connections) = SessionLink::start(session, link.clone());
     let flow = Flow::default();
@@ -99,14 +99,8 @@ pub async fn serve(
         Ok(()) => "closed by the client".to_owned(),
         Err(error) => error,
     };
-    let bytes_in = activity.received.load(Ordering::Relaxed);
-    let bytes_out = activity.sent.load(Ordering::Relaxed);
-    link.tell(FromNet::Ended {
-        reason,
-        bytes_in,
-        bytes_out,
-    })
-    .await
+    let traffic = activity.meter.read();
+    link.tell(FromNet::Ended { reason, traffic }).await
 }
 
 async fn run(

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use crate::activity::{Activity, OpenChannel, OpenChannels};
 use crate::channel::{FromClient, feed, pump};
 use crate::flow::Flow;
+use crate::meter::Metered;
 use crate::seqpacket::register;
 use crate::session_link::{Accepted, SessionLink};
 
@@ -123,6 +124,7 @@ impl Forwarding {
             kind,
             flow: self.flow.clone(),
             session: self.session.clone(),
+            _metered: activity.meter.open(kind),
             activity,
             _counted: self.channels.one(),
         }
@@ -175,6 +177,7 @@ struct Open {
     session: SessionLink,
     activity: Arc<Activity>,
     _counted: OpenChannel,
+    _metered: Metered,
 }
 
 impl Open {

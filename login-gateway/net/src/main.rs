@@ -20,6 +20,7 @@ mod growing_reader;
 mod host_certificate;
 mod host_key;
 mod inbox;
+mod meter;
 mod monitor_link;
 mod pieces;
 mod program;

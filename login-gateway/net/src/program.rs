@@ -54,6 +54,7 @@ impl Program {
     /// exit-status, EOF and close, as dropping a channel says nothing (T20).
     pub async fn run(self, start: ToSession) {
         self.activity.moved();
+        let _metered = self.activity.meter.open(&self.kind);
         tokio::select! {
             () = self.serve(start) => {}
             // As under sshd the client hears no status, and what runs loses its terminal or pipes.

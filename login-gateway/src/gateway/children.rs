@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use gateway_wire::accept::{Endpoints, FromAccept};
 use gateway_wire::doors::Failure;
+use gateway_wire::numbers::NoLogin;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::Gateway;
@@ -110,7 +111,7 @@ impl Gateway {
     }
 
     pub(super) fn hear_monitor(&mut self, pid: i32) {
-        let heard = self.monitors.hear(pid);
+        let heard = self.monitors.hear(pid, &mut self.totals.numbers);
         self.totals.logins += heard.authenticated;
         self.totals.away.logins += heard.refused;
     }
@@ -134,14 +135,18 @@ impl Gateway {
         refused
     }
 
-    /// A connection is over: a failure costs its source time.
+    /// A connection is over: one without a login is counted, and a failure costs its source time.
     fn closed(&mut self, login: &Login, sound: bool, now: Instant) {
-        let failure = match login.failure {
-            _ if !sound => Some(Failure::Crash),
-            Some(failure) if login.user.is_none() => Some(failure),
-            _ => None,
+        let why = match login.no_login {
+            _ if !sound => Some(NoLogin::Failed(Failure::Crash)),
+            None if login.user.is_none() => Some(NoLogin::Ended),
+            why => why,
         };
-        if let Some(failure) = failure {
+        let Some(why) = why else {
+            return;
+        };
+        self.totals.numbers.no_login(why);
+        if let NoLogin::Failed(failure) = why {
             let source = login.source.ip();
             self.doors
                 .failed(&self.settings, &login.id, source, failure, now);

@@ -52,6 +52,9 @@ impl Gateway {
 
     /// Takes no more logins. accept goes on: it tells clients why, and answers health checks.
     pub(super) fn drain(&mut self, drain: Drain) {
+        if self.stopping == Stopping::No {
+            self.totals.numbers.drains += 1;
+        }
         self.stopping = Stopping::Draining(drain);
         self.monitors.dismiss_warm();
         self.log_stage();

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::numbers::{Channel, Numbers};
+
 /// From accept to the listener.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromAccept {
@@ -29,6 +31,9 @@ pub struct Endpoints {
     pub destination: SocketAddr,
 }
 
+/// Longest [`Health`] in bytes: some 130 numbers of ten bytes at most.
+pub const MAX_HEALTH: usize = 2048;
+
 /// From the listener to accept, after every change: what the health endpoint tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
@@ -52,6 +57,12 @@ pub struct Health {
     pub penalties: [u64; 6],
     /// Sources that are kept out now.
     pub penalised: u32,
+    /// Terminals of logins.
+    pub terminals: u32,
+    /// Channels that are open, by [`Channel::ALL`].
+    pub open: [u64; Channel::ALL.len()],
+    /// All other counts.
+    pub numbers: Numbers,
 }
 
 /// Connections that were closed because of where they come from or by chance, and logins of which a

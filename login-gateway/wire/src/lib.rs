@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod control;
 pub mod doors;
 pub mod monitor;
+pub mod numbers;
 pub mod policy;
 pub mod session;
 pub mod settings;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::UserName;
 use crate::accept::Endpoints;
 use crate::doors::Failure;
+use crate::numbers::{Tally, Traffic};
 use crate::settings::Policy;
 
 /// Why a connection ended that did not authenticate in time, in the words of [`FromNet::Ended`].
@@ -56,6 +57,14 @@ pub enum FromMonitor {
         /// More than 0.
         max_logins: u32,
     },
+    /// The user has proved who they are, and may not log in now.
+    Denied,
+    /// The session of an authenticated user could not be opened.
+    NoSession,
+    /// What was counted since the last one.
+    Tally(Tally),
+    /// What the connection has carried so far.
+    Traffic(Traffic),
 }
 
 /// From the monitor to net, once: the connection. Its socket is the one descriptor.
@@ -125,11 +134,11 @@ pub enum FromNet {
     Ended {
         /// Why, in net's words.
         reason: String,
-        /// Bytes received for the user's programs.
-        bytes_in: u64,
-        /// Bytes sent by the user's programs.
-        bytes_out: u64,
+        /// What it has carried.
+        traffic: Traffic,
     },
+    /// What the connection has carried so far; now and then, after a login.
+    Traffic(Traffic),
 }
 
 /// From the monitor to net.
