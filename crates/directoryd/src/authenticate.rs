@@ -20,10 +20,14 @@ use tokio::{
 };
 
 use crate::{
+    config,
     core::Core,
-    ldap::{self, Bound, Changed, LdapError, Server},
+    jobs,
+    ldap::{self, Bound, Changed, LdapError, Policy, Server},
     limits::{Attempt, Limits},
-    name, sync,
+    name,
+    password_hash::Hashes,
+    sync,
 };
 
 /// Most passwords under way at the servers.
@@ -32,57 +36,90 @@ const MOST_BINDS: usize = 16;
 const MOST_WAITING: usize = 128;
 /// How long the replica is brought up to date for a name it does not have.
 const LOOK_UP: Duration = Duration::from_secs(1);
+/// To who would change a password that stands in a file.
+const NOT_HERE: &str = "Passwords are kept in a file here; ask who keeps it for a new one.";
 
-enum Job {
+/// A question for a server.
+pub enum Job {
+    /// Is this the entry's password?
     Ask {
+        /// The entry.
         dn: String,
+        /// What was typed.
         password: Password,
+        /// Who waits.
         done: blocking::SyncSender<Option<Bound>>,
     },
+    /// A new one in place of the old.
     Change {
+        /// The entry.
         dn: String,
+        /// The present one.
         old: Password,
+        /// The one to be.
         new: Password,
+        /// Who waits.
         done: blocking::SyncSender<Option<Changed>>,
     },
+}
+
+/// Who knows whether a password is right.
+#[derive(Clone)]
+pub enum Way {
+    /// Directory servers, asked by a thread of ours.
+    Servers {
+        /// Where questions go.
+        jobs: mpsc::Sender<Job>,
+        /// Where nobody is.
+        base: String,
+    },
+    /// The hashes of the file.
+    File(Arc<Hashes>),
+}
+
+impl Way {
+    /// Starts the thread that talks to the servers.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn servers(core: Arc<Core>, config: Arc<config::Ldap>) -> io::Result<Self> {
+        let (jobs, receiver) = mpsc::channel(MOST_WAITING);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let base = config.user_base().to_owned();
+        // The name by which the panic hook knows threads with the LDAP library on them.
+        thread::Builder::new()
+            .name(sync::THREAD.into())
+            .spawn(move || LocalSet::new().block_on(&runtime, run(core, config, receiver)))?;
+        Ok(Self::Servers { jobs, base })
+    }
 }
 
 /// The way to try passwords.
 #[derive(Clone)]
 pub struct Passwords {
     core: Arc<Core>,
-    sync: sync::Handle,
+    sync: jobs::Handle,
     limits: Arc<Limits>,
-    jobs: mpsc::Sender<Job>,
+    way: Way,
 }
 
 impl Passwords {
-    /// Starts the thread that talks to the servers.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub fn start(core: Arc<Core>, sync: sync::Handle) -> io::Result<Self> {
-        let (jobs, receiver) = mpsc::channel(MOST_WAITING);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let shared = core.clone();
-        // The name by which the panic hook knows threads with the LDAP library on them.
-        thread::Builder::new()
-            .name(sync::THREAD.into())
-            .spawn(move || LocalSet::new().block_on(&runtime, run(shared, receiver)))?;
+    /// Passwords tried that way, within the configured limits.
+    pub fn new(core: Arc<Core>, sync: jobs::Handle, way: Way) -> Self {
         let config = &core.config.password;
         let limits = Limits::new(
             config.user_failures,
             config.source_failures,
             config.failure_window,
         );
-        Ok(Self {
+        Self {
+            limits: Arc::new(limits),
             core,
             sync,
-            limits: Arc::new(limits),
-            jobs,
-        })
+            way,
+        }
     }
 
     /// Tries a password. Blocks the calling thread, a refusal for whole multiples of `refusal-time`.
@@ -101,7 +138,14 @@ impl Passwords {
             return Verdict::Refused;
         };
         let (dn, known) = self.dn_of(user);
-        match self.ask(|done| Job::Ask { dn, password, done }) {
+        let bound = match &self.way {
+            Way::Servers { jobs, .. } => self.ask(jobs, |done| Job::Ask { dn, password, done }),
+            Way::File(hashes) => Some(match hashes.verify(user, &password) {
+                true => Bound::Yes(Policy::default()),
+                false => Bound::No,
+            }),
+        };
+        match bound {
             None => {
                 self.limits.not_made(&attempt);
                 tracing::warn!(event = "password.not_asked", user, source);
@@ -152,7 +196,14 @@ impl Passwords {
             return Change::WrongPassword;
         };
         let (dn, known) = self.dn_of(user);
-        match self.ask(|done| Job::Change { dn, old, new, done }) {
+        let changed = match &self.way {
+            Way::Servers { jobs, .. } => self.ask(jobs, |done| Job::Change { dn, old, new, done }),
+            Way::File(hashes) => Some(match hashes.verify(user, &old) && known {
+                true => Changed::No(NOT_HERE.to_owned()),
+                false => Changed::WrongOld,
+            }),
+        };
+        match changed {
             None => {
                 self.limits.not_made(&attempt);
                 Change::Unavailable
@@ -201,15 +252,22 @@ impl Passwords {
                 // Without randomness the name is still one that nobody has.
                 let _ = getrandom::fill(&mut nonce);
                 let name = u128::from_ne_bytes(nonce);
-                let base = self.core.config.ldap.user_base();
+                let base = match &self.way {
+                    Way::Servers { base, .. } => base,
+                    Way::File(_) => "",
+                };
                 (format!("cn=nobody-{name:032x},{base}"), false)
             }
         }
     }
 
-    fn ask<T>(&self, job: impl FnOnce(blocking::SyncSender<Option<T>>) -> Job) -> Option<T> {
+    fn ask<T>(
+        &self,
+        jobs: &mpsc::Sender<Job>,
+        job: impl FnOnce(blocking::SyncSender<Option<T>>) -> Job,
+    ) -> Option<T> {
         let (done, answer) = blocking::sync_channel(1);
-        self.jobs.try_send(job(done)).ok()?;
+        jobs.try_send(job(done)).ok()?;
         let patience = self.core.config.password.timeout + Duration::from_secs(2);
         answer.recv_timeout(patience).ok().flatten()
     }
@@ -224,27 +282,27 @@ impl Passwords {
     }
 }
 
-async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
+async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receiver<Job>) {
     let slots = Arc::new(Semaphore::new(MOST_BINDS));
     while let Some(job) = jobs.recv().await {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
         };
-        let core = core.clone();
+        let (core, config) = (core.clone(), config.clone());
         spawn_local(async move {
             let _slot = slot;
-            let config = &core.config.ldap;
+            let config = &*config;
             // An asker who has gone is no error.
             match job {
                 Job::Ask { dn, password, done } => {
                     let ask =
                         async |server: &Server| ldap::ask(config, server, &dn, &password).await;
-                    let _ = done.try_send(first(&core, ask).await);
+                    let _ = done.try_send(first(&core, config, ask).await);
                 }
                 Job::Change { dn, old, new, done } => {
                     let ask =
                         async |server: &Server| ldap::change(config, server, &dn, &old, &new).await;
-                    let _ = done.try_send(first(&core, ask).await);
+                    let _ = done.try_send(first(&core, config, ask).await);
                 }
             }
         });
@@ -252,11 +310,13 @@ async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
 }
 
 /// The word of the first server that has one, beginning with the one that is connected.
-async fn first<T>(core: &Core, ask: impl AsyncFn(&Server) -> Result<T, LdapError>) -> Option<T> {
+async fn first<T>(
+    core: &Core,
+    config: &config::Ldap,
+    ask: impl AsyncFn(&Server) -> Result<T, LdapError>,
+) -> Option<T> {
     let connected = core.server();
-    let mut servers: Vec<Server> = core
-        .config
-        .ldap
+    let mut servers: Vec<Server> = config
         .uris
         .iter()
         .filter_map(|uri| Server::parse(uri).ok())
@@ -264,7 +324,7 @@ async fn first<T>(core: &Core, ask: impl AsyncFn(&Server) -> Result<T, LdapError
     servers.sort_by_key(|server| server.uri != connected);
     let all = async {
         for server in &servers {
-            if server.is_plain() && !core.config.ldap.start_tls && !server.is_here() {
+            if server.is_plain() && !config.start_tls && !server.is_here() {
                 tracing::error!(
                     event = "password.plain",
                     uri = server.uri,
@@ -274,7 +334,7 @@ async fn first<T>(core: &Core, ask: impl AsyncFn(&Server) -> Result<T, LdapError
                 continue;
             }
             // A frozen one leaves time for the next.
-            let word = timeout(core.config.ldap.lookup_timeout, ask(server)).await;
+            let word = timeout(config.lookup_timeout, ask(server)).await;
             match word.unwrap_or(Err(LdapError::Deadline("password"))) {
                 Ok(word) => return Some(word),
                 Err(error) => tracing::warn!(

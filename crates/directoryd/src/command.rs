@@ -27,7 +27,8 @@ const BUDGET: Duration = Duration::from_secs(5);
 pub fn check(config: &Config) -> Result<(), Failure> {
     let text = toml::to_string(config).map_err(|error| Failure::new(Exit::Software, error))?;
     print(&text)?;
-    let problems = config.problems();
+    let mut problems = config.problems();
+    problems.extend(config.problem_in_file());
     for problem in &problems {
         eprintln!("directoryd: {problem}");
     }

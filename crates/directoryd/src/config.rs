@@ -5,13 +5,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, duration, read_secret};
 
-use crate::{dn, ldap, local::Local, sid::Range};
+use crate::{dn, ldap, local::Local, people::People, sid::Range};
 
 /// Longest bind password, in bytes.
 pub const MAX_PASSWORD: u64 = 1024;
@@ -41,14 +42,41 @@ pub struct Config {
     /// Least uid and gid taken from the directory.
     #[serde(default = "minimum_id")]
     pub minimum_id: u32,
-    /// Where users and groups come from.
-    pub ldap: Ldap,
+    /// The directory server that users and groups come from; or there is `[file]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ldap: Option<Ldap>,
+    /// The file that they come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PeopleFile>,
     /// How users' passwords are tried.
     #[serde(default)]
     pub password: Passwords,
     /// Who of them may log in here.
     #[serde(default)]
     pub access: Access,
+}
+
+/// Where users and groups come from: one of the two.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A directory server.
+    Ldap(Arc<Ldap>),
+    /// A file.
+    File(PeopleFile),
+}
+
+/// The `[file]` table: people and groups without a server.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PeopleFile {
+    /// TOML, or LDIF if the name ends in `.ldif`.
+    pub path: PathBuf,
+    /// The home of who has none in the file; `%u` is the name.
+    #[serde(default = "home_template")]
+    pub home_template: String,
+    /// The shell of who has none in the file.
+    #[serde(default = "default_shell")]
+    pub default_shell: String,
 }
 
 /// The `[ldap]` table.
@@ -203,6 +231,86 @@ impl Ldap {
             self.default_shell,
         )
     }
+    /// What is wrong with it.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.uris.is_empty() {
+            problems.push("ldap.uris is empty".to_owned());
+        }
+        for uri in &self.uris {
+            if let Err(error) = ldap::Server::parse(uri) {
+                problems.push(format!("ldap.uris: '{uri}': {error}"));
+            }
+        }
+        let bases = [
+            ("base", &self.base),
+            ("bind-dn", &self.bind_dn),
+            ("user-base", self.user_base.as_ref().unwrap_or(&self.base)),
+            ("group-base", self.group_base.as_ref().unwrap_or(&self.base)),
+        ];
+        for (key, value) in bases {
+            // Active Directory takes user@domain for the service's account as well.
+            let principal = key == "bind-dn" && value.contains('@') && !value.contains('=');
+            if dn::normal(value).is_none() && !principal {
+                problems.push(format!("ldap.{key}: '{value}' is not a distinguished name"));
+            }
+        }
+        problems.extend(self.id_map.problem());
+        if !self.home_template.starts_with('/') || !self.default_shell.starts_with('/') {
+            problems
+                .push("ldap.home-template and ldap.default-shell are absolute paths".to_owned());
+        }
+        if let Err(error) = ldap::trust(self.ca_file.as_deref()) {
+            problems.push(format!("ldap.ca-file: {}", service::exit::chain(&error)));
+        }
+        if let Err(error) = read_secret(&self.bind_password_file, MAX_PASSWORD) {
+            problems.push(format!(
+                "ldap.bind-password-file: {}",
+                service::exit::chain(&error)
+            ));
+        }
+        for (key, value) in [
+            ("change-interval", self.change_interval),
+            ("refresh-interval", self.refresh_interval),
+            ("lookup-timeout", self.lookup_timeout),
+        ] {
+            if value < Duration::from_millis(100) {
+                problems.push(format!("ldap.{key} is shorter than 100ms"));
+            }
+        }
+        if !self
+            .member_attribute
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            problems.push(format!(
+                "ldap.member-attribute: '{}' is not an attribute",
+                self.member_attribute
+            ));
+        }
+        problems
+    }
+}
+
+impl PeopleFile {
+    /// What a persisted replica must have been read from to be of use.
+    pub fn fingerprint(&self) -> String {
+        format!(
+            "file|{}|{}|{}",
+            self.path.display(),
+            self.home_template,
+            self.default_shell,
+        )
+    }
+
+    /// What is wrong with it; the file itself is another matter, since the daemon can start with the copy
+    /// of an earlier one.
+    fn problems(&self) -> Vec<String> {
+        if self.home_template.starts_with('/') && self.default_shell.starts_with('/') {
+            return Vec::new();
+        }
+        vec!["file.home-template and file.default-shell are absolute paths".to_owned()]
+    }
 }
 
 impl Config {
@@ -214,45 +322,37 @@ impl Config {
         service::config::load(path)
     }
 
+    /// Where users and groups come from.
+    ///
+    /// # Errors
+    /// What to say if it is not one place.
+    pub fn source(&self) -> Result<Source, &'static str> {
+        match (&self.ldap, &self.file) {
+            (Some(ldap), None) => Ok(Source::Ldap(Arc::new(ldap.clone()))),
+            (None, Some(file)) => Ok(Source::File(file.clone())),
+            (None, None) => Err("there is neither [ldap] nor [file]: nobody would be served"),
+            (Some(_), Some(_)) => Err("there are [ldap] and [file]: only one can say who is who"),
+        }
+    }
+
+    /// What is wrong with the file of people, if there is one.
+    pub fn problem_in_file(&self) -> Option<String> {
+        let error = People::read(self.file.as_ref()?).err()?;
+        Some(format!("file.path: {}", service::exit::chain(&error)))
+    }
+
+    /// How long a lock after failures counts, if it is configured.
+    pub fn lockout_duration(&self) -> Option<Duration> {
+        self.ldap.as_ref()?.lockout_duration
+    }
+
     /// Every reason why the daemon could not work with this, one line each.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let ldap = &self.ldap;
-        if ldap.uris.is_empty() {
-            problems.push("ldap.uris is empty".to_owned());
-        }
-        for uri in &ldap.uris {
-            if let Err(error) = ldap::Server::parse(uri) {
-                problems.push(format!("ldap.uris: '{uri}': {error}"));
-            }
-        }
-        let bases = [
-            ("base", &ldap.base),
-            ("bind-dn", &ldap.bind_dn),
-            ("user-base", ldap.user_base.as_ref().unwrap_or(&ldap.base)),
-            ("group-base", ldap.group_base.as_ref().unwrap_or(&ldap.base)),
-        ];
-        for (key, value) in bases {
-            // Active Directory takes user@domain for the service's account as well.
-            let principal = key == "bind-dn" && value.contains('@') && !value.contains('=');
-            if dn::normal(value).is_none() && !principal {
-                problems.push(format!("ldap.{key}: '{value}' is not a distinguished name"));
-            }
-        }
-        problems.extend(ldap.id_map.problem());
-        if !ldap.home_template.starts_with('/') || !ldap.default_shell.starts_with('/') {
-            problems
-                .push("ldap.home-template and ldap.default-shell are absolute paths".to_owned());
-        }
-        if let Err(error) = ldap::trust(ldap.ca_file.as_deref()) {
-            problems.push(format!("ldap.ca-file: {}", service::exit::chain(&error)));
-        }
-        if let Err(error) = read_secret(&ldap.bind_password_file, MAX_PASSWORD) {
-            problems.push(format!(
-                "ldap.bind-password-file: {}",
-                service::exit::chain(&error)
-            ));
-        }
+        let mut problems = match self.source() {
+            Ok(Source::Ldap(ldap)) => ldap.problems(),
+            Ok(Source::File(file)) => file.problems(),
+            Err(why) => vec![why.to_owned()],
+        };
         let limits = &self.password;
         if limits.user_failures == 0 || limits.source_failures == 0 {
             problems.push(
@@ -266,25 +366,6 @@ impl Config {
         }
         if limits.refusal_time > Duration::from_secs(5) {
             problems.push("password.refusal-time is longer than 5s".to_owned());
-        }
-        for (key, value) in [
-            ("change-interval", ldap.change_interval),
-            ("refresh-interval", ldap.refresh_interval),
-            ("lookup-timeout", ldap.lookup_timeout),
-        ] {
-            if value < Duration::from_millis(100) {
-                problems.push(format!("ldap.{key} is shorter than 100ms"));
-            }
-        }
-        if !ldap
-            .member_attribute
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        {
-            problems.push(format!(
-                "ldap.member-attribute: '{}' is not an attribute",
-                ldap.member_attribute
-            ));
         }
         if self.minimum_id == 0 {
             problems.push("minimum-id is 0: root does not come from a directory".to_owned());
@@ -419,8 +500,9 @@ mod tests {
     fn the_shipped_example_is_a_config() {
         let example = include_str!("../directoryd.example.toml");
         let config = parse(example).unwrap();
-        assert_eq!(config.ldap.schema, Schema::Rfc2307bis);
-        assert_eq!(config.ldap.user_base(), "ou=people,dc=example,dc=org");
+        let ldap = config.ldap.as_ref().unwrap();
+        assert_eq!(ldap.schema, Schema::Rfc2307bis);
+        assert_eq!(ldap.user_base(), "ou=people,dc=example,dc=org");
         // What it shows as effective can be read again.
         parse(&toml::to_string(&config).unwrap()).unwrap();
         // Every line that is commented out works when it is not.
@@ -447,16 +529,17 @@ mod tests {
         );
         check("minimum-id = \"x\"\n", ":1:14:");
         check("[ldap]\nuris = []\nstart-tls = 3\n", ":3:13:");
-        check("minimum-id = 1000\n", "missing field `ldap`");
+        check("[file]\n", ":1:1: missing field `path`");
     }
 
     #[test]
     fn every_problem_is_told() {
         let mut config = parse(include_str!("../directoryd.example.toml")).unwrap();
-        config.ldap.uris = vec!["http://x".into()];
-        config.ldap.base = "example".into();
-        config.ldap.ca_file = Some("/nonexistent/ca.pem".into());
-        config.ldap.bind_password_file = "/nonexistent/password".into();
+        let ldap = config.ldap.as_mut().unwrap();
+        ldap.uris = vec!["http://x".into()];
+        ldap.base = "example".into();
+        ldap.ca_file = Some("/nonexistent/ca.pem".into());
+        ldap.bind_password_file = "/nonexistent/password".into();
         config.minimum_id = 0;
         config.nscd_socket = "/nonexistent/socket".into();
         config.state_dir = "/nonexistent".into();
@@ -475,5 +558,20 @@ mod tests {
         for text in expected {
             assert!(problems.contains(text), "{text} is not in\n{problems}");
         }
+    }
+
+    #[test]
+    fn there_is_one_source() {
+        let problems = |text: &str| parse(text).unwrap().problems().join("\n");
+        let file = "[file]\npath = \"/nonexistent/people.toml\"\n";
+        assert!(problems("").contains("neither [ldap] nor [file]"));
+        let config = parse(file).unwrap();
+        let problem = config.problem_in_file().unwrap();
+        assert!(
+            problem.contains("read '/nonexistent/people.toml'"),
+            "{problem}"
+        );
+        let both = include_str!("../directoryd.example.toml").to_owned() + file;
+        assert!(problems(&both).contains("only one can say who is who"));
     }
 }

@@ -302,7 +302,7 @@ impl Core {
 
     /// How long a lock after failures counts: as configured, else as the directory says.
     fn lockout(&self, replica: &Replica) -> Option<Duration> {
-        self.config.ldap.lockout_duration.or(replica.lockout)
+        self.config.lockout_duration().or(replica.lockout)
     }
 
     /// Groups that `[access]` names and nobody has.

@@ -32,9 +32,9 @@ pub struct LocalError {
     source: io::Error,
 }
 
-/// What tells one version of the two files from the next.
+/// What tells one version of a file from the next; the file is what links lead to. `None`: there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp([Option<[i128; 5]>; 2]);
+pub struct Stamp(Option<[i128; 7]>);
 
 impl Local {
     /// Reads both files.
@@ -50,18 +50,19 @@ impl Local {
 }
 
 impl Stamp {
-    /// The present stamp; a missing file has one too.
-    pub fn of(passwd: &Path, group: &Path) -> Self {
-        Self([passwd, group].map(|path| {
-            let meta = fs::metadata(path).ok()?;
-            let (seconds, nanos) = (meta.mtime(), meta.mtime_nsec());
-            Some([
+    /// The present stamp.
+    pub fn of(path: &Path) -> Self {
+        Self(fs::metadata(path).ok().map(|meta| {
+            [
                 meta.dev().into(),
                 meta.ino().into(),
                 meta.size().into(),
-                seconds.into(),
-                nanos.into(),
-            ])
+                meta.mtime().into(),
+                meta.mtime_nsec().into(),
+                // Rights may have changed, which decides whether it can be read.
+                meta.ctime().into(),
+                meta.ctime_nsec().into(),
+            ]
         }))
     }
 }
@@ -145,7 +146,7 @@ mod tests {
             old:$1$ab$cd:5:5::/:\nodd:*:6:6:\xff:/:/bin/sh\nbad:x:-7:7::/:/bin/sh\n";
         fs::write(&passwd, text).unwrap();
         fs::write(&group, "root:x:0:\nadm:*:4:root, bob,\n+\n").unwrap();
-        let before = Stamp::of(&passwd, &group);
+        let before = Stamp::of(&group);
         let local = Local::read(&passwd, &group).unwrap();
         let users: Vec<_> = local
             .users
@@ -163,9 +164,9 @@ mod tests {
             groups,
             [("root", 0, String::new()), ("adm", 4, "root|bob".into())]
         );
-        assert_eq!(Stamp::of(&passwd, &group), before);
+        assert_eq!(Stamp::of(&group), before);
         fs::write(&group, "root:x:0:\n").unwrap();
-        assert_ne!(Stamp::of(&passwd, &group), before);
+        assert_ne!(Stamp::of(&group), before);
         fs::remove_file(&group).unwrap();
         assert!(
             Local::read(&passwd, &group)

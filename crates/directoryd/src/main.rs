@@ -14,6 +14,7 @@ mod dn;
 mod explain;
 mod generation;
 mod id_map;
+mod jobs;
 mod ldap;
 mod limits;
 mod local;
@@ -21,6 +22,8 @@ mod map_files;
 mod marks;
 mod name;
 mod nscd;
+mod password_hash;
+mod people;
 mod persist;
 mod replica;
 mod sid;
@@ -45,7 +48,14 @@ use nix::{
 };
 use service::{Exit, Failure, log::LogArgs};
 
-use crate::{config::Config, core::Core, id_map::IdMap, local::Local, view::Rules};
+use crate::{
+    config::{Config, Schema, Source},
+    core::Core,
+    id_map::IdMap,
+    local::Local,
+    password_hash::Hashes,
+    view::Rules,
+};
 
 /// Replicates users and groups from LDAP and serves them to every program's own libc.
 #[derive(Parser)]
@@ -142,11 +152,16 @@ fn serve(config: Config) -> Result<(), Failure> {
     // Before there are threads, so that all of them leave signals to this one.
     let signals = sys::signals::Signals::of(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
 
+    let source = config
+        .source()
+        .map_err(|why| Failure::new(Exit::Config, why))?;
+    let (fingerprint, schema) = match &source {
+        Source::Ldap(ldap) => (ldap.fingerprint(), ldap.schema),
+        // Members are named by the keys of entries there too.
+        Source::File(file) => (file.fingerprint(), Schema::Rfc2307bis),
+    };
     let local = Local::read(&config.passwd_file, &config.group_file)?;
-    let store = Arc::new(persist::Store::new(
-        &config.state_dir,
-        config.ldap.fingerprint(),
-    ));
+    let store = Arc::new(persist::Store::new(&config.state_dir, fingerprint));
     let replica = store.load().unwrap_or_else(|error| {
         tracing::warn!(
             event = "replica.not_loaded",
@@ -162,13 +177,25 @@ fn serve(config: Config) -> Result<(), Failure> {
     );
     let rules = Rules {
         minimum_id: config.minimum_id,
-        schema: config.ldap.schema,
+        schema,
         ids: IdMap::of_this_process(),
     };
     let (save, save_bell) = mpsc::sync_channel(1);
     let core = Arc::new(Core::new(config, rules, local, replica, save)?);
 
-    let sync = sync::start(core.clone())?;
+    let (sync, passwords) = match source {
+        Source::Ldap(ldap) => {
+            let sync = sync::start(core.clone(), ldap.clone())?;
+            let way = authenticate::Way::servers(core.clone(), ldap)?;
+            (sync, way)
+        }
+        Source::File(file) => {
+            let hashes = Arc::new(Hashes::default());
+            let sync = people::keep(core.clone(), file, hashes.clone())?;
+            (sync, authenticate::Way::File(hashes))
+        }
+    };
+    let passwords = authenticate::Passwords::new(core.clone(), sync.clone(), passwords);
     let (reload, reload_bell) = mpsc::sync_channel(1);
     let turns = Arc::new(AtomicU64::new(0));
     let listener = listen(&core.config.nscd_socket)?;
@@ -180,7 +207,6 @@ fn serve(config: Config) -> Result<(), Failure> {
     })?;
     spawn("nscd", move || nscd.run())?;
     let (shared, handle) = (core.clone(), sync.clone());
-    let passwords = authenticate::Passwords::start(core.clone(), sync.clone())?;
     spawn("control-accept", move || {
         control::run(&control, &shared, &handle, &passwords)
     })?;

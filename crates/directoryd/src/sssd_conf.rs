@@ -551,7 +551,7 @@ mod tests {
              cache_credentials = True\nmin_id = 500\nldap_group_member = uniqueMember\n\
              access_provider = simple\nsimple_allow_groups = HPC Users, admins\nldap_user_name = mail\n",
         );
-        let ldap = &config.ldap;
+        let ldap = config.ldap.as_ref().unwrap();
         assert_eq!(
             ldap.uris,
             ["ldap://a.example.org", "ldap://b.example.org", "ldaps://c"]
@@ -586,13 +586,14 @@ mod tests {
              fallback_homedir = /shared/%u\ndefault_shell = /bin/zsh\nad_access_filter = (memberOf=cn=x)\n\
              access_provider = ad\n",
         );
-        assert_eq!(config.ldap.schema, Schema::Ad);
-        assert_eq!(config.ldap.uris, ["ldaps://dc1.corp.example.com"]);
-        assert_eq!(config.ldap.base, "dc=corp,dc=example,dc=com");
-        assert!(config.ldap.id_mapping);
-        assert_eq!(config.ldap.id_map.min, 100_000);
-        assert_eq!(config.ldap.home_template, "/shared/%u");
-        assert_eq!(config.ldap.default_shell, "/bin/zsh");
+        let ldap = config.ldap.as_ref().unwrap();
+        assert_eq!(ldap.schema, Schema::Ad);
+        assert_eq!(ldap.uris, ["ldaps://dc1.corp.example.com"]);
+        assert_eq!(ldap.base, "dc=corp,dc=example,dc=com");
+        assert!(ldap.id_mapping);
+        assert_eq!(ldap.id_map.min, 100_000);
+        assert_eq!(ldap.home_template, "/shared/%u");
+        assert_eq!(ldap.default_shell, "/bin/zsh");
         // What cannot be carried over does not open the door.
         assert_eq!(config.access.allow_groups, ["to-be-named"]);
         assert!(

@@ -18,15 +18,15 @@ use tokio::{
 };
 
 use crate::{
+    config,
     core::Core,
+    jobs::{self, Handle, Job},
     ldap::{Found, LdapError, Server, Session},
     replica::Replica,
 };
 
 /// The name of the thread, by which the panic hook knows it.
 pub const THREAD: &str = "ldap";
-/// Most look-ups and refreshes that wait.
-const MOST_JOBS: usize = 256;
 /// Most look-ups under way at the server.
 const MOST_LOOKUPS: usize = 64;
 /// Least time between two attempts to connect.
@@ -38,83 +38,31 @@ const SHARE: u32 = 20;
 /// How long a server's word that nothing has changed is taken for that.
 const FULL_PASS: Duration = Duration::from_secs(3600);
 
-enum Job {
-    Account {
-        name: String,
-        done: blocking::SyncSender<bool>,
-    },
-    Refresh {
-        done: blocking::SyncSender<Result<(), String>>,
-    },
-}
-
-/// The way for other threads to ask.
-#[derive(Clone)]
-pub struct Handle(mpsc::Sender<Job>);
-
-impl Handle {
-    /// Asks the directory server about one user and waits at most `budget`. True if the state is
-    /// what the server just said.
-    pub fn account(&self, name: &str, budget: Duration) -> bool {
-        if budget.is_zero() {
-            return false;
-        }
-        let (done, answer) = blocking::sync_channel(1);
-        let job = Job::Account {
-            name: name.to_owned(),
-            done,
-        };
-        self.0.try_send(job).is_ok() && answer.recv_timeout(budget) == Ok(true)
-    }
-
-    /// Reads everything and waits at most `budget`.
-    ///
-    /// # Errors
-    /// The reason, for the asker.
-    pub fn refresh(&self, budget: Duration) -> Result<(), String> {
-        let (done, answer) = blocking::sync_channel(1);
-        self.0
-            .try_send(Job::Refresh { done })
-            .map_err(|_| "too much is asked".to_owned())?;
-        answer
-            .recv_timeout(budget)
-            .unwrap_or_else(|_| Err("not done in time".to_owned()))
-    }
-
-    /// Reads everything soon, without waiting.
-    pub fn refresh_soon(&self) {
-        let (done, _) = blocking::sync_channel(1);
-        let _ = self.0.try_send(Job::Refresh { done });
-    }
-}
-
 /// Starts the thread.
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn start(core: Arc<Core>) -> io::Result<Handle> {
-    let (sender, jobs) = mpsc::channel(MOST_JOBS);
+pub fn start(core: Arc<Core>, config: Arc<config::Ldap>) -> io::Result<Handle> {
+    let (handle, jobs) = jobs::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name(THREAD)
         .build()?;
     thread::Builder::new()
         .name(THREAD.into())
-        .spawn(move || runtime.block_on(run(core, jobs)))?;
-    Ok(Handle(sender))
+        .spawn(move || runtime.block_on(run(core, config, jobs)))?;
+    Ok(handle)
 }
 
-async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
-    let servers: Vec<Server> = core
-        .config
-        .ldap
+async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receiver<Job>) {
+    let servers: Vec<Server> = config
         .uris
         .iter()
         .filter_map(|uri| Server::parse(uri).ok())
         .collect();
     for server in servers
         .iter()
-        .filter(|server| server.is_plain() && !core.config.ldap.start_tls)
+        .filter(|server| server.is_plain() && !config.start_tls)
     {
         tracing::warn!(
             event = "ldap.plain",
@@ -126,11 +74,18 @@ async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let mut pending = Vec::new();
     loop {
         let started = Instant::now();
-        match connect(&core, &servers).await {
+        match connect(&config, &servers).await {
             Ok(session) => {
                 tracing::info!(event = "ldap.connected", uri = session.uri);
                 core.set_server(&session.uri);
-                let error = serve(&core, &session, &mut jobs, std::mem::take(&mut pending)).await;
+                let error = serve(
+                    &core,
+                    &config,
+                    &session,
+                    &mut jobs,
+                    std::mem::take(&mut pending),
+                )
+                .await;
                 core.set_server("");
                 core.set_problem(&error);
                 // One that lived is tried again soon.
@@ -140,7 +95,7 @@ async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             }
             Err(error) => core.set_problem(&chain(&error)),
         }
-        pending.drain(..).for_each(refuse);
+        pending.drain(..).for_each(Job::refuse);
         let pause = sleep(wait.mul_f64(jitter()));
         tokio::pin!(pause);
         loop {
@@ -153,7 +108,7 @@ async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
                         pending.push(job);
                         break;
                     }
-                    Some(job) => refuse(job),
+                    Some(job) => job.refuse(),
                 },
             }
         }
@@ -161,18 +116,7 @@ async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-fn refuse(job: Job) {
-    // An asker who has gone is no error.
-    match job {
-        Job::Account { done, .. } => drop(done.try_send(false)),
-        Job::Refresh { done } => {
-            drop(done.try_send(Err("the directory server is away".to_owned())))
-        }
-    }
-}
-
-async fn connect(core: &Core, servers: &[Server]) -> Result<Session, LdapError> {
-    let config = Arc::new(core.config.ldap.clone());
+async fn connect(config: &Arc<config::Ldap>, servers: &[Server]) -> Result<Session, LdapError> {
     let mut last = LdapError::Deadline("no server is configured");
     for server in servers {
         match Session::open(config.clone(), server).await {
@@ -215,17 +159,14 @@ type Waiter = blocking::SyncSender<Result<(), String>>;
 /// Works with one connection until it fails; returns why it did.
 async fn serve(
     core: &Core,
+    config: &config::Ldap,
     session: &Session,
     jobs: &mut mpsc::Receiver<Job>,
     pending: Vec<Job>,
 ) -> String {
-    let mut work = Work::new(core, session);
+    let mut work = Work::new(core, config, session);
     pending.into_iter().for_each(|job| work.take(job));
-    let interval = core
-        .config
-        .ldap
-        .refresh_interval
-        .min(core.config.ldap.change_interval);
+    let interval = config.refresh_interval.min(config.change_interval);
     let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -251,6 +192,7 @@ async fn serve(
 /// What is under way on one connection.
 struct Work<'a> {
     core: &'a Core,
+    config: &'a config::Ldap,
     session: &'a Session,
     tasks: JoinSet<Done>,
     /// A pass should be made.
@@ -270,9 +212,10 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(core: &'a Core, session: &'a Session) -> Self {
+    fn new(core: &'a Core, config: &'a config::Ldap, session: &'a Session) -> Self {
         Self {
             core,
+            config,
             session,
             tasks: JoinSet::new(),
             due: true,
@@ -301,7 +244,7 @@ impl<'a> Work<'a> {
                     }
                 });
             }
-            Job::Account { .. } => refuse(job),
+            Job::Account { .. } => job.refuse(),
             // Not the pass under way: it may have read what has changed since.
             Job::Refresh { done } => {
                 self.next.push(done);
@@ -313,7 +256,7 @@ impl<'a> Work<'a> {
     /// A mark is cheap to ask for; but a directory that changes all the time (each login may write
     /// to it) must not be read all the time.
     fn tick(&mut self) {
-        let interval = self.core.config.ldap.refresh_interval;
+        let interval = self.config.refresh_interval;
         let pause = match self.mark {
             Some(_) => interval.min(self.cost * SHARE),
             None => interval,

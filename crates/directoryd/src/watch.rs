@@ -29,7 +29,7 @@ pub fn local_files(core: &Core, bell: &mpsc::Receiver<()>) {
     let (passwd, group) = (&core.config.passwd_file, &core.config.group_file);
     let mut known = None;
     loop {
-        let stamp = Stamp::of(passwd, group);
+        let stamp = [passwd, group].map(|path| Stamp::of(path));
         if known != Some(stamp) {
             match Local::read(passwd, group) {
                 Ok(local) => core.set_local(local),

@@ -69,6 +69,21 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// What is wrong at a byte of a file's text.
+    pub fn at(path: &Path, bytes: &[u8], offset: usize, message: &str) -> Self {
+        let before = &bytes[..offset.min(bytes.len())];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+        Self::Syntax {
+            path: path.into(),
+            line,
+            column,
+            message: message.into(),
+        }
+    }
+}
+
 /// Loads a TOML file into a typed value.
 ///
 /// The type should carry `#[serde(deny_unknown_fields, rename_all = "kebab-case")]`.
@@ -77,14 +92,22 @@ pub enum ConfigError {
 /// [`ConfigError`]; a file that group or others may write is refused, since who writes it decides
 /// what a privileged daemon does.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let (bytes, mode) = read_bounded(path, MAX_CONFIG)?;
+    parse(path, &read_trusted(path, MAX_CONFIG)?.0)
+}
+
+/// Reads a file of at most `limit` bytes that only its owner may write; with its permission bits.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn read_trusted(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), ConfigError> {
+    let (bytes, mode) = read_bounded(path, limit)?;
     if mode & 0o022 != 0 {
         return Err(ConfigError::Writable {
             path: path.into(),
             mode,
         });
     }
-    parse(path, &bytes)
+    Ok((bytes, mode))
 }
 
 /// Parses TOML text as [`load`] does; `path` is only named in errors.
@@ -92,17 +115,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 /// # Errors
 /// [`ConfigError::Syntax`].
 pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
-    let syntax = |offset: usize, message: &str| {
-        let before = &bytes[..offset.min(bytes.len())];
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-        ConfigError::Syntax {
-            path: path.into(),
-            line,
-            column,
-            message: message.into(),
-        }
-    };
+    let syntax = |offset, message: &str| ConfigError::at(path, bytes, offset, message);
     let text =
         std::str::from_utf8(bytes).map_err(|e| syntax(e.valid_up_to(), "the text is not UTF-8"))?;
     toml::from_str(text).map_err(|e| syntax(e.span().map_or(0, |s| s.start), e.message()))

@@ -5,7 +5,7 @@
 
 mod bind;
 mod connection;
-mod entry;
+pub mod entry;
 mod policy;
 mod search;
 mod session;
@@ -13,7 +13,8 @@ mod session;
 pub use bind::{Bound, Changed, ask, change};
 use ldap_link::LinkError;
 pub use ldap_link::{Server, trust};
-pub use policy::PolicyError;
+pub use policy::{Policy, PolicyError};
+pub use search::Entry;
 pub use session::{Found, Session};
 
 /// Why the directory could not be read.

@@ -75,6 +75,15 @@ impl Entry {
         }
     }
 
+    /// An entry from elsewhere; the attributes' names in lower case, without options.
+    pub fn of(dn: String, values: HashMap<String, Vec<Vec<u8>>>) -> Self {
+        Self {
+            dn,
+            values,
+            partial: Vec::new(),
+        }
+    }
+
     /// Adds what another answer says about the same entry.
     pub fn extend(&mut self, more: Self) {
         for (name, found) in more.values {

@@ -55,6 +55,8 @@ pub struct Settings {
     pub more_ldap: &'static str,
     /// More lines for the head of the configuration.
     pub more: String,
+    /// A file of people in place of a directory server: its path in the folder.
+    pub people: Option<&'static str>,
 }
 
 impl Default for Settings {
@@ -69,6 +71,7 @@ impl Default for Settings {
             uri: None,
             more_ldap: "",
             more: String::new(),
+            people: None,
         }
     }
 }
@@ -147,23 +150,29 @@ impl Lab {
             true => format!("start-tls = true\nca-file = \"{}\"", ca.display()),
             false => "start-tls = false".to_owned(),
         };
-        let text = format!(
-            "nscd-socket = \"{}\"\ncontrol-socket = \"{}\"\nstate-dir = \"{}\"\n\
-             {}\n[ldap]\nuris = [\"{uri}\"]\n{tls}\nbind-dn = \"cn=reader,dc=example,dc=org\"\n\
-             bind-password-file = \"{}\"\nschema = \"{}\"\nbase = \"dc=example,dc=org\"\n\
-             user-base = \"ou=people,dc=example,dc=org\"\n\
-             group-base = \"ou=groups,dc=example,dc=org\"\nrefresh-interval = \"{}\"\n\
-             lookup-timeout = \"1s\"\n{}\n",
+        let head = format!(
+            "nscd-socket = \"{}\"\ncontrol-socket = \"{}\"\nstate-dir = \"{}\"\n{}\n",
             path("nscd/socket"),
             path("run/control.sock"),
             path("state"),
             self.settings.more,
+        );
+        let ldap = format!(
+            "[ldap]\nuris = [\"{uri}\"]\n{tls}\nbind-dn = \"cn=reader,dc=example,dc=org\"\n\
+             bind-password-file = \"{}\"\nschema = \"{}\"\nbase = \"dc=example,dc=org\"\n\
+             user-base = \"ou=people,dc=example,dc=org\"\n\
+             group-base = \"ou=groups,dc=example,dc=org\"\nrefresh-interval = \"{}\"\n\
+             lookup-timeout = \"1s\"\n{}\n",
             path("password"),
             self.settings.schema,
             self.settings.refresh,
             self.settings.more_ldap,
         );
-        fs::write(self.path("directoryd.toml"), text).unwrap();
+        let source = match self.settings.people {
+            Some(people) => format!("[file]\npath = \"{}\"\n", path(people)),
+            None => ldap,
+        };
+        fs::write(self.path("directoryd.toml"), head + &source).unwrap();
         fs::set_permissions(
             self.path("directoryd.toml"),
             fs::Permissions::from_mode(0o644),

@@ -1,0 +1,277 @@
+//! The LDIF form (RFC 2849): entries as `ldapsearch` and `slapcat` print them, with the meaning that they
+//! have in a directory. Changes and values by URL are no entries.
+
+use std::{collections::HashMap, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use service::config::ConfigError;
+
+use super::People;
+use crate::{
+    config::{PeopleFile, Schema},
+    ldap::{Entry, entry},
+    password_hash::Hash,
+};
+
+/// Classes of groups, in lower case.
+const GROUPS: [&str; 4] = [
+    "posixgroup",
+    "groupofnames",
+    "groupofmembers",
+    "groupofuniquenames",
+];
+
+/// Reads the form.
+pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
+    let mut people = People::empty();
+    // Groups that list users by name.
+    let mut by_name: Vec<(String, Vec<String>)> = Vec::new();
+    for record in records(bytes) {
+        let record = record
+            .map_err(|(offset, message)| ConfigError::at(&file.path, bytes, offset, message))?;
+        let classes = record.entry.all("objectclass").to_vec();
+        let is = |class: &str| {
+            let class = class.as_bytes();
+            classes
+                .iter()
+                .any(|value| value.eq_ignore_ascii_case(class))
+        };
+        let twice =
+            || ConfigError::at(&file.path, bytes, record.offset, "the entry is there twice");
+        let dn = record.entry.dn.clone();
+        if is("posixAccount") {
+            match entry::user(&record.entry) {
+                Ok((key, mut user)) => {
+                    if user.shell.is_empty() {
+                        user.shell.clone_from(&file.default_shell);
+                    }
+                    if let Some(hash) = password(&record.entry, &user.name) {
+                        people.hashes.insert(user.name.clone(), Arc::new(hash));
+                    }
+                    if people.replica.users.insert(key, user).is_some() {
+                        return Err(twice());
+                    }
+                }
+                Err(why) => drop(people.replica.unusable.insert(dn.clone(), why.to_owned())),
+            }
+        }
+        if GROUPS.iter().any(|class| is(class)) {
+            match entry::group(&record.entry, Schema::Rfc2307bis, "member") {
+                Ok((key, mut group)) => {
+                    let more = entry::group(&record.entry, Schema::Rfc2307bis, "uniquemember");
+                    group
+                        .members
+                        .extend(more.into_iter().flat_map(|(_, group)| group.members));
+                    let names = entry::group(&record.entry, Schema::Rfc2307, "memberuid");
+                    let names = names.into_iter().flat_map(|(_, group)| group.members);
+                    by_name.push((key.clone(), names.collect()));
+                    if people.replica.groups.insert(key, group).is_some() {
+                        return Err(twice());
+                    }
+                }
+                Err(why) => drop(people.replica.unusable.insert(dn, why.to_owned())),
+            }
+        }
+    }
+    let users: HashMap<&str, &String> = people
+        .replica
+        .users
+        .iter()
+        .map(|(key, user)| (user.name.as_str(), key))
+        .collect();
+    for (key, names) in by_name {
+        if let Some(group) = people.replica.groups.get_mut(&key) {
+            let members = names
+                .into_iter()
+                .map(|name| match users.get(name.as_str()) {
+                    Some(key) => (*key).clone(),
+                    None => format!("uid={name}"),
+                });
+            group.members.extend(members);
+        }
+    }
+    people.note_strangers();
+    Ok(people)
+}
+
+/// The first value that can be checked. A directory's other kinds are no reason to refuse its people.
+fn password(entry: &Entry, user: &str) -> Option<Hash> {
+    let values = entry.all("userpassword");
+    let texts = values
+        .iter()
+        .filter_map(|value| String::from_utf8(value.clone()).ok());
+    let hash = texts.filter_map(|text| Hash::parse(text).ok()).next();
+    if hash.is_none() && !values.is_empty() {
+        tracing::warn!(
+            event = "password_hash.unknown",
+            user,
+            hint = "only {CRYPT} with $6$ or $5$, {ARGON2} and {SSHA} are checked here",
+        );
+    }
+    hash
+}
+
+#[derive(Debug)]
+struct Record {
+    /// Where in the file it begins.
+    offset: usize,
+    entry: Entry,
+}
+
+/// The records in their order, or where something is wrong and what.
+fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record, (usize, &'static str)>> {
+    let mut lines = lines(bytes).into_iter().peekable();
+    std::iter::from_fn(move || {
+        while lines.next_if(|(_, line)| line.is_empty()).is_some() {}
+        let (offset, _) = lines.peek()?;
+        let offset = *offset;
+        let mut record = Vec::new();
+        while let Some(line) = lines.next_if(|(_, line)| !line.is_empty()) {
+            record.push(line);
+        }
+        Some(self::record(offset, &record))
+    })
+}
+
+fn record(offset: usize, lines: &[(usize, Vec<u8>)]) -> Result<Record, (usize, &'static str)> {
+    let mut dn = None;
+    let mut values: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+    for (at, line) in lines {
+        let (name, value) = attribute(line).map_err(|why| (*at, why))?;
+        match name.as_str() {
+            "version" if dn.is_none() => {}
+            "dn" if dn.is_none() => {
+                let text = String::from_utf8(value).map_err(|_| (*at, "the dn is not UTF-8"))?;
+                dn = Some(text);
+            }
+            "dn" => return Err((*at, "a second dn without an empty line before it")),
+            "changetype" => return Err((*at, "a change is no entry")),
+            _ if dn.is_none() => return Err((*at, "expected 'dn:'")),
+            _ => values.entry(name).or_default().push(value),
+        }
+    }
+    // A version stands alone.
+    let entry = Entry::of(dn.unwrap_or_default(), values);
+    Ok(Record { offset, entry })
+}
+
+/// Name in lower case without options, and value.
+fn attribute(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
+    let colon = line.iter().position(|byte| *byte == b':');
+    let (name, rest) = line.split_at(colon.ok_or("expected 'name: value'")?);
+    let name = std::str::from_utf8(name).map_err(|_| "the attribute's name is not UTF-8")?;
+    let name = name.split(';').next().unwrap_or_default();
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    if name.is_empty() || !name.bytes().all(good) {
+        return Err("expected 'name: value'");
+    }
+    let value = match rest {
+        [b':', b':', code @ ..] => STANDARD
+            .decode(code.trim_ascii())
+            .map_err(|_| "the value is not base64")?,
+        [b':', b'<', ..] => return Err("values by URL are not read"),
+        [b':', plain @ ..] => plain.trim_ascii_start().to_vec(),
+        _ => Vec::new(),
+    };
+    Ok((name.to_ascii_lowercase(), value))
+}
+
+/// Lines with where they begin: folded ones made whole, comments left out.
+fn lines(bytes: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let mut lines: Vec<(usize, Vec<u8>)> = Vec::new();
+    let mut offset = 0;
+    let mut in_comment = false;
+    for raw in bytes.split(|byte| *byte == b'\n') {
+        let at = offset;
+        offset += raw.len() + 1;
+        let line = raw.strip_suffix(b"\r").unwrap_or(raw);
+        match line {
+            [b' ', ..] if in_comment => {}
+            [b' ', rest @ ..] if lines.last().is_some_and(|(_, last)| !last.is_empty()) => {
+                if let Some((_, last)) = lines.last_mut() {
+                    last.extend_from_slice(rest);
+                }
+            }
+            [b'#', ..] => in_comment = true,
+            line => {
+                in_comment = false;
+                lines.push((at, line.to_vec()));
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<People, String> {
+        let file = PeopleFile {
+            path: "people.ldif".into(),
+            home_template: "/home/%u".into(),
+            default_shell: "/bin/bash".into(),
+        };
+        super::read(&file, text).map_err(|error| error.to_string())
+    }
+
+    const ALICE: &str = "dn: uid=alice,dc=example\nobjectClass: posixAccount\nuid: alice\n\
+        uidNumber: 2001\ngidNumber: 2001\ncn: Al\n ice\nhomeDirectory: /home/alice\n";
+
+    #[test]
+    fn entries_are_what_they_are_in_a_directory() {
+        let text = format!(
+            "version: 1\r\n\n# a comment\n  that goes on\n{ALICE}\
+             userPassword:: {}\nshadowExpire: 1\n\n\n\
+             dn: cn=a,dc=example\nobjectclass: groupOfNames\nobjectClass: posixGroup\ncn: a\n\
+             gidNumber: 2002\nmember: UID=Alice, dc=example\nmemberUid: alice\nmemberUid: zoe\n\n\
+             dn: ou=people,dc=example\nobjectClass: organizationalUnit\nou: people\n\n\
+             dn: uid=poor,dc=example\nobjectClass: posixAccount\nuid: poor",
+            STANDARD.encode("{SSHA}1G904nLkTkGWjKNnQuB/hpWXC/hzYWx0c2FsdA=="),
+        );
+        let people = read(text.as_bytes()).unwrap();
+        let alice = &people.replica.users["uid=alice,dc=example"];
+        assert_eq!(
+            (alice.gecos.as_str(), alice.shell.as_str()),
+            ("Alice", "/bin/bash")
+        );
+        assert_eq!(alice.marks.expire_day, Some(1));
+        assert!(people.hashes.contains_key("alice"));
+        let group = &people.replica.groups["cn=a,dc=example"];
+        let expected = ["uid=alice,dc=example", "uid=zoe"].map(str::to_owned);
+        assert_eq!(group.members, expected.into());
+        let refused: Vec<&String> = people.replica.unusable.keys().collect();
+        assert_eq!(refused, ["cn=a,dc=example: uid=zoe", "uid=poor,dc=example"]);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let check = |text: &str, expected: &str| {
+            let error = read(text.as_bytes()).err().unwrap_or_default();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        };
+        check(
+            &format!("{ALICE}\n{ALICE}"),
+            "people.ldif:10:1: the entry is there twice",
+        );
+        check(
+            &format!("{ALICE}cn\n"),
+            "people.ldif:9:1: expected 'name: value'",
+        );
+        check(
+            &format!("{ALICE}cn:: ?\n"),
+            "people.ldif:9:1: the value is not base64",
+        );
+        check(
+            &format!("{ALICE}cn:< file:///etc/shadow\n"),
+            "people.ldif:9:1: values by URL",
+        );
+        check(&format!("{ALICE}{ALICE}"), "people.ldif:9:1: a second dn");
+        check("uid: alice\n", "people.ldif:1:1: expected 'dn:'");
+        check(
+            "dn: uid=x\nchangetype: delete\n",
+            "people.ldif:2:1: a change is no entry",
+        );
+        check("dn:: /w==\n", "people.ldif:1:1: the dn is not UTF-8");
+    }
+}
