@@ -9,7 +9,7 @@ use gateway_wire::Settings;
 use gateway_wire::accept::TurnedAway;
 use gateway_wire::doors::{Failure, NetBlockSize};
 
-use crate::penalties::{KeptOut, Penalties};
+use crate::penalties::{Carried, KeptOut, Penalties};
 
 /// Least time between two log lines about connections that were turned away for one reason.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -50,13 +50,18 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// By these settings.
-    pub fn new(settings: &Settings) -> Self {
+    /// By these settings, with the penalties of the program before.
+    pub fn new(settings: &Settings, carried: Carried, now: Instant) -> Self {
         let (rules, size) = (&settings.penalties, settings.per_source_net_block_size);
         Self {
-            penalties: Penalties::new(rules.clone(), size),
+            penalties: Penalties::new(rules.clone(), size, carried, now),
             logged: BTreeMap::new(),
         }
+    }
+
+    /// The penalties, for the program that takes this one's place.
+    pub fn carried(&self, now: Instant) -> Carried {
+        self.penalties.carried(now)
     }
 
     /// Whether a connection from there is refused. `waiting` are the sources of all connections that
@@ -187,7 +192,7 @@ mod tests {
         };
         settings.proxy_protocol.from = vec!["10.0.0.0/8".parse().unwrap()];
         settings.early_drop.start = 8;
-        let mut doors = Doors::new(&settings);
+        let mut doors = Doors::new(&settings, Carried::default(), Instant::now());
         let mut check = |source: &str, waiting: &[&str], chance, expected| {
             let waiting: Vec<IpAddr> = waiting.iter().map(|s| s.parse().unwrap()).collect();
             let found = doors.refuse(

@@ -68,8 +68,8 @@ impl Gateway {
             Signal::SIGINT,
         ])?;
         let is_first = resumed.is_none();
-        let (mut old, accepts, monitors, totals) = match resumed {
-            Some(r) => (r.sockets, r.accepts, r.monitors, r.totals),
+        let (mut old, accepts, monitors, totals, penalties) = match resumed {
+            Some(r) => (r.sockets, r.accepts, r.monitors, r.totals, r.penalties),
             None => Default::default(),
         };
         let sockets = match Sockets::of(&settings, &mut old) {
@@ -92,7 +92,7 @@ impl Gateway {
         let settings_control = settings.control_socket.clone();
         Ok(Self {
             settings_file: Shared::new("settings", &bytes)?,
-            doors: Doors::new(&settings),
+            doors: Doors::new(&settings, penalties, Instant::now()),
             settings,
             programs,
             reload,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use gateway_wire::doors::{Failure, NetBlockSize, Overflow, Penalties as Rules};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// All penalties.
 #[derive(Debug)]
@@ -38,15 +39,68 @@ pub enum KeptOut {
     Overflow,
 }
 
+/// All penalties on their way to the program that takes this one's place.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Carried {
+    sources: Vec<CarriedSource>,
+    totals: [u64; Failure::ALL.len()],
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct CarriedSource {
+    source: IpNet,
+    /// Milliseconds.
+    left: u64,
+    active: bool,
+}
+
 impl Penalties {
-    /// None yet.
-    pub fn new(rules: Rules, size: NetBlockSize) -> Self {
-        Self {
+    /// Those of the program before, by the rules that hold now: what is exempt, or no longer told apart
+    /// from others, is forgotten, and nobody is kept out for longer than the new `max`.
+    pub fn new(rules: Rules, size: NetBlockSize, carried: Carried, now: Instant) -> Self {
+        let mut all = Self {
             v4: Table::new(rules.max_sources4, rules.overflow),
             v6: Table::new(rules.max_sources6, rules.overflow6),
             rules,
             size,
-            totals: [0; Failure::ALL.len()],
+            totals: carried.totals,
+        };
+        for CarriedSource {
+            source,
+            left,
+            active,
+        } in carried.sources
+        {
+            let block = size.block(source.addr());
+            if all.is_exempt(source.addr()) || source.prefix_len() < block.prefix_len() {
+                continue;
+            }
+            let ends = now + Duration::from_millis(left).min(all.rules.max);
+            let table = all.table(source.addr());
+            let before = table.take(&block);
+            table.put(
+                block,
+                Entry {
+                    ends: before.map_or(ends, |entry| entry.ends.max(ends)),
+                    active: active || before.is_some_and(|entry| entry.active),
+                },
+            );
+        }
+        all
+    }
+
+    /// For [`Penalties::new`] of the next program.
+    pub fn carried(&self, now: Instant) -> Carried {
+        let all = self.v4.sources.iter().chain(&self.v6.sources);
+        let sources = all.map(|(source, entry)| CarriedSource {
+            source: *source,
+            left: u64::try_from(entry.ends.saturating_duration_since(now).as_millis())
+                .unwrap_or(u64::MAX),
+            active: entry.active,
+        });
+        Carried {
+            sources: sources.filter(|source| source.left > 0).collect(),
+            totals: self.totals,
         }
     }
 
@@ -199,7 +253,8 @@ mod tests {
             ..Rules::default()
         };
         change(&mut rules);
-        Penalties::new(rules, NetBlockSize::default())
+        let (size, now) = (NetBlockSize::default(), Instant::now());
+        Penalties::new(rules, size, Carried::default(), now)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -255,6 +310,50 @@ mod tests {
         all.add(ip("2001:db8::1"), Failure::Crash, now);
         assert!(all.keep_out(ip("2001:db8::2:3"), now).is_some());
         assert_eq!(all.keep_out(ip("2001:db8:0:1::1"), now), None);
+    }
+
+    #[test]
+    fn the_next_program_goes_on_with_them() {
+        let now = Instant::now();
+        let mut before = penalties(|_| ());
+        for source in ["192.0.2.7", "192.0.2.8", "192.0.2.200", "2001:db8::1"] {
+            before.add(ip(source), Failure::Crash, now);
+        }
+        before.add(ip("192.0.2.9"), Failure::AuthFail, now);
+        let text = serde_json::to_vec(&before.carried(now + AT(30))).unwrap();
+        let later = now + AT(31);
+        let after = |size: NetBlockSize, change: fn(&mut Rules)| {
+            let mut rules = Rules::default();
+            change(&mut rules);
+            let carried = serde_json::from_slice(&text).unwrap();
+            Penalties::new(rules, size, carried, later)
+        };
+        let mut all = after(NetBlockSize::default(), |_| ());
+        let left = |left| Some(KeptOut::Penalty(AT(left)));
+        assert_eq!(all.keep_out(ip("192.0.2.7"), later), left(60));
+        assert_eq!(all.keep_out(ip("2001:db8::2"), later), left(60));
+        assert_eq!(all.keep_out(ip("192.0.2.9"), later), None);
+        assert_eq!(all.totals(), [3, 1, 0, 0, 0, 0]);
+        assert_eq!(all.kept_out(later), 3);
+        assert_eq!(all.kept_out(later + AT(60)), 0);
+
+        // By the new rules.
+        let size = NetBlockSize::default();
+        let mut all = after(size, |rules| rules.max = AT(10));
+        assert_eq!(all.keep_out(ip("192.0.2.7"), later), left(10));
+        let mut all = after(size, |r| r.exempt = vec!["192.0.2.7/32".parse().unwrap()]);
+        assert_eq!(all.keep_out(ip("192.0.2.7"), later), None);
+        assert_eq!(all.kept_out(later), 2);
+        assert_eq!(after(size, |r| r.enabled = false).kept_out(later), 0);
+        assert_eq!(after(size, |r| r.max_sources4 = 1).kept_out(later), 2);
+        let coarse = NetBlockSize { ipv4: 24, ipv6: 64 };
+        let mut all = after(coarse, |_| ());
+        assert_eq!(all.keep_out(ip("192.0.2.77"), later), left(60));
+        let fine = NetBlockSize {
+            ipv4: 32,
+            ipv6: 128,
+        };
+        assert_eq!(after(fine, |_| ()).kept_out(later), 2);
     }
 
     #[test]

@@ -22,11 +22,12 @@ use sys::memfd::Shared;
 
 use crate::accept_child::AcceptChild;
 use crate::monitors::{Login, Monitors};
+use crate::penalties;
 use crate::sockets::{Socket, Sockets};
 
 /// Names the memory file: `PID:DESCRIPTOR`. The process id keeps a stale value from being believed.
 const VARIABLE: &str = "LOGIN_GATEWAY_CARRIED";
-/// Largest memory file: some hundred bytes per connection.
+/// Largest memory file: some hundred bytes for each connection and each penalty.
 const LIMIT: usize = 64 << 20;
 
 /// What SIGHUP does.
@@ -69,6 +70,7 @@ pub struct Resumed {
     /// Those that have connections.
     pub monitors: Monitors,
     pub totals: Totals,
+    pub penalties: penalties::Carried,
 }
 
 /// Counts since the first start.
@@ -88,7 +90,7 @@ pub struct Totals {
     pub numbers: Numbers,
 }
 
-/// Counts that another version keeps in another shape begin anew; nothing else suffers from that.
+/// What another version keeps in another shape begins anew; nothing else suffers from that.
 fn or_anew<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     from: D,
 ) -> Result<T, D::Error> {
@@ -106,6 +108,8 @@ struct Carried {
     accepts: Vec<(i32, RawFd)>,
     logins: Vec<CarriedLogin>,
     totals: Totals,
+    #[serde(deserialize_with = "or_anew")]
+    penalties: penalties::Carried,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,6 +168,7 @@ pub fn resume() -> Result<Option<Resumed>, ReexecError> {
             .collect(),
         monitors,
         totals: carried.totals,
+        penalties: carried.penalties,
     }))
 }
 
@@ -187,11 +192,13 @@ pub fn reexec(
     accepts: &[AcceptChild],
     monitors: &Monitors,
     totals: Totals,
+    penalties: penalties::Carried,
 ) -> Result<Infallible, ReexecError> {
     let mut kept: Vec<BorrowedFd<'_>> = Vec::new();
     let mut carried = Carried {
         settings: settings.clone(),
         totals,
+        penalties,
         ..Carried::default()
     };
     for socket in &sockets.ssh {

@@ -86,6 +86,40 @@ fn penalties_grow_fade_and_hit_their_source_alone() {
 }
 
 #[test]
+fn penalties_outlive_a_reload() {
+    if !possible("penalties_outlive_a_reload") {
+        return;
+    }
+    let rules = |exempt: &str| {
+        format!(
+            "penalties = {{ exempt = [{exempt}], no-auth = \"5m\", min = \"1m\", max = \"1h\" }}"
+        )
+    };
+    let gateway = Gateway::start(&rules(""));
+    drop(from(&gateway, OTHER));
+    until("it is kept out", || {
+        gateway.metric("penalised_sources ") == 1
+    });
+    for round in 2..4 {
+        gateway.signal(Signal::SIGHUP);
+        gateway.logged("gateway.ready", round);
+        assert_eq!(words(from(&gateway, OTHER)), "Not allowed at this time\r\n");
+        assert!(gets_in(&gateway, ME));
+        until("the numbers are the old ones", || {
+            gateway.metric("penalised_sources ") == 1 && penalties(&gateway, "no-auth") == 1
+        });
+    }
+    // What holds is what the new file says.
+    gateway.configure(&rules("\"127.0.0.2/32\""));
+    gateway.signal(Signal::SIGHUP);
+    gateway.logged("gateway.ready", 4);
+    assert!(gets_in(&gateway, OTHER));
+    until("it is forgotten", || {
+        gateway.metric("penalised_sources ") == 0
+    });
+}
+
+#[test]
 fn each_kind_of_failure_is_told_apart() {
     if !possible("each_kind_of_failure_is_told_apart") {
         return;

@@ -57,6 +57,9 @@ class ConfigMap(unittest.TestCase):
         self.assertEqual(door("aws-nlb-internal", *sets), ({"enabled": False}, 5))
         sets = ["gateway.penalties=true", "gateway.perSourceMaxStartups=0"]
         self.assertEqual(door("lab", *sets), ({"enabled": True}, 0))
+        sets = ['gateway.penaltyTimes={"auth-fail":"10s","max":"1h"}']
+        self.assertEqual(door("aws-nlb-internal", *sets)[0], {"enabled": True, "auth-fail": "10s", "max": "1h"})
+        refused(self, "lab", "invalid propertyName 'lunch'", 'gateway.penaltyTimes={"lunch":"1h"}')
 
     def test_texts_for_people_lie_beside_the_configuration(self):
         plain = objects("lab")["ConfigMap", "release-gateway"]["data"]

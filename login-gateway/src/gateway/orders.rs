@@ -124,6 +124,7 @@ impl Gateway {
             &self.accepts,
             &self.monitors,
             self.totals,
+            self.doors.carried(Instant::now()),
         );
         let Err(error) = failed;
         let error = service::exit::chain(&error);
