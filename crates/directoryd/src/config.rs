@@ -111,9 +111,15 @@ pub struct Ldap {
     /// In Active Directory, the shell of who has no `loginShell`.
     #[serde(default = "default_shell")]
     pub default_shell: String,
-    /// Which attribute lists them in rfc2307bis: `member`, or `uniqueMember`.
-    #[serde(default = "member_attribute")]
-    pub member_attribute: String,
+    /// What attributes are called, where it is not what the schema calls them.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+    /// Which entries are users, in place of the schema's filter (RFC 4515).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_filter: Option<String>,
+    /// Which entries are groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_filter: Option<String>,
     /// The directory's suffix.
     pub base: String,
     /// Where users are; default `base`.
@@ -139,6 +145,69 @@ pub struct Ldap {
         skip_serializing_if = "Option::is_none"
     )]
     pub lockout_duration: Option<Duration>,
+}
+
+/// The `[ldap.attributes]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Attributes {
+    /// A user's login name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_name: Option<String>,
+    /// The user's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The number of the primary group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<String>,
+    /// The full name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_name: Option<String>,
+    /// The home directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    /// The login shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    /// Public keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_key: Option<String>,
+    /// A group's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
+    /// The group's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_gid: Option<String>,
+    /// Its members: DNs, in rfc2307 names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+}
+
+impl Attributes {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn problems(&self) -> impl Iterator<Item = String> {
+        let named = [
+            ("user-name", &self.user_name),
+            ("uid", &self.uid),
+            ("gid", &self.gid),
+            ("full-name", &self.full_name),
+            ("home", &self.home),
+            ("shell", &self.shell),
+            ("ssh-key", &self.ssh_key),
+            ("group-name", &self.group_name),
+            ("group-gid", &self.group_gid),
+            ("member", &self.member),
+        ];
+        named.into_iter().filter_map(|(key, name)| {
+            let name = name.as_deref()?;
+            let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+            let is_name = !name.is_empty() && name.bytes().all(good);
+            (!is_name).then(|| format!("ldap.attributes.{key}: '{name}' is not an attribute"))
+        })
+    }
 }
 
 /// The `[password]` table. Failures are counted here so that a stranger's guesses end before the
@@ -220,9 +289,11 @@ impl Ldap {
     /// What a persisted replica must have been read from to be of use.
     pub fn fingerprint(&self) -> String {
         format!(
-            "{:?}|{}|{}|{}|{}|{:?}|{}|{}",
+            "{:?}|{:?}|{:?}|{:?}|{}|{}|{}|{:?}|{}|{}",
             self.schema,
-            self.member_attribute,
+            self.attributes,
+            self.user_filter,
+            self.group_filter,
             self.user_base(),
             self.group_base(),
             self.id_mapping,
@@ -278,15 +349,18 @@ impl Ldap {
                 problems.push(format!("ldap.{key} is shorter than 100ms"));
             }
         }
-        if !self
-            .member_attribute
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        {
-            problems.push(format!(
-                "ldap.member-attribute: '{}' is not an attribute",
-                self.member_attribute
-            ));
+        problems.extend(self.attributes.problems());
+        for (key, filter) in [
+            ("user-filter", &self.user_filter),
+            ("group-filter", &self.group_filter),
+        ] {
+            if let Some(filter) = filter
+                && !ldap::is_filter(filter)
+            {
+                problems.push(format!(
+                    "ldap.{key}: '{filter}' is not a filter such as \"(objectClass=posixAccount)\""
+                ));
+            }
         }
         problems
     }
@@ -445,10 +519,6 @@ fn yes() -> bool {
     true
 }
 
-fn member_attribute() -> String {
-    "member".to_owned()
-}
-
 fn home_template() -> String {
     "/home/%u".to_owned()
 }
@@ -538,6 +608,8 @@ mod tests {
         let ldap = config.ldap.as_mut().unwrap();
         ldap.uris = vec!["http://x".into()];
         ldap.base = "example".into();
+        ldap.attributes.home = Some("home)(uid=*".into());
+        ldap.user_filter = Some("objectClass=*".into());
         ldap.ca_file = Some("/nonexistent/ca.pem".into());
         ldap.bind_password_file = "/nonexistent/password".into();
         config.minimum_id = 0;
@@ -548,6 +620,8 @@ mod tests {
         let expected = [
             "http://x",
             "'example' is not a dist",
+            "ldap.attributes.home: 'home)(uid=*'",
+            "ldap.user-filter: 'objectClass=*'",
             "ca.pem",
             "password",
             "minimum-id",

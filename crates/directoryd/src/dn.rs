@@ -38,6 +38,23 @@ pub fn first_value(dn: &str, kind: &str) -> Option<String> {
         .flatten()
 }
 
+/// The end of a DN that is made of domain components: of `ou=corp,dc=example,dc=org`, `dc=example,dc=org`.
+/// The whole of one that has no such end.
+pub fn domain(dn: &str) -> &str {
+    let Some(parts) = split(dn, |c| c == ',') else {
+        return dn;
+    };
+    let is_dc = |part: &&&str| {
+        let kind = part.split('=').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("dc")
+    };
+    let others = parts.len() - parts.iter().rev().take_while(is_dc).count();
+    match others == parts.len() {
+        true => dn,
+        false => dn[parts[..others].iter().map(|part| part.len() + 1).sum()..].trim_start(),
+    }
+}
+
 /// True if `dn` is `suffix` or lies below it; both in normal form.
 pub fn is_below(dn: &str, suffix: &str) -> bool {
     dn == suffix
@@ -116,6 +133,16 @@ fn hex(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_domain_of_a_base() {
+        let check = |dn, expected| assert_eq!(domain(dn), expected, "{dn}");
+        check("dc=example,dc=org", "dc=example,dc=org");
+        check("OU=corp, DC=corp,DC=example", "DC=corp,DC=example");
+        check("ou=a\\,b,ou=dc=x,dc=org", "dc=org");
+        check("dc=odd,ou=x,dc=org", "dc=org");
+        check("o=site", "o=site");
+    }
 
     #[test]
     fn one_spelling() {

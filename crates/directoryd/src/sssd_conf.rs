@@ -343,10 +343,35 @@ impl Work<'_> {
     }
 
     fn looks(&mut self, schema: &str) {
-        if let Some(member) = self.take("ldap_group_member")
-            && schema == "rfc2307bis"
-        {
-            self.ldap.insert("member-attribute".into(), member.into());
+        let mut attributes = Table::new();
+        for (theirs, ours) in [
+            ("ldap_user_name", "user-name"),
+            ("ldap_user_uid_number", "uid"),
+            ("ldap_user_gid_number", "gid"),
+            ("ldap_user_gecos", "full-name"),
+            ("ldap_user_home_directory", "home"),
+            ("ldap_user_shell", "shell"),
+            ("ldap_user_ssh_public_key", "ssh-key"),
+            ("ldap_group_name", "group-name"),
+            ("ldap_group_gid_number", "group-gid"),
+            ("ldap_group_member", "member"),
+        ] {
+            if let Some(name) = self.take(theirs) {
+                attributes.insert(ours.into(), name.into());
+            }
+        }
+        if !attributes.is_empty() {
+            self.ldap
+                .insert("attributes".into(), Value::Table(attributes));
+        }
+        for (theirs, ours) in [
+            ("ldap_user_object_class", "user-filter"),
+            ("ldap_group_object_class", "group-filter"),
+        ] {
+            if let Some(class) = self.take(theirs) {
+                self.ldap
+                    .insert(ours.into(), format!("(objectClass={class})").into());
+            }
         }
         for key in ["fallback_homedir", "override_homedir"] {
             let Some(home) = self.take(key) else { continue };
@@ -549,7 +574,8 @@ mod tests {
              ldap_default_bind_dn = cn=reader,dc=example,dc=org\nldap_default_authtok = secret\n\
              ldap_id_use_start_tls = True\nldap_tls_cacert = /etc/ca.pem\nldap_tls_reqcert = never\n\
              cache_credentials = True\nmin_id = 500\nldap_group_member = uniqueMember\n\
-             access_provider = simple\nsimple_allow_groups = HPC Users, admins\nldap_user_name = mail\n",
+             access_provider = simple\nsimple_allow_groups = HPC Users, admins\nldap_user_name = mail\n\
+             ldap_user_object_class = person\n",
         );
         let ldap = config.ldap.as_ref().unwrap();
         assert_eq!(
@@ -559,7 +585,9 @@ mod tests {
         assert_eq!(ldap.schema, Schema::Rfc2307bis);
         assert_eq!(ldap.user_base(), "ou=people,dc=example,dc=org");
         assert_eq!(ldap.bind_dn, "cn=reader,dc=example,dc=org");
-        assert_eq!(ldap.member_attribute, "uniqueMember");
+        assert_eq!(ldap.attributes.member.as_deref(), Some("uniqueMember"));
+        assert_eq!(ldap.attributes.user_name.as_deref(), Some("mail"));
+        assert_eq!(ldap.user_filter.as_deref(), Some("(objectClass=person)"));
         assert!(ldap.start_tls && ldap.ca_file.is_some());
         assert_eq!(config.minimum_id, 500);
         assert_eq!(config.access.allow_groups, ["hpc_users", "admins"]);
@@ -567,7 +595,6 @@ mod tests {
             "authtok",
             "reqcert",
             "cache_credentials",
-            "ldap_user_name = mail",
             "ldap_user_search_base",
         ] {
             assert!(notes.contains(part), "{part}: {notes}");

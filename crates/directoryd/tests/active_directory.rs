@@ -94,6 +94,11 @@ impl Domain {
 
     /// Starts directoryd, anew if it runs, with more lines for its `[ldap]` table.
     fn serve(&mut self, uri: &str, more: &str) -> Status {
+        self.serve_under("dc=example,dc=test", uri, more)
+    }
+
+    /// The same with another base.
+    fn serve_under(&mut self, base: &str, uri: &str, more: &str) -> Status {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
@@ -102,7 +107,7 @@ impl Domain {
         let text = format!(
             "nscd-socket = \"{}\"\ncontrol-socket = \"{}\"\nstate-dir = \"{}\"\n[ldap]\nuris = [\"{uri}\"]\n\
              ca-file = \"{}\"\nbind-dn = \"reader@example.test\"\nbind-password-file = \"{}\"\n\
-             schema = \"ad\"\nbase = \"dc=example,dc=test\"\nlookup-timeout = \"5s\"\nchange-interval = \"200ms\"\n\
+             schema = \"ad\"\nbase = \"{base}\"\nlookup-timeout = \"5s\"\nchange-interval = \"200ms\"\n\
              refresh-interval = \"200ms\"\n{more}\n[password]\nrefusal-time = \"50ms\"\nuser-failures = 50\n",
             path("nscd/socket"),
             path("run/control.sock"),
@@ -300,6 +305,13 @@ fn people_groups_states_and_passwords() {
     });
     domain.modify("dn: CN=bob,CN=Users,DC=example,DC=test\nchangetype: delete\n");
     support::wait("bob leaves", || groups_of_bob().is_none().then_some(()));
+
+    // A unit of the domain, as customers of AWS have one, is a base too.
+    let before = domain.account("carol");
+    let unit = "cn=users,dc=example,dc=test";
+    let status = domain.serve_under(unit, "ldaps://127.0.0.1", "");
+    assert!(status.users > 0 && status.problem.is_empty(), "{status:?}");
+    assert_eq!(domain.account("carol").uid, before.uid);
 
     // The ids of the entries themselves, over StartTLS.
     let status = domain.serve("ldap://127.0.0.1", "id-mapping = false\n");

@@ -2,7 +2,7 @@
 //!
 //! An entry that lacks what it must have is reported; nothing is guessed.
 
-use super::search::Entry;
+use super::{names::Names, search::Entry};
 use crate::{
     config::{self, Schema},
     dn,
@@ -12,63 +12,19 @@ use crate::{
     ssh_key,
 };
 
-/// Attributes read of a user.
-pub const USER: &[&str] = &[
-    "uid",
-    "uidNumber",
-    "gidNumber",
-    "cn",
-    "gecos",
-    "homeDirectory",
-    "loginShell",
-    "sshPublicKey",
-    "ipaSshPubKey",
-    "shadowExpire",
-    "pwdAccountLockedTime",
-    "nsAccountLock",
-    "pwdStartTime",
-    "pwdEndTime",
-    "host",
-    "authorizedService",
-];
-
-/// Attributes read of a user in Active Directory.
-pub const USER_AD: &[&str] = &[
-    "sAMAccountName",
-    "objectSid",
-    "primaryGroupID",
-    "uidNumber",
-    "gidNumber",
-    "cn",
-    "displayName",
-    "gecos",
-    "unixHomeDirectory",
-    "loginShell",
-    "sshPublicKey",
-    "altSecurityIdentities",
-    "userAccountControl",
-    "accountExpires",
-    "lockoutTime",
-    "logonHours",
-    "host",
-    "authorizedService",
-];
-
-/// Attributes read of a group in Active Directory, without its members.
-pub const GROUP_HEAD_AD: &[&str] = &["sAMAccountName", "objectSid", "gidNumber"];
-
-/// Attributes read of a group, without its members.
-pub const GROUP_HEAD: &[&str] = &["cn", "gidNumber"];
+/// Why an entry cannot be taken at all.
+const UNREADABLE: &str = "its dn cannot be read";
 
 /// A user by normal DN, or why the entry is none.
-pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
-    let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
-    let name = own_name(entry, "uid").ok_or("it has no uid, or several and none in its dn")?;
-    let gecos = entry
-        .text("gecos")
-        .or_else(|| entry.text("cn"))
-        .unwrap_or_default();
-    let stored = [entry.all("sshpublickey"), entry.all("ipasshpubkey")].concat();
+pub fn user(entry: &Entry, names: &Names) -> Result<(String, User), String> {
+    let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
+    let name = own_name(entry, &names.user_name)?;
+    let gecos = names.full_name.iter().find_map(|name| entry.text(name));
+    let stored: Vec<Vec<u8>> = names
+        .ssh_key
+        .iter()
+        .flat_map(|name| entry.all(name).to_vec())
+        .collect();
     let (keys, refused_keys) = ssh_key::keys(&stored);
     let day = |name| entry.text(name).and_then(|text| text.trim().parse().ok());
     // A time that is there and cannot be read must not open what it was to close.
@@ -86,14 +42,14 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
     let user = User {
         dn: entry.dn.clone(),
         name,
-        uid: number(entry, "uidnumber").ok_or("its uidNumber is missing or not a number")?,
-        gid: number(entry, "gidnumber").ok_or("its gidNumber is missing or not a number")?,
-        gecos: gecos.to_owned(),
+        uid: numbered(entry, &names.uid)?,
+        gid: numbered(entry, &names.gid)?,
+        gecos: gecos.unwrap_or_default().to_owned(),
         home: entry
-            .text("homedirectory")
-            .ok_or("it has no homeDirectory")?
+            .text(&names.home)
+            .ok_or_else(|| format!("it has no {}", names.home))?
             .to_owned(),
-        shell: entry.text("loginshell").unwrap_or_default().to_owned(),
+        shell: entry.text(&names.shell).unwrap_or_default().to_owned(),
         keys,
         refused_keys,
         marks: Marks {
@@ -112,16 +68,15 @@ pub fn user(entry: &Entry) -> Result<(String, User), &'static str> {
     Ok((dn, user))
 }
 
-/// A group by normal DN, with the members in the attribute `member`, or why the entry is none. One
-/// without a number only connects others.
-pub fn group(entry: &Entry, schema: Schema, member: &str) -> Result<(String, Group), &'static str> {
-    let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
-    let name = own_name(entry, "cn").ok_or("it has no cn, or several and none in its dn")?;
-    let gid = match entry.all("gidnumber") {
+/// A group by normal DN, or why the entry is none. One without a number only connects others.
+pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(String, Group), String> {
+    let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
+    let name = own_name(entry, &names.group_name)?;
+    let gid = match entry.all(&names.group_gid) {
         [] => None,
-        _ => Some(number(entry, "gidnumber").ok_or("its gidNumber is not a number")?),
+        _ => Some(numbered(entry, &names.group_gid)?),
     };
-    let values = entry.all(&member.to_ascii_lowercase()).iter();
+    let values = entry.all(&names.member).iter();
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
     let members = match schema {
         Schema::Rfc2307 => texts.map(str::to_owned).collect(),
@@ -130,18 +85,17 @@ pub fn group(entry: &Entry, schema: Schema, member: &str) -> Result<(String, Gro
     Ok((dn, Group { name, gid, members }))
 }
 
-/// A user of Active Directory by normal DN, or why the entry is none. Names are in lower case there: the
+/// A user of Active Directory by normal DN, or why the entry is none; `None` for one without a number of
+/// its own, which most are in a directory of Windows, and that is no mistake. Names are in lower case there: the
 /// server does not tell cases apart.
 pub fn user_ad(
     entry: &Entry,
     config: &config::Ldap,
+    names: &Names,
     slices: &mut Slices,
-) -> Result<(String, User), &'static str> {
-    let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
-    let name = entry
-        .text("samaccountname")
-        .ok_or("it has no sAMAccountName")?
-        .to_lowercase();
+) -> Result<Option<(String, User)>, String> {
+    let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
+    let name = own_name(entry, &names.user_name)?.to_lowercase();
     let (uid, gid) = if config.id_mapping {
         let sid = sid_of(entry).ok_or("its objectSid is missing or not one")?;
         let (domain, _) = sid::split(&sid).ok_or("its objectSid is of no domain")?;
@@ -152,15 +106,16 @@ pub fn user_ad(
             id(slices, &format!("{domain}-{primary}"))?,
         )
     } else {
-        (
-            number(entry, "uidnumber").ok_or(WITHOUT_NUMBER)?,
-            number(entry, "gidnumber").ok_or("its gidNumber is missing or not a number")?,
-        )
+        if entry.all(&names.uid).is_empty() {
+            return Ok(None);
+        }
+        (numbered(entry, &names.uid)?, numbered(entry, &names.gid)?)
     };
     let alternative = entry.all("altsecurityidentities").iter();
-    let stored: Vec<Vec<u8>> = entry
-        .all("sshpublickey")
+    let stored: Vec<Vec<u8>> = names
+        .ssh_key
         .iter()
+        .flat_map(|name| entry.all(name))
         .map(Vec::as_slice)
         .chain(alternative.filter_map(|value| key_among_identities(value)))
         .map(<[u8]>::to_vec)
@@ -172,16 +127,16 @@ pub fn user_ad(
             .map(|value| String::from_utf8_lossy(value).trim().to_owned())
             .collect()
     };
-    let text = |name| entry.text(name).filter(|text| !text.is_empty());
-    let gecos = text("gecos").or(text("displayname")).or(text("cn"));
-    let home = text("unixhomedirectory").map(str::to_owned);
+    let text = |name: &String| entry.text(name).filter(|text| !text.is_empty());
+    let gecos = names.full_name.iter().find_map(text);
+    let home = text(&names.home).map(str::to_owned);
     let user = User {
         dn: entry.dn.clone(),
         uid,
         gid,
         gecos: gecos.unwrap_or_default().to_owned(),
         home: home.unwrap_or_else(|| config.home_template.replace("%u", &name)),
-        shell: text("loginshell")
+        shell: text(&names.shell)
             .unwrap_or(&config.default_shell)
             .to_owned(),
         keys,
@@ -201,30 +156,26 @@ pub fn user_ad(
         services: texts("authorizedservice"),
         name,
     };
-    Ok((dn, user))
+    Ok(Some((dn, user)))
 }
-
-/// Why an entry of Active Directory without ids of its own is passed over without a word.
-pub const WITHOUT_NUMBER: &str = "it has no uidNumber";
 
 /// A group of Active Directory by normal DN, or why the entry is none; builtin groups have no number
 /// and connect others. Spaces in names become `_`: names with spaces are none elsewhere.
 pub fn group_ad(
     entry: &Entry,
     config: &config::Ldap,
+    names: &Names,
     slices: &mut Slices,
-) -> Result<(String, Group), &'static str> {
-    let dn = dn::normal(&entry.dn).ok_or("its dn cannot be read")?;
-    let name = entry
-        .text("samaccountname")
-        .ok_or("it has no sAMAccountName")?
+) -> Result<(String, Group), String> {
+    let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
+    let name = own_name(entry, &names.group_name)?
         .to_lowercase()
         .replace(' ', "_");
     let gid = match config.id_mapping {
         true => sid_of(entry).and_then(|sid| slices.id(&sid)),
-        false => number(entry, "gidnumber"),
+        false => number(entry, &names.group_gid),
     };
-    let values = entry.all("member").iter();
+    let values = entry.all(&names.member).iter();
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
     let members = texts.filter_map(dn::normal).collect();
     Ok((dn, Group { name, gid, members }))
@@ -246,13 +197,18 @@ fn key_among_identities(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The only value of the naming attribute, or among several the one in the DN.
-fn own_name(entry: &Entry, kind: &str) -> Option<String> {
-    match entry.all(kind) {
+fn own_name(entry: &Entry, kind: &str) -> Result<String, String> {
+    let name = match entry.all(kind) {
         [] => None,
         [_] => entry.text(kind).map(str::to_owned),
         several => dn::first_value(&entry.dn, kind)
             .filter(|name| several.iter().any(|value| value == name.as_bytes())),
-    }
+    };
+    name.ok_or_else(|| format!("it has no {kind}, or several and none in its dn"))
+}
+
+fn numbered(entry: &Entry, kind: &str) -> Result<u32, String> {
+    number(entry, kind).ok_or_else(|| format!("its {kind} is missing or not a number"))
 }
 
 fn number(entry: &Entry, kind: &str) -> Option<u32> {

@@ -6,6 +6,7 @@
 mod bind;
 mod connection;
 pub mod entry;
+pub mod names;
 mod policy;
 mod search;
 mod session;
@@ -16,6 +17,11 @@ pub use ldap_link::{Server, trust};
 pub use policy::{Policy, PolicyError};
 pub use search::Entry;
 pub use session::{Found, Session};
+
+/// Whether a text is a search filter in parentheses (RFC 4515).
+pub fn is_filter(text: &str) -> bool {
+    text.starts_with('(') && ldap3::parse_filter(text).is_ok()
+}
 
 /// Why the directory could not be read.
 #[derive(Debug, thiserror::Error)]

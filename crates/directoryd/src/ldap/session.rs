@@ -18,7 +18,8 @@ use tokio::{
 use super::{
     LdapError, Server,
     connection::connect,
-    entry::{self, GROUP_HEAD, GROUP_HEAD_AD, USER, USER_AD},
+    entry,
+    names::Names,
     search::{Entry, Search},
 };
 use crate::{
@@ -46,6 +47,7 @@ pub struct Session {
     ldap: Ldap,
     slices: Arc<Mutex<Slices>>,
     config: Arc<config::Ldap>,
+    names: Arc<Names>,
     ended: watch::Receiver<bool>,
     /// The server's URI.
     pub uri: String,
@@ -91,6 +93,7 @@ impl Session {
         let session = Self {
             ldap,
             slices: Arc::new(Mutex::new(Slices::new(config.id_map.clone()))),
+            names: Arc::new(Names::of(config.schema, &config.attributes)),
             config,
             ended,
             uri: server.uri.clone(),
@@ -109,10 +112,11 @@ impl Session {
         Ok(())
     }
 
-    /// The base's own entry.
+    /// The domain's own entry, also where the base is a unit of it: in AWS Managed Microsoft AD a
+    /// customer's part is one.
     async fn head(&self) -> Result<Option<Entry>, LdapError> {
         let search = Search {
-            base: &self.config.base,
+            base: dn::domain(&self.config.base),
             scope: Scope::Base,
             filter: "(objectClass=*)",
             attributes: &["objectSid", "lockoutDuration"],
@@ -126,17 +130,17 @@ impl Session {
         self.slices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_user(&self, entry: &Entry) -> Result<(String, User), &'static str> {
+    fn read_user(&self, entry: &Entry) -> Result<Option<(String, User)>, String> {
         match self.config.schema {
-            Schema::Ad => entry::user_ad(entry, &self.config, &mut self.slices()),
-            Schema::Rfc2307 | Schema::Rfc2307bis => entry::user(entry),
+            Schema::Ad => entry::user_ad(entry, &self.config, &self.names, &mut self.slices()),
+            Schema::Rfc2307 | Schema::Rfc2307bis => entry::user(entry, &self.names).map(Some),
         }
     }
 
-    fn read_group(&self, entry: &Entry, member: &str) -> Result<(String, Group), &'static str> {
+    fn read_group(&self, entry: &Entry) -> Result<(String, Group), String> {
         match self.config.schema {
-            Schema::Ad => entry::group_ad(entry, &self.config, &mut self.slices()),
-            schema => entry::group(entry, schema, member),
+            Schema::Ad => entry::group_ad(entry, &self.config, &self.names, &mut self.slices()),
+            schema => entry::group(entry, schema, &self.names),
         }
     }
 
@@ -240,31 +244,30 @@ impl Session {
             unusable,
             ..
         } = &mut replica;
-        let mut refuse = |entry: Entry, reason: &str| {
-            unusable.insert(entry.dn, reason.to_owned());
+        let mut refuse = |entry: Entry, reason| {
+            unusable.insert(entry.dn, reason);
         };
         let mut ldap = self.ldap.clone();
         let search = Search {
             base: self.config.user_base(),
             scope: Scope::Subtree,
-            filter: users_filter(schema),
-            attributes: user_attributes(schema),
+            filter: self.users_filter(),
+            attributes: &self.names.of_users(schema),
             most: MOST,
             within: WHOLE,
         };
         search
             .each(&mut ldap, |entry| match self.read_user(&entry) {
-                Ok((dn, user)) => drop(users.insert(dn, user)),
-                // In a directory of Windows most have none, and that is no mistake.
-                Err(entry::WITHOUT_NUMBER) => {}
+                Ok(user) => users.extend(user),
                 Err(reason) => refuse(entry, reason),
             })
             .await?;
-        let member = self.member_attribute();
+        let mut attributes = self.names.of_groups(schema);
+        attributes.push(&self.names.member);
         let search = Search {
             base: self.config.group_base(),
-            filter: groups_filter(schema),
-            attributes: &[group_head(schema), &[member]].concat(),
+            filter: self.groups_filter(),
+            attributes: &attributes,
             ..search
         };
         let deadline = Instant::now() + WHOLE;
@@ -275,7 +278,7 @@ impl Session {
                     partial.push(entry);
                     return;
                 }
-                match self.read_group(&entry, member) {
+                match self.read_group(&entry) {
                     Ok((dn, group)) => drop(groups.insert(dn, group)),
                     Err(reason) => refuse(entry, reason),
                 }
@@ -283,7 +286,7 @@ impl Session {
             .await?;
         for mut entry in partial {
             self.complete(&mut entry, deadline).await?;
-            match self.read_group(&entry, member) {
+            match self.read_group(&entry) {
                 Ok((dn, group)) => drop(groups.insert(dn, group)),
                 Err(reason) => refuse(entry, reason),
             }
@@ -320,7 +323,7 @@ impl Session {
                     .await?;
                 let mut heads = Vec::new();
                 for entry in found {
-                    let Ok((dn, group)) = self.read_group(&entry, "") else {
+                    let Ok((dn, group)) = self.read_group(&entry) else {
                         continue;
                     };
                     if seen.insert(dn.clone()) {
@@ -347,20 +350,17 @@ impl Session {
     }
 
     async fn user(&self, name: &str) -> Result<Option<(String, String, User)>, LdapError> {
-        let kind = match self.config.schema {
-            Schema::Ad => "sAMAccountName",
-            Schema::Rfc2307 | Schema::Rfc2307bis => "uid",
-        };
         let filter = format!(
-            "(&{}({kind}={}))",
-            users_filter(self.config.schema),
+            "(&{}({}={}))",
+            self.users_filter(),
+            self.names.user_name,
             dn::filter_value(name)
         );
         let search = Search {
             base: self.config.user_base(),
             scope: Scope::Subtree,
             filter: &filter,
-            attributes: user_attributes(self.config.schema),
+            attributes: &self.names.of_users(self.config.schema),
             most: 2,
             within: self.config.lookup_timeout,
         };
@@ -376,30 +376,46 @@ impl Session {
         let user = self
             .read_user(entry)
             .ok()
+            .flatten()
             .filter(|(_, user)| user.name == name);
         Ok(user.map(|(dn, user)| (entry.dn.clone(), dn, user)))
     }
 
-    fn member_attribute(&self) -> &str {
-        match self.config.schema {
-            Schema::Rfc2307 => "memberUid",
-            Schema::Rfc2307bis => &self.config.member_attribute,
-            Schema::Ad => "member",
-        }
+    /// Which entries are users. Machines are of the same class in Active Directory.
+    fn users_filter(&self) -> &str {
+        let preset = match self.config.schema {
+            Schema::Rfc2307 | Schema::Rfc2307bis => "(objectClass=posixAccount)",
+            Schema::Ad => "(&(objectCategory=person)(objectClass=user))",
+        };
+        self.config.user_filter.as_deref().unwrap_or(preset)
+    }
+
+    /// Which entries are groups. Those without a number connect others.
+    fn groups_filter(&self) -> &str {
+        let preset = match self.config.schema {
+            Schema::Rfc2307 => "(objectClass=posixGroup)",
+            Schema::Rfc2307bis => {
+                "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
+                 (objectClass=groupOfUniqueNames))"
+            }
+            // Security groups; the others are lists of mail addresses.
+            Schema::Ad => "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
+        };
+        self.config.group_filter.as_deref().unwrap_or(preset)
     }
 
     /// The groups that list any of these.
     async fn holders(&self, members: impl Iterator<Item = &str>) -> Result<Vec<Entry>, LdapError> {
-        let attribute = self.member_attribute();
+        let attribute = &self.names.member;
         let any: String = members
             .map(|member| format!("({attribute}={})", dn::filter_value(member)))
             .collect();
-        let filter = format!("(&{}(|{any}))", groups_filter(self.config.schema));
+        let filter = format!("(&{}(|{any}))", self.groups_filter());
         let search = Search {
             base: self.config.group_base(),
             scope: Scope::Subtree,
             filter: &filter,
-            attributes: group_head(self.config.schema),
+            attributes: &self.names.of_groups(self.config.schema),
             most: MOST_HOLDERS,
             within: self.config.lookup_timeout,
         };
@@ -432,39 +448,4 @@ fn lockout_duration(head: &Entry) -> Option<Duration> {
     let ticks: i64 = head.text("lockoutduration")?.trim().parse().ok()?;
     let ticks = ticks.checked_neg().filter(|ticks| *ticks > 0)?;
     Some(Duration::from_secs(ticks.unsigned_abs() / 10_000_000))
-}
-
-/// Which entries are users. Machines are of the same class in Active Directory.
-fn users_filter(schema: Schema) -> &'static str {
-    match schema {
-        Schema::Rfc2307 | Schema::Rfc2307bis => "(objectClass=posixAccount)",
-        Schema::Ad => "(&(objectCategory=person)(objectClass=user))",
-    }
-}
-
-fn user_attributes(schema: Schema) -> &'static [&'static str] {
-    match schema {
-        Schema::Rfc2307 | Schema::Rfc2307bis => USER,
-        Schema::Ad => USER_AD,
-    }
-}
-
-fn group_head(schema: Schema) -> &'static [&'static str] {
-    match schema {
-        Schema::Rfc2307 | Schema::Rfc2307bis => GROUP_HEAD,
-        Schema::Ad => GROUP_HEAD_AD,
-    }
-}
-
-/// Which entries are groups. Those without a number connect others.
-fn groups_filter(schema: Schema) -> &'static str {
-    match schema {
-        Schema::Rfc2307 => "(objectClass=posixGroup)",
-        Schema::Rfc2307bis => {
-            "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
-             (objectClass=groupOfUniqueNames))"
-        }
-        // Security groups; the others are lists of mail addresses.
-        Schema::Ad => "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
-    }
 }

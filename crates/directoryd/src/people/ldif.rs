@@ -8,8 +8,8 @@ use service::config::ConfigError;
 
 use super::People;
 use crate::{
-    config::{PeopleFile, Schema},
-    ldap::{Entry, entry},
+    config::{Attributes, PeopleFile, Schema},
+    ldap::{Entry, entry, names::Names},
     password_hash::Hash,
 };
 
@@ -26,6 +26,16 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
     let mut people = People::empty();
     // Groups that list users by name.
     let mut by_name: Vec<(String, Vec<String>)> = Vec::new();
+    let names_with = |schema, member: &str| {
+        let set = Attributes {
+            member: Some(member.to_owned()),
+            ..Attributes::default()
+        };
+        Names::of(schema, &set)
+    };
+    let names = names_with(Schema::Rfc2307bis, "member");
+    let unique = names_with(Schema::Rfc2307bis, "uniqueMember");
+    let plain = names_with(Schema::Rfc2307, "memberUid");
     for record in records(bytes) {
         let record = record
             .map_err(|(offset, message)| ConfigError::at(&file.path, bytes, offset, message))?;
@@ -40,7 +50,7 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
             || ConfigError::at(&file.path, bytes, record.offset, "the entry is there twice");
         let dn = record.entry.dn.clone();
         if is("posixAccount") {
-            match entry::user(&record.entry) {
+            match entry::user(&record.entry, &names) {
                 Ok((key, mut user)) => {
                     if user.shell.is_empty() {
                         user.shell.clone_from(&file.default_shell);
@@ -52,24 +62,24 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
                         return Err(twice());
                     }
                 }
-                Err(why) => drop(people.replica.unusable.insert(dn.clone(), why.to_owned())),
+                Err(why) => drop(people.replica.unusable.insert(dn.clone(), why)),
             }
         }
         if GROUPS.iter().any(|class| is(class)) {
-            match entry::group(&record.entry, Schema::Rfc2307bis, "member") {
+            match entry::group(&record.entry, Schema::Rfc2307bis, &names) {
                 Ok((key, mut group)) => {
-                    let more = entry::group(&record.entry, Schema::Rfc2307bis, "uniquemember");
+                    let more = entry::group(&record.entry, Schema::Rfc2307bis, &unique);
                     group
                         .members
                         .extend(more.into_iter().flat_map(|(_, group)| group.members));
-                    let names = entry::group(&record.entry, Schema::Rfc2307, "memberuid");
+                    let names = entry::group(&record.entry, Schema::Rfc2307, &plain);
                     let names = names.into_iter().flat_map(|(_, group)| group.members);
                     by_name.push((key.clone(), names.collect()));
                     if people.replica.groups.insert(key, group).is_some() {
                         return Err(twice());
                     }
                 }
-                Err(why) => drop(people.replica.unusable.insert(dn, why.to_owned())),
+                Err(why) => drop(people.replica.unusable.insert(dn, why)),
             }
         }
     }
