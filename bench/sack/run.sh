@@ -1,6 +1,6 @@
 #!/bin/bash
-# Tokens a second and latency: our signer and the real sackd of each version, in turn on one machine, each with the same
-# key, slurm.conf and clients. Raw runs go to bench/results/sack.csv, medians to bench/results/sack.txt.
+# Tokens a second, latency and processor time: our signer, the real sackd of each version, and `floor`, which answers without
+# doing anything, in turn on one machine, each with the same key, slurm.conf and clients. Raw runs go to bench/results/sack.csv, medians to bench/results/sack.txt.
 #
 #   run.sh VERSION=ROOT...    ROOT: a root folder with that version's sackd in usr/sbin (an image of the lab, mounted or
 #                             copied, in which `apt-get install sackd` was run)
@@ -18,21 +18,30 @@ server=
 ending() { [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"; }
 trap ending EXIT
 cc -O2 -Wall -o "$work/clients" "$here/clients.c"
+cc -O2 -Wall -o "$work/floor" "$here/floor.c"
 head -c 1024 /dev/urandom >"$work/slurm.key"
 printf 'ClusterName=bench\nSlurmctldHost=localhost\nSlurmUser=root\nAuthType=auth/slurm\nAuthInfo=use_client_ids\nNodeName=n\n' >"$work/slurm.conf"
 chmod 0755 "$work" && chmod 0600 "$work/slurm.key"
-echo "server,operation,clients,run,per_second,p50_us,p99_us,failed,rss_kib" >"$results/sack.csv"
+echo "server,operation,clients,run,per_second,p50_us,p99_us,failed,rss_kib,cpu_us" >"$results/sack.csv"
 
 ready() { for _ in $(seq 100); do [ -S "$1" ] && return; sleep 0.1; done; echo "run.sh: no socket at '$1'" >&2; exit 1; }
 
+# Clock ticks that the server has used.
+used() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
+
 # measure NAME SOCKET: all operations and numbers of clients.
 measure() {
-    local operation clients rss
+    local operation clients rss before cpu
+    # A path of any length, in as few bytes as a socket's may have.
+    ln -sfn "$(dirname "$2")" "$work/socket"
     for operation in create verify; do
         for clients in 1 8 64; do
-            numbers=$("$work/clients" "$2" $operation $clients "$each")
+            before=$(used)
+            numbers=$("$work/clients" "$work/socket/$(basename "$2")" $operation $clients "$each")
             rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$server/status")
-            echo "$1,$operation,$clients,$run,$numbers,$rss" | tee -a "$results/sack.csv"
+            cpu=$(awk -v ticks=$(($(used) - before)) -v rate="${numbers%%,*}" -v s="$each" -v hz="$(getconf CLK_TCK)" \
+                'BEGIN { printf "%.1f", ticks / hz * 1e6 / (rate * s) }')
+            echo "$1,$operation,$clients,$run,$numbers,$rss,$cpu" | tee -a "$results/sack.csv"
         done
     done
 }
@@ -40,7 +49,7 @@ measure() {
 stop() { kill "$server"; wait "$server" 2>/dev/null || true; server=; }
 
 for run in $(seq "$runs"); do
-    rm -rf "$work/run" && mkdir "$work/run"
+    rm -rf "$work/run" "$work/floor.run" && mkdir "$work/run" "$work/floor.run"
     cat >"$work/shim.toml" <<C
 key-file = "$work/slurm.key"
 conf = "$work/slurm.conf"
@@ -66,6 +75,11 @@ C
         measure "sackd-$version" "$root/run/slurm/sack.socket"
         stop
     done
+    "$work/floor" "$work/floor.run/sack.socket" 1 &
+    server=$!
+    ready "$work/floor.run/sack.socket"
+    measure floor "$work/floor.run/sack.socket"
+    stop
 done
 
 python3 - "$results/sack.csv" >"$results/sack.txt" <<'P'
@@ -77,13 +91,13 @@ for row in csv.DictReader(open(sys.argv[1])):
     if row["server"] not in names:
         names.append(row["server"])
 median = lambda rows, key: statistics.median(float(r[key]) for r in rows)
-print(f"{'server':14} {'operation':9} {'clients':>7} {'per s':>8} {'p50 us':>8} {'p99 us':>9} {'RSS KiB':>8}   ours: times as many, part of its p99")
+print(f"{'server':14} {'operation':9} {'clients':>7} {'per s':>8} {'p50 us':>8} {'p99 us':>9} {'RSS KiB':>8} {'CPU us':>7}   ours: times as many, part of its p99")
 for operation in ("create", "verify"):
     for clients in (1, 8, 64):
         ours = cells[names[0], operation, clients]
         for name in names:
             rows = cells[name, operation, clients]
-            line = f"{name:14} {operation:9} {clients:7} {median(rows,'per_second'):8.0f} {median(rows,'p50_us'):8.0f} {median(rows,'p99_us'):9.0f} {median(rows,'rss_kib'):8.0f}"
+            line = f"{name:14} {operation:9} {clients:7} {median(rows,'per_second'):8.0f} {median(rows,'p50_us'):8.0f} {median(rows,'p99_us'):9.0f} {median(rows,'rss_kib'):8.0f} {median(rows,'cpu_us'):7.1f}"
             if name != names[0]:
                 line += f"   {median(ours,'per_second')/median(rows,'per_second'):.1f}x  1/{median(rows,'p99_us')/median(ours,'p99_us'):.1f}"
             print(line)

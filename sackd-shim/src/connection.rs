@@ -1,10 +1,12 @@
 //! One client's connection: bytes in until a request is whole, bytes out until the answer is
 //! gone. It knows no keys and decides nothing.
 
-use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, send};
 use slurm_wire::WireError;
 use slurm_wire::sack::{Request, VERIFY_LIMIT};
 use sys::peer::PeerCredentials;
@@ -54,6 +56,8 @@ pub struct Connection {
     pub deadline: Instant,
     /// Where it stands.
     pub state: State,
+    /// Whether `epoll` knows it.
+    pub is_watched: bool,
     received: Vec<u8>,
 }
 
@@ -61,26 +65,27 @@ impl Connection {
     /// Takes over an accepted stream.
     ///
     /// # Errors
-    /// If the peer cannot be named or the stream not be made non-blocking.
+    /// If the peer cannot be named.
     pub fn new(
         stream: UnixStream,
         cluster: usize,
         request_timeout: Duration,
     ) -> std::io::Result<Self> {
-        stream.set_nonblocking(true)?;
+        let now = Instant::now();
         Ok(Self {
             peer: sys::peer::credentials(&stream)?,
             cluster,
-            asked: Instant::now(),
+            asked: now,
             stream,
-            opened: Instant::now(),
-            deadline: Instant::now() + request_timeout,
+            opened: now,
+            deadline: now + request_timeout,
+            is_watched: false,
             state: State::Reading,
             received: Vec::new(),
         })
     }
 
-    /// The stream, for `poll`.
+    /// The stream. It blocks by itself; here nothing waits (`MSG_DONTWAIT`), which saves a call.
     pub fn stream(&self) -> &UnixStream {
         &self.stream
     }
@@ -96,30 +101,58 @@ impl Connection {
     }
 
     /// Reads what is there. A client that has closed its half after a whole request is answered.
+    ///
+    /// A request that came in one piece is only looked at and read with [`Self::discard`]: taking the
+    /// bytes away wakes a client that waits for its answer, in vain, before there is one.
     pub fn read(&mut self) -> Progress {
         let mut chunk = [0; CHUNK];
+        if self.received.is_empty() {
+            match self.receive(&mut chunk, MsgFlags::MSG_PEEK) {
+                Err(ended) => return ended,
+                Ok(n) => match Request::parse(&chunk[..n]) {
+                    Ok(Some(request)) => return self.asked(request),
+                    Ok(None) => {}
+                    Err(error) => return Progress::Ended(Some(error)),
+                },
+            }
+        }
         loop {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Progress::Ended(None),
-                Ok(n) => {
-                    self.received.extend_from_slice(&chunk[..n]);
-                    match Request::parse(&self.received) {
-                        Ok(Some(request)) => {
-                            self.received = Vec::new();
-                            self.asked = Instant::now();
-                            self.deadline = self.asked + ANSWER_TIMEOUT;
-                            return Progress::Request(request);
-                        }
-                        Ok(None) if self.received.len() > VERIFY_LIMIT => {
-                            return Progress::Ended(Some(WireError::Truncated("request")));
-                        }
-                        Ok(None) => {}
-                        Err(error) => return Progress::Ended(Some(error)),
-                    }
+            let n = match self.receive(&mut chunk, MsgFlags::empty()) {
+                Ok(n) => n,
+                Err(ended) => return ended,
+            };
+            self.received.extend_from_slice(&chunk[..n]);
+            match Request::parse(&self.received) {
+                Ok(Some(request)) => return self.asked(request),
+                Ok(None) if self.received.len() > VERIFY_LIMIT => {
+                    return Progress::Ended(Some(WireError::Truncated("request")));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Later,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Progress::Ended(None),
+                Ok(None) => {}
+                Err(error) => return Progress::Ended(Some(error)),
+            }
+        }
+    }
+
+    fn asked(&mut self, request: Request) -> Progress {
+        self.received = Vec::new();
+        self.asked = Instant::now();
+        self.deadline = self.asked + ANSWER_TIMEOUT;
+        Progress::Request(request)
+    }
+
+    /// Bytes that are there; what to make of none is the error.
+    fn receive(&self, chunk: &mut [u8], flags: MsgFlags) -> Result<usize, Progress> {
+        loop {
+            match recv(
+                self.stream.as_raw_fd(),
+                chunk,
+                flags | MsgFlags::MSG_DONTWAIT,
+            ) {
+                Ok(0) => return Err(Progress::Ended(None)),
+                Ok(n) => return Ok(n),
+                Err(Errno::EAGAIN) => return Err(Progress::Later),
+                Err(Errno::EINTR) => {}
+                Err(_) => return Err(Progress::Ended(None)),
             }
         }
     }
@@ -136,12 +169,13 @@ impl Connection {
             return false;
         };
         while !rest.is_empty() {
-            match self.stream.write(rest) {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(self.stream.as_raw_fd(), rest, flags) {
                 Ok(n) => {
                     rest.drain(..n);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(Errno::EAGAIN) => return false,
+                Err(Errno::EINTR) => {}
                 Err(_) => return true,
             }
         }
@@ -149,13 +183,14 @@ impl Connection {
         true
     }
 
-    /// Reads away what came after the request: closing with unread bytes would reach the client
-    /// as a connection reset.
-    fn discard(&mut self) {
+    /// Reads away the request, and what came after it: closing with unread bytes would reach the
+    /// client as a connection reset.
+    pub fn discard(&self) {
         let mut chunk = [0; CHUNK];
         for _ in 0..VERIFY_LIMIT / CHUNK {
-            if !matches!(self.stream.read(&mut chunk), Ok(n) if n > 0) {
-                return;
+            match self.receive(&mut chunk, MsgFlags::empty()) {
+                Ok(n) if n == CHUNK => {}
+                _ => return,
             }
         }
     }

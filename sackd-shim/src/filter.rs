@@ -11,10 +11,15 @@ const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
 /// What is allowed, and why.
 const ALLOWED: &[Allow] = &[
     // Serving.
-    allow(libc::SYS_ppoll, "wait for clients"),
+    allow(libc::SYS_epoll_create1, "wait for clients"),
+    allow(libc::SYS_epoll_ctl, "wait for clients"),
+    allow(libc::SYS_epoll_pwait, "wait for clients"),
+    #[cfg(target_arch = "x86_64")]
+    allow(libc::SYS_epoll_wait, "wait for clients"),
+    allow(libc::SYS_ppoll, "has a client ended; nscd"),
     allow(libc::SYS_accept4, "take a client's connection"),
     allow(libc::SYS_getsockopt, "SO_PEERCRED: who the client is"),
-    allow(libc::SYS_ioctl, "FIONBIO: non-blocking connections"),
+    allow(libc::SYS_ioctl, "FIONBIO: NSS modules"),
     allow(libc::SYS_read, "requests, files, signals"),
     allow(libc::SYS_readv, "nscd's answers"),
     allow(libc::SYS_recvfrom, "requests"),
@@ -91,7 +96,7 @@ const ALLOWED: &[Allow] = &[
     allow(libc::SYS_exit, "end of a thread"),
     allow(libc::SYS_exit_group, "end"),
     #[cfg(target_arch = "x86_64")]
-    allow(libc::SYS_poll, "wait for clients and nscd"),
+    allow(libc::SYS_poll, "has a client ended; nscd"),
     #[cfg(target_arch = "x86_64")]
     allow_if(
         libc::SYS_open,

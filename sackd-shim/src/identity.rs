@@ -18,6 +18,8 @@ use crate::nscd::{self, Nscd};
 
 /// How long an answer counts as fresh.
 const FRESH: Duration = Duration::from_secs(15);
+/// From this age on it is asked for again, though it still counts: who asks all the time never waits.
+const AGEING: Duration = Duration::from_secs(10);
 /// How long "no such user" counts: somebody who was just added must not wait.
 const FRESH_ABSENCE: Duration = Duration::from_secs(2);
 /// How long an old answer may stand in while the directory does not answer.
@@ -101,8 +103,13 @@ impl Identities {
                 Answer::Absent => FRESH_ABSENCE,
                 Answer::Unavailable => Duration::ZERO,
             };
-            if kept.since.elapsed() < fresh {
-                return Some(kept.answer.clone());
+            let age = kept.since.elapsed();
+            if age < fresh {
+                let answer = kept.answer.clone();
+                if age >= AGEING && self.asked.insert(uid) && self.questions.send(uid).is_err() {
+                    self.asked.remove(&uid);
+                }
+                return Some(answer);
             }
         }
         if self.asked.insert(uid) && self.questions.send(uid).is_err() {
@@ -273,6 +280,30 @@ mod tests {
         }
         assert_eq!(list.len(), 1);
         assert!(matches!(identities.ask(0), Some(Answer::Found(_))));
+    }
+
+    #[test]
+    fn an_answer_is_renewed_before_anybody_has_to_wait_for_it() {
+        let mut identities = Identities::start().unwrap();
+        identities.keep(0, look_up(0));
+        let age = |identities: &mut Identities, age| {
+            let kept = identities.kept.get_mut(&0).unwrap();
+            kept.since = Instant::now() - age;
+        };
+        assert!(identities.ask(0).is_some() && identities.asked.is_empty());
+        age(&mut identities, AGEING);
+        for _ in 0..2 {
+            assert!(matches!(identities.ask(0), Some(Answer::Found(_))));
+        }
+        let mut arrived = 0;
+        while arrived == 0 {
+            std::thread::yield_now();
+            arrived += identities.arrived().len();
+        }
+        assert_eq!(arrived, 1, "asked once");
+        assert!(identities.kept[&0].since.elapsed() < AGEING, "renewed");
+        age(&mut identities, FRESH);
+        assert_eq!(identities.ask(0), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod origin;
 mod pace;
 mod policy;
 mod privileges;
+mod readiness;
 mod reload;
 mod server;
 mod signer;
@@ -100,10 +101,12 @@ fn serve(options: &Options) -> Result<(), error::ShimError> {
     let metrics = metrics::Metrics::new(desks.len());
     status::start(status, metrics.clone())?;
     let identities = identity::Identities::start()?;
+    service::log::write_in_background()
+        .map_err(error::ShimError::system("start the thread of the log"))?;
     filter::enter()?;
     service::ready();
     detach::ready();
-    server::Server::new(desks, signals, identities, metrics, options, settings).run()?;
+    server::Server::new(desks, signals, identities, metrics, options, settings)?.run()?;
     service::ready::stopping();
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 use sys::peer::PeerCredentials;
@@ -16,6 +18,10 @@ const LIMIT: usize = 4096;
 const DEPTH: usize = 32;
 /// Sessions remembered.
 const KEPT: usize = 4096;
+/// Processes remembered; each takes a descriptor.
+pub const KEPT_PROCESSES: usize = 64;
+/// How long what was read of a process goes for its next requests as well.
+const FRESH: Duration = Duration::from_secs(1);
 /// The program that is root's end of a login, as the kernel cuts its name.
 const MONITOR: &str = "login-gateway-m";
 /// A process without a login, as the kernel's audit numbers it.
@@ -33,10 +39,26 @@ pub struct Origin {
     pub login: String,
 }
 
-/// Finds origins; remembers which terminal session belongs to which login.
+/// Finds origins; remembers which terminal session belongs to which login, and for a moment what was
+/// read of a process: most commands ask twice or more.
 #[derive(Debug, Default)]
 pub struct Origins {
     sessions: HashMap<u32, (String, String)>,
+    processes: HashMap<u32, Process>,
+}
+
+/// A process that has asked. As long as it has not ended nobody else has its number.
+#[derive(Debug)]
+struct Process {
+    held: OwnedFd,
+    origin: Arc<Origin>,
+    since: Instant,
+}
+
+impl Process {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < FRESH && !has_ended(&self.held)
+    }
 }
 
 impl Origin {
@@ -52,19 +74,44 @@ impl Origin {
 impl Origins {
     /// Looks the caller up. A caller of another pid namespace (pid 0) stays unknown, and so does
     /// one that ends while we look: its number may be another's by now.
-    pub fn find(&mut self, stream: &UnixStream, peer: PeerCredentials) -> Origin {
-        let Ok(pid) = u32::try_from(peer.pid) else {
-            return Origin::unknown();
-        };
+    pub fn find(&mut self, stream: &UnixStream, peer: PeerCredentials) -> Arc<Origin> {
+        let pid = u32::try_from(peer.pid).unwrap_or(0);
         if pid == 0 {
-            return Origin::unknown();
+            return Arc::new(Origin::unknown());
         }
+        if let Some(process) = self.processes.get(&pid)
+            && process.is_fresh()
+        {
+            return Arc::clone(&process.origin);
+        }
+        self.processes.remove(&pid);
         let held = sys::peer::pidfd(stream).ok();
         let found = self.read(pid);
-        if held.is_some_and(|fd| has_ended(&fd)) {
-            return Origin::unknown();
+        if held.as_ref().is_some_and(has_ended) {
+            return Arc::new(Origin::unknown());
         }
-        found.unwrap_or_else(Origin::unknown)
+        let origin = Arc::new(found.unwrap_or_else(Origin::unknown));
+        if let Some(held) = held {
+            self.keep(pid, held, &origin);
+        }
+        origin
+    }
+
+    /// Lets go of processes that do not ask any more.
+    pub fn forget(&mut self) {
+        self.processes.retain(|_, process| process.is_fresh());
+    }
+
+    fn keep(&mut self, pid: u32, held: OwnedFd, origin: &Arc<Origin>) {
+        if self.processes.len() >= KEPT_PROCESSES {
+            self.processes.clear();
+        }
+        let process = Process {
+            held,
+            origin: Arc::clone(origin),
+            since: Instant::now(),
+        };
+        self.processes.insert(pid, process);
     }
 
     fn read(&mut self, pid: u32) -> Option<Origin> {
@@ -80,7 +127,11 @@ impl Origins {
     /// Ancestors of the leader of a session do not change while it lives, so one walk for each
     /// session is enough.
     fn login(&mut self, pid: u32, stat: &Stat) -> String {
-        let Some(leader) = Stat::of(stat.session) else {
+        let leader = match stat.session {
+            own if own == pid => Some(stat.clone()),
+            other => Stat::of(other),
+        };
+        let Some(leader) = leader else {
             return login_above(stat.clone()).unwrap_or_else(|| audit_session(pid));
         };
         if let Some((started, login)) = self.sessions.get(&stat.session)
@@ -220,7 +271,49 @@ mod tests {
         assert_eq!(origin.exe, name[..15]);
         assert!(origin.cgroup.starts_with('/') || origin.cgroup == "-");
         let elsewhere = PeerCredentials { pid: 0, ..peer };
-        assert_eq!(Origins::default().find(&a, elsewhere), Origin::unknown());
+        assert_eq!(*Origins::default().find(&a, elsewhere), Origin::unknown());
+    }
+
+    /// Descriptors do not add up, and a number that is another process's by now is looked up anew.
+    #[test]
+    fn remembers_few_processes_and_only_while_they_live() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let peer = sys::peer::credentials(&a).unwrap();
+        let Ok(own) = sys::peer::pidfd(&a) else {
+            println!("skipped: SO_PEERPIDFD is not known here");
+            return;
+        };
+        let mut origins = Origins::default();
+        let other = Arc::new(Origin {
+            exe: "other".to_owned(),
+            ..Origin::unknown()
+        });
+        let pid = u32::try_from(peer.pid).unwrap();
+        origins.keep(pid, own, &other);
+        assert_eq!(origins.find(&a, peer), other, "fresh, and it lives");
+        let ended = {
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            let held = sys::process::end_of(&child).unwrap();
+            child.wait().unwrap();
+            held
+        };
+        origins.keep(pid, ended, &other);
+        assert_ne!(
+            origins.find(&a, peer),
+            other,
+            "another process had the number"
+        );
+        for n in 0..3 * KEPT_PROCESSES {
+            let held = sys::peer::pidfd(&a).unwrap();
+            origins.keep(n as u32, held, &other);
+            assert!(origins.processes.len() <= KEPT_PROCESSES);
+        }
+        origins
+            .processes
+            .values_mut()
+            .for_each(|p| p.since -= FRESH);
+        origins.forget();
+        assert!(origins.processes.is_empty());
     }
 
     #[test]

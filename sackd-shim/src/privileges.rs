@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid, getgrouplist};
 
 use crate::config::{Settings, SlurmUser};
 use crate::error::ShimError;
+use crate::origin::KEPT_PROCESSES;
 
 /// Makes the run directories if it is missing and, as root, becomes SlurmUser.
 ///
@@ -64,9 +65,10 @@ fn make_run_dir(path: &Path, user: &SlurmUser) -> Result<(), ShimError> {
     )))
 }
 
-/// A descriptor for each connection and some for look-ups, as far as the hard limit goes.
+/// A descriptor for each connection, for the processes remembered and some for look-ups, as far as
+/// the hard limit goes.
 fn raise_descriptors(connections: usize) {
-    let wanted = connections as u64 + 128;
+    let wanted = (connections + KEPT_PROCESSES + 128) as u64;
     let limit = getrlimit(Resource::RLIMIT_NOFILE);
     let Ok((soft, hard)) = limit else { return };
     if soft < wanted {

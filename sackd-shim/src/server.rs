@@ -1,12 +1,10 @@
-//! The loop: one thread, one `poll`, every connection under a deadline. Only user look-ups
-//! happen elsewhere, since they may block.
+//! The loop: one thread, every connection under a deadline. Only user look-ups and the writing of the
+//! log happen elsewhere, since they may block.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use slurm_wire::sack::{Request, token_reply, verdict_reply};
@@ -23,6 +21,7 @@ use crate::metrics::{Class, Metrics, Reason};
 use crate::options::Options;
 use crate::origin::Origins;
 use crate::pace::{Pace, Turn};
+use crate::readiness::{Readiness, Source};
 use crate::reload::Reload;
 use crate::signer::{Create, Refusal, Signer, unix_now};
 use crate::tally::Tally;
@@ -31,6 +30,8 @@ use crate::tally::Tally;
 const TICK: Duration = Duration::from_secs(1);
 /// Connections accepted before the ones that are there get their turn again.
 const BATCH: usize = 64;
+/// How far off the time is at which something is due, while there is nothing.
+const FAR: Duration = Duration::from_secs(3600);
 /// Longest wait of a request that came too fast.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -51,15 +52,6 @@ pub fn signals() -> Result<Signals, ShimError> {
     Signals::of(&list).map_err(ShimError::system("read signals"))
 }
 
-/// What a ready descriptor belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Signals,
-    Identities,
-    Listener(usize),
-    Connection(u64),
-}
-
 /// One cluster: its socket and what answers there.
 #[derive(Debug)]
 pub struct Desk {
@@ -77,6 +69,7 @@ pub struct Server {
     desks: Vec<Desk>,
     signals: Signals,
     identities: Identities,
+    readiness: Readiness,
     reload: Reload,
     limits: Limits,
     pace: Pace,
@@ -85,12 +78,17 @@ pub struct Server {
     origins: Origins,
     metrics: Metrics,
     tally: Tally,
-    /// Out of descriptors: leave the listeners alone until then.
-    accept_after: Instant,
+    /// Nothing is due before it.
+    due: Instant,
+    /// Out of descriptors: the listeners are left alone until then.
+    accept_after: Option<Instant>,
 }
 
 impl Server {
     /// Puts the parts together; `desks` in the order of the clusters in `settings`.
+    ///
+    /// # Errors
+    /// [`ShimError::System`] if there is no `epoll` to be had.
     pub fn new(
         desks: Vec<Desk>,
         signals: Signals,
@@ -98,11 +96,15 @@ impl Server {
         metrics: Metrics,
         options: &Options,
         settings: Settings,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ShimError> {
+        let readiness = Readiness::new(&signals, &identities, &desks)
+            .map_err(ShimError::system("watch sockets"))?;
+        let now = Instant::now();
+        Ok(Self {
             desks,
             signals,
             identities,
+            readiness,
             limits: settings.limits,
             reload: Reload::new(options, settings),
             pace: Pace::new(PATIENCE),
@@ -111,23 +113,27 @@ impl Server {
             origins: Origins::default(),
             metrics,
             tally: Tally::new(),
-            accept_after: Instant::now(),
-        }
+            due: now,
+            accept_after: None,
+        })
     }
 
     /// Serves until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// [`ShimError::System`] if `poll` or the signal descriptor fails.
+    /// [`ShimError::System`] if `epoll` or the signal descriptor fails.
     pub fn run(mut self) -> Result<(), ShimError> {
         let mut next_tick = Instant::now() + TICK;
         self.publish();
         loop {
-            let ready = self
-                .wait(next_tick)
-                .map_err(ShimError::system("wait for requests"))?;
-            for source in ready {
-                match source {
+            let waiting = || ShimError::system("wait for requests");
+            let until = next_tick.min(self.due);
+            let ready = self.readiness.wait(until).map_err(waiting())?;
+            for desk in &mut self.desks {
+                desk.signer.forget_look();
+            }
+            for source in &ready {
+                match *source {
                     Source::Signals => {
                         if self
                             .signalled()
@@ -141,66 +147,25 @@ impl Server {
                     Source::Connection(number) => self.progress(number),
                 }
             }
+            self.readiness.done(ready);
             let now = Instant::now();
-            self.expire(now);
+            if self.accept_after.is_some_and(|then| then <= now) {
+                self.accept_after = None;
+                let listening = self.readiness.listen(&self.desks, true);
+                listening.map_err(waiting())?;
+            }
+            if now >= self.due {
+                self.expire(now);
+            }
             if now >= next_tick {
                 self.refresh(false);
+                self.origins.forget();
                 self.tally.report();
                 self.publish();
                 service::ready::alive();
                 next_tick = now + TICK;
             }
         }
-    }
-
-    /// Waits for something to happen. Connections come before the listener, so that one which has
-    /// asked is served before a newcomer could push it out.
-    fn wait(&self, until: Instant) -> io::Result<Vec<Source>> {
-        let mut sources = vec![Source::Signals, Source::Identities];
-        let mut fds = vec![
-            watch(self.signals.as_fd(), PollFlags::POLLIN),
-            watch(self.identities.wake_descriptor().as_fd(), PollFlags::POLLIN),
-        ];
-        let mut until = until;
-        for (number, connection) in &self.connections {
-            until = until.min(connection.deadline);
-            let interest = match &connection.state {
-                State::Reading => PollFlags::POLLIN,
-                State::Writing(_) => PollFlags::POLLOUT,
-                State::Waiting(_) => continue,
-                State::Paced(_, turn) => {
-                    until = until.min(*turn);
-                    continue;
-                }
-            };
-            sources.push(Source::Connection(*number));
-            fds.push(watch(connection.stream().as_fd(), interest));
-        }
-        if self.accept_after <= Instant::now() {
-            for (number, desk) in self.desks.iter().enumerate() {
-                sources.push(Source::Listener(number));
-                fds.push(watch(desk.listener.as_fd(), PollFlags::POLLIN));
-            }
-        } else {
-            until = until.min(self.accept_after);
-        }
-        // Rounded up: waking just before a deadline would spin until it.
-        let wait = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        match poll(
-            &mut fds,
-            PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX),
-        ) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let ready = fds
-            .iter()
-            .map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
-        Ok(sources
-            .into_iter()
-            .zip(ready)
-            .filter_map(|(s, ready)| ready.then_some(s))
-            .collect())
     }
 
     /// `true` if it is time to end.
@@ -281,7 +246,11 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!(event = "sack.accept", %error);
-                    self.accept_after = Instant::now() + Duration::from_millis(100);
+                    if self.readiness.listen(&self.desks, false).is_ok() {
+                        let then = Instant::now() + Duration::from_millis(100);
+                        self.accept_after = Some(then);
+                        self.due = self.due.min(then);
+                    }
                     return;
                 }
             }
@@ -306,6 +275,7 @@ impl Server {
         }
         let number = self.next;
         self.next += 1;
+        self.due = self.due.min(connection.deadline);
         self.connections.insert(number, connection);
         // Clients send at once: as a rule the request is there already.
         self.progress(number);
@@ -320,10 +290,12 @@ impl Server {
             State::Writing(_) => {
                 if connection.write() {
                     self.connections.remove(&number);
+                } else {
+                    self.watch(number);
                 }
             }
             State::Reading => match connection.read() {
-                Progress::Later => {}
+                Progress::Later => self.watch(number),
                 Progress::Request(request) => self.requested(number, request),
                 Progress::Ended(None) => {
                     self.connections.remove(&number);
@@ -352,6 +324,7 @@ impl Server {
             Turn::At(turn) => {
                 connection.deadline += turn.saturating_duration_since(connection.asked);
                 connection.state = State::Paced(request, turn);
+                self.due = self.due.min(turn);
             }
             Turn::Never(told) => {
                 if let Some(requests) = told {
@@ -481,6 +454,19 @@ impl Server {
         self.metrics.answered(connection.asked.elapsed());
         if connection.answer(bytes) {
             self.connections.remove(&number);
+        } else {
+            self.watch(number);
+        }
+    }
+
+    /// Has a connection progress once it can.
+    fn watch(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else {
+            return;
+        };
+        if let Err(error) = self.readiness.watch(number, connection) {
+            tracing::warn!(event = "sack.watch", %error);
+            self.connections.remove(&number);
         }
     }
 
@@ -506,19 +492,23 @@ impl Server {
             self.create(number, &Answer::Unavailable);
             self.end(number, Reason::TimedOut);
         }
+        let next = |connection: &Connection| match &connection.state {
+            State::Paced(_, turn) => *turn,
+            _ => connection.deadline,
+        };
+        let then = self.accept_after.unwrap_or(now + FAR);
+        self.due = self.connections.values().map(next).min().unwrap_or(then);
+        self.due = self.due.min(then);
     }
 
     /// Ends a connection without an answer.
     fn end(&mut self, number: u64, reason: Reason) {
         if let Some(connection) = self.connections.remove(&number) {
+            connection.discard();
             self.metrics.refused(connection.cluster, reason);
             self.tally.count(reason, connection.peer.uid);
         }
     }
-}
-
-fn watch(fd: BorrowedFd<'_>, interest: PollFlags) -> PollFd<'_> {
-    PollFd::new(fd, interest)
 }
 
 /// The configuration process keeps itself running; that it is gone needs a person.

@@ -50,6 +50,8 @@ pub struct Signer {
     slurm_user: u32,
     /// Who runs this, and so the configuration process.
     own: u32,
+    /// Whether the files were looked at for the requests that are being answered.
+    has_looked: bool,
 }
 
 impl Signer {
@@ -66,6 +68,7 @@ impl Signer {
             host: short_host_name()?,
             slurm_user,
             own: nix::unistd::Uid::effective().as_raw(),
+            has_looked: false,
         })
     }
 
@@ -74,6 +77,20 @@ impl Signer {
         self.policy.refresh(forced);
         self.keys.refresh(forced, self.policy.lifetime());
         self.keys.look_at_the_clock();
+    }
+
+    /// Other requests come now: files are looked at again with the first of them.
+    pub fn forget_look(&mut self) {
+        self.has_looked = false;
+    }
+
+    /// Looks for changed files, once for all requests that came together.
+    fn look(&mut self) {
+        if !self.has_looked {
+            self.policy.refresh(false);
+            self.keys.refresh(false, self.policy.lifetime());
+            self.has_looked = true;
+        }
     }
 
     /// Takes over what a reloaded configuration file says.
@@ -115,8 +132,7 @@ impl Signer {
         if peer.uid != self.own {
             self.access.judge(caller, self.slurm_user)?;
         }
-        self.policy.refresh(false);
-        self.keys.refresh(false, self.policy.lifetime());
+        self.look();
         let now = unix_now();
         let lifetime = i64::try_from(self.policy.lifetime().as_secs()).unwrap_or(i64::MAX);
         let claims = Claims {
@@ -142,7 +158,7 @@ impl Signer {
     /// # Errors
     /// Why it is not good.
     pub fn verify(&mut self, peer: PeerCredentials, token: &str) -> Result<Claims, TokenError> {
-        self.keys.refresh(false, self.policy.lifetime());
+        self.look();
         let reader = |uid| Verifier {
             uid,
             now: unix_now(),

@@ -6,6 +6,8 @@ mod running;
 
 use std::fs;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use running::{KEY, Shim, claims, wait_for};
 use serde_json::Value;
 use slurm_auth::signature_digest;
@@ -66,6 +68,24 @@ fn every_token_has_a_line_whatever_the_level() {
     assert_eq!(all[2]["event"], "token.verified");
     assert_eq!(all[3]["event"], "token.not_verified");
     assert!(!shim.log().contains("eyJ"), "a token stands in the log");
+}
+
+/// A log that stands still holds up no token, and the end of the service loses no line.
+#[test]
+fn whoever_reads_the_log_slowly_keeps_nobody_waiting() {
+    // More than a pipe holds, less than the signer keeps.
+    const TOKENS: usize = 1000;
+    let mut shim = Shim::start_unread(CONF, "");
+    let tokens = (0..TOKENS).map(|_| shim.token(ANYBODY, b"").expect("a token"));
+    let digests: Vec<String> = tokens.map(|token| signature_digest(&token)).collect();
+    kill(Pid::from_raw(shim.pid()), Signal::SIGTERM).unwrap();
+    let log = shim.read_to_end();
+    let made: Vec<&str> = log.lines().filter(|l| l.contains("token.made")).collect();
+    assert_eq!(made.len(), TOKENS);
+    for (line, digest) in made.iter().zip(&digests) {
+        assert!(line.contains(digest), "in order: {line}");
+    }
+    assert!(log.contains("shim.ending"));
 }
 
 #[test]

@@ -104,7 +104,9 @@ fn rules_decide_and_are_read_again() {
     ] {
         assert_eq!(has_token(uid, 100), expected, "{uid}");
     }
-    assert!(shim.log().contains("an account of the system"));
+    wait_for("the reason", || {
+        shim.log().contains("an account of the system")
+    });
     // Verdicts are for everybody: they give nothing away.
     let token = shim.token(ANYBODY, b"").unwrap();
     assert_eq!(as_user(99, 99, || shim.verify(&token)), [0; 4]);
@@ -186,7 +188,7 @@ fn who_asks_too_fast_waits_and_then_is_refused() {
         .filter(|reply| !reply.is_empty())
         .count();
     assert!((13..=14).contains(&answered), "{answered}\n{}", shim.log());
-    assert!(shim.log().contains("too many requests"), "{}", shim.log());
+    wait_for("the reason", || shim.log().contains("too many requests"));
     let refused = 20 - answered;
     let line = format!("sackd_shim_refused_total{{cluster=\"lab\",reason=\"rate\"}} {refused}");
     assert!(shim.http("/metrics").contains(&line), "{line}");

@@ -83,10 +83,13 @@ pub fn run(program: &str, main: impl FnOnce() -> Result<(), Failure>) -> ExitCod
     let name = program.to_owned();
     std::panic::set_hook(Box::new(move |info| {
         // Aborting keeps a half-finished privileged step from going on in another state.
+        crate::log::flush();
         eprintln!("{name}: internal error: {info}");
         std::process::abort();
     }));
-    match main() {
+    let ended = main();
+    crate::log::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{program}: {}", chain(failure.cause.as_ref()));

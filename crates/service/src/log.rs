@@ -1,6 +1,8 @@
 //! Logging: structured events on stderr, as text or as JSON lines. Which events exist belongs to
 //! each daemon; audit events carry the target `audit` and no level hides them.
 
+mod queue;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -70,7 +72,7 @@ pub fn init(args: &LogArgs) {
     let filter = Targets::new()
         .with_default(args.log_level)
         .with_target(AUDIT, args.log_level.max(LevelFilter::INFO));
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = fmt::layer().with_writer(|| queue::Stderr).with_ansi(false);
     let layer = match args.log_format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
@@ -78,4 +80,18 @@ pub fn init(args: &LogArgs) {
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .init();
+}
+
+/// From here on a thread writes the log, a few milliseconds later, for programs that must not wait for
+/// whoever reads it. Call it before a filter forbids new threads; [`run`](crate::run) writes the last lines.
+///
+/// # Errors
+/// If there is no thread to be had: lines are then written by whoever logs, as before.
+pub fn write_in_background() -> std::io::Result<()> {
+    queue::start()
+}
+
+/// Waits a moment for lines that are not written yet.
+pub fn flush() {
+    queue::flush();
 }

@@ -90,9 +90,10 @@ pub fn signature_digest(token: &str) -> String {
     let signature = token
         .rsplit_once('.')
         .map_or("", |(_, signature)| signature);
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
     Sha256::digest(signature)
         .iter()
-        .map(|byte| format!("{byte:02x}"))
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
         .collect()
 }
 

@@ -46,6 +46,27 @@ impl Shim {
         shim
     }
 
+    /// Starts one whose log nobody reads, until [`Self::read_to_end`].
+    pub fn start_unread(slurm_conf: &str, more: &str) -> Self {
+        let folder = folder(slurm_conf, more);
+        fs::write(folder.path().join("log"), "").unwrap();
+        let child = command(folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let shim = Self { folder, child };
+        wait_for("the socket", || UnixStream::connect(shim.socket()).is_ok());
+        shim
+    }
+
+    /// The whole log of [`Self::start_unread`]; the signer must be about to end.
+    pub fn read_to_end(&mut self) -> String {
+        let mut log = String::new();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        log
+    }
+
     /// Runs as this uid, which is not SlurmUser; needs root.
     pub fn start_as(uid: u32, slurm_conf: &str, more: &str, slurm_user: &str) -> Self {
         let folder = folder(slurm_conf, more);
