@@ -361,6 +361,18 @@ impl Found {
                 self.warning(format!("subsystems: {name}: no program '{path}'"));
             }
         }
+        let mut told = settings.r#match.iter().map(|b| b.record_sftp == Some(true));
+        let foreign = settings.subsystems.iter().find(|(name, command)| {
+            let program = command.split_ascii_whitespace().next();
+            *name == "sftp" && !matches!(program, Some("sftp-server" | "internal-sftp"))
+        });
+        if (settings.record_sftp || told.any(|told| told))
+            && let Some((_, command)) = foreign
+        {
+            self.warning(format!(
+                "record-sftp: 'subsystems.sftp' is '{command}', which tells nothing; \"sftp-server\" does"
+            ));
+        }
         if let Some(socket) = settings.directory_socket.as_ref().filter(|s| !s.exists()) {
             self.warning(format!(
                 "directory-socket: '{}' is not there (yet)",
@@ -478,6 +490,13 @@ mod tests {
         check(
             &|s| s.subsystems = [("x".into(), "/no/x -e".into())].into(),
             "x: no program '/no/x'",
+        );
+        check(
+            &|s| {
+                s.record_sftp = true;
+                s.subsystems = [("sftp".into(), "/usr/lib/openssh/sftp-server".into())].into();
+            },
+            "which tells nothing",
         );
         let with = |text: &str| -> Settings { toml::from_str(text).unwrap() };
         let block = |text: &str| {

@@ -8,19 +8,62 @@ use std::time::Instant;
 use gateway_wire::session::{Act, ExitStatus, MAX_ACT};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// Lines of one login that may come at once.
-const BURST: f64 = 2000.0;
-/// Lines a second after those.
-const RATE: f64 = 20.0;
+/// Lines of one login that may come at once, and those a second after them.
+const LINES: (f64, f64) = (2000.0, 20.0);
+/// The same of its files, which have their own: whoever floods the one does not silence the other.
+const FILES: (f64, f64) = (5000.0, 100.0);
 /// Messages taken before others have their turn.
 const TURN: usize = 64;
 
 /// The monitor's end.
 pub struct Acts {
     socket: Option<OwnedFd>,
+    lines: Budget,
+    files: Budget,
+}
+
+/// Lines that may still be written.
+struct Budget {
+    of: &'static str,
+    burst: f64,
+    rate: f64,
     room: f64,
     last: Instant,
     dropped: u64,
+}
+
+impl Budget {
+    fn new(of: &'static str, (burst, rate): (f64, f64)) -> Self {
+        Self {
+            of,
+            burst,
+            rate,
+            room: burst,
+            last: Instant::now(),
+            dropped: 0,
+        }
+    }
+
+    /// Whether there is room for one more.
+    fn take(&mut self, now: Instant) -> bool {
+        let refill = now.saturating_duration_since(self.last).as_secs_f64() * self.rate;
+        self.room = (self.room + refill).min(self.burst);
+        self.last = now;
+        if self.room < 1.0 {
+            self.dropped += 1;
+            return false;
+        }
+        self.room -= 1.0;
+        self.say_dropped();
+        true
+    }
+
+    fn say_dropped(&mut self) {
+        let records = std::mem::take(&mut self.dropped);
+        if records > 0 {
+            tracing::warn!(target: "audit", event = "record.dropped", of = self.of, records);
+        }
+    }
 }
 
 impl Acts {
@@ -35,9 +78,8 @@ impl Acts {
         }
         let acts = Self {
             socket: Some(ours),
-            room: BURST,
-            last: Instant::now(),
-            dropped: 0,
+            lines: Budget::new("acts", LINES),
+            files: Budget::new("files", FILES),
         };
         Ok((acts, theirs))
     }
@@ -47,15 +89,15 @@ impl Acts {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Logs what has arrived.
-    pub fn drain(&mut self) {
+    /// Logs what has arrived; `true` if there may be more.
+    pub fn drain(&mut self) -> bool {
         let mut buffer = [0; MAX_ACT];
         for _ in 0..TURN {
             let Some(socket) = &self.socket else {
-                return;
+                return false;
             };
             match sys::fds::recv_with_fds(socket, &mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) | Ok((0, _)) => self.socket = None,
                 Ok((length, _)) => match gateway_wire::decode(&buffer[..length]) {
                     Ok(act) => self.take(&act, Instant::now()),
@@ -66,37 +108,23 @@ impl Acts {
                 },
             }
         }
+        true
     }
 
     /// The last words, when the session has ended.
     pub fn close(&mut self) {
-        while self.socket.is_some() {
-            let before = self.room;
-            self.drain();
-            if self.room >= before {
-                break;
-            }
-        }
-        self.say_dropped();
+        while self.drain() {}
+        self.lines.say_dropped();
+        self.files.say_dropped();
     }
 
     fn take(&mut self, act: &Act, now: Instant) {
-        let refill = now.saturating_duration_since(self.last).as_secs_f64() * RATE;
-        self.room = (self.room + refill).min(BURST);
-        self.last = now;
-        if self.room < 1.0 {
-            self.dropped += 1;
-            return;
-        }
-        self.room -= 1.0;
-        self.say_dropped();
-        log(act);
-    }
-
-    fn say_dropped(&mut self) {
-        let records = std::mem::take(&mut self.dropped);
-        if records > 0 {
-            tracing::warn!(target: "audit", event = "record.dropped", records);
+        let budget = match act {
+            Act::File(_) => &mut self.files,
+            _ => &mut self.lines,
+        };
+        if budget.take(now) {
+            log(act);
         }
     }
 }
@@ -134,6 +162,20 @@ fn log(act: &Act) {
         Act::Lost(records) => {
             tracing::warn!(target: "audit", event = "record.dropped", records);
         }
+        Act::File(file) => {
+            let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            tracing::info!(
+                target: "audit",
+                event = file.operation.event(),
+                channel = file.channel,
+                path = file.path,
+                to = said(&file.to),
+                detail = said(&file.detail),
+                bytes_read = file.bytes.map(|(read, _)| read),
+                bytes_written = file.bytes.map(|(_, written)| written),
+                refused = file.refused,
+            );
+        }
     }
 }
 
@@ -141,19 +183,52 @@ fn log(act: &Act) {
 mod tests {
     use std::time::Duration;
 
+    use gateway_wire::session::{FileAct, FileOperation};
+
     use super::*;
 
     #[test]
     fn a_flood_is_bounded_and_said() {
         let (mut acts, _theirs) = Acts::pair().unwrap();
-        let start = acts.last;
-        for _ in 0..2 * BURST as usize {
+        let start = acts.lines.last;
+        let (burst, rate) = LINES;
+        for _ in 0..2 * burst as usize {
             acts.take(&Act::Lost(1), start);
         }
-        assert_eq!(acts.dropped, BURST as u64);
+        assert_eq!(acts.lines.dropped, burst as u64);
         acts.take(&Act::Lost(1), start + Duration::from_secs(1));
-        assert_eq!(acts.dropped, 0);
-        assert!((acts.room - (RATE - 1.0)).abs() < 0.01, "{}", acts.room);
+        assert_eq!(acts.lines.dropped, 0);
+        let room = acts.lines.room;
+        assert!((room - (rate - 1.0)).abs() < 0.01, "{room}");
+    }
+
+    #[test]
+    fn a_flood_of_files_silences_nothing_else() {
+        let (mut acts, theirs) = Acts::pair().unwrap();
+        let file = Act::File(FileAct {
+            channel: 1,
+            operation: FileOperation::Remove,
+            path: "/x".into(),
+            to: String::new(),
+            detail: String::new(),
+            bytes: None,
+            refused: None,
+        });
+        let start = acts.files.last;
+        for _ in 0..FILES.0 as usize + 7 {
+            acts.take(&file, start);
+        }
+        assert_eq!((acts.files.dropped, acts.lines.dropped), (7, 0));
+        acts.take(&Act::Lost(1), start);
+        assert_eq!(acts.lines.dropped, 0);
+        // The last words are heard to their end, room or not.
+        for _ in 0..TURN + 10 {
+            let bytes = gateway_wire::encode(&file).unwrap();
+            sys::fds::send_with_fds(&theirs, &bytes, &[]).unwrap();
+        }
+        drop(theirs);
+        acts.close();
+        assert!(acts.fd().is_none());
     }
 
     #[test]

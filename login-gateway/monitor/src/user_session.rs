@@ -8,6 +8,8 @@ use std::process::Child;
 use gateway_wire::accept::Endpoints;
 use gateway_wire::session::Setup;
 use gateway_wire::{Policy, Settings};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, getgroups, setgroups};
 use sys::memfd::Shared;
 use sys::spawn::Spawn;
@@ -154,8 +156,27 @@ pub fn open(
 }
 
 impl UserSession {
+    /// Hears the session's last words, until it has closed its end.
+    fn hear_out(&mut self) {
+        while let Some(acts) = self.acts.fd() {
+            let logs = [Some(acts), self.log.fd()];
+            let mut ready: Vec<_> = logs
+                .into_iter()
+                .flatten()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+            self.log.drain();
+            self.acts.drain();
+        }
+    }
+
     /// Waits for the session program, then closes the PAM session.
     pub fn close(mut self) {
+        self.hear_out();
         let _ = self.child.wait();
         self.log.drain();
         self.acts.close();

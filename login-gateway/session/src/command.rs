@@ -26,7 +26,12 @@ pub struct Command {
     /// What the client asked for, if the policy put another command in its place:
     /// `SSH_ORIGINAL_COMMAND`.
     pub original: Option<OsString>,
+    /// Whether it is our file server and tells what it does, on its descriptor [`RECORD`].
+    pub records: bool,
 }
+
+/// Descriptor of a file server's socket to the session.
+pub const RECORD: i32 = 3;
 
 /// The command for a request; `None` for a subsystem that the policy does not name.
 ///
@@ -44,7 +49,11 @@ pub fn of(setup: &Setup, program: &Program) -> Option<Command> {
         (Some(OsString::from(forced)), asked)
     };
     let ours = !forced.is_empty() || matches!(program, Program::Subsystem(_));
-    if let Some(sftp) = command.as_deref().filter(|_| ours).and_then(sftp_server) {
+    if let Some(sftp) = command
+        .as_deref()
+        .filter(|_| ours)
+        .and_then(|command| sftp_server(command, setup.policy.record_sftp))
+    {
         return Some(Command { original, ..sftp });
     }
     let name = setup.shell.file_name().unwrap_or(OsStr::new("sh"));
@@ -61,12 +70,13 @@ pub fn of(setup: &Setup, program: &Program) -> Option<Command> {
         arg0,
         args,
         original,
+        records: false,
     })
 }
 
 /// Our own file server, if the administrator's command starts with its bare name. It needs no login
 /// shell of the user's; `/bin/sh` reads the quotes of its arguments.
-fn sftp_server(command: &OsStr) -> Option<Command> {
+fn sftp_server(command: &OsStr, record: bool) -> Option<Command> {
     let command = command.to_str()?.trim();
     let (name, arguments) = command
         .split_once(char::is_whitespace)
@@ -74,19 +84,26 @@ fn sftp_server(command: &OsStr) -> Option<Command> {
     if !SFTP_SERVERS.contains(&name) {
         return None;
     }
-    let path = service::sibling("sftp-server")
+    let ours = service::sibling("sftp-server")
         .ok()
-        .filter(|path| path.is_file())
-        .unwrap_or_else(|| SFTP_SERVER.into());
+        .filter(|path| path.is_file());
+    let records = record && ours.is_some();
+    let path = ours.unwrap_or_else(|| SFTP_SERVER.into());
+    let option = if records {
+        format!("--record {RECORD} ")
+    } else {
+        String::new()
+    };
     Some(Command {
         program: Path::new("/bin/sh").into(),
         arg0: "sh".into(),
         args: vec![
             "-c".into(),
-            format!("exec \"$0\" {arguments}").into(),
+            format!("exec \"$0\" {option}{arguments}").into(),
             path.into(),
         ],
         original: None,
+        records,
     })
 }
 

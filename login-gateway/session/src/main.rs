@@ -8,6 +8,7 @@ mod auth_file;
 mod command;
 mod display;
 mod environment;
+mod files;
 mod forwards;
 mod greeting;
 mod key_files;

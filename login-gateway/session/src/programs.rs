@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_wire::MAX_MESSAGE;
 use gateway_wire::session::{Act, ExitStatus, FromSession, Program, Pty, Setup, ToSession, X11};
@@ -16,9 +17,13 @@ use nix::unistd::Pid;
 use sys::signals::Signals;
 
 use crate::auth_file::AuthFile;
+use crate::files::Files;
 use crate::forwards::Forwards;
 use crate::record::{Record, asked, cut};
 use crate::start::{StartError, Started, Wanted, start, winsize};
+
+/// Time for file servers to say what became of files when their client has gone.
+const LAST_FILES: Duration = Duration::from_secs(3);
 
 /// A program of a channel that is still open or still running.
 struct Running {
@@ -41,15 +46,41 @@ pub fn serve(
         running: HashMap::new(),
         auth_file: auth_file(setup),
         forwards: Forwards::new(net, setup, record.clone())?,
+        files: Files::default(),
         record,
     };
+    let ended = until_the_end(&mut programs, signals);
+    programs.running.clear();
+    let patience = match ended {
+        Ok(End::Net) => LAST_FILES,
+        _ => Duration::ZERO,
+    };
+    programs.files.finish(&programs.record, patience);
+    ended.map(drop)
+}
+
+/// Why the session ends.
+enum End {
+    /// Its connection has.
+    Net,
+    /// It was told to.
+    Signal,
+}
+
+fn until_the_end(programs: &mut Programs<'_>, signals: &Signals) -> io::Result<End> {
+    let net = programs.net;
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let pause = programs.forwards.pause().map(PollTimeout::try_from);
+        let files = programs.files.awaited(&programs.record);
+        let files_number = files.len();
+        let incoming = |fd| (fd, PollFlags::POLLIN);
         let mut ready: Vec<_> = [net, signals.as_fd()]
             .into_iter()
-            .chain(programs.forwards.waiting())
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .map(incoming)
+            .chain(files)
+            .chain(programs.forwards.waiting().map(incoming))
+            .map(|(fd, what)| PollFd::new(fd, what))
             .collect();
         match poll(
             &mut ready,
@@ -60,13 +91,19 @@ pub fn serve(
         };
         let mut ready = ready.iter().map(|fd| fd.any().unwrap_or(false));
         let (from_net, from_children) = (ready.next() == Some(true), ready.next() == Some(true));
+        // All of them, so that only the forwards are left.
+        let from_files = ready.by_ref().take(files_number).filter(|waits| *waits);
+        let from_files = from_files.count() > 0;
         if ready.any(|waits| waits) {
             programs.forwards.accept()?;
+        }
+        if from_files {
+            programs.files.take(&programs.record);
         }
         if from_children {
             while let Some(signal) = signals.next()? {
                 if signal != Signal::SIGCHLD {
-                    return Ok(());
+                    return Ok(End::Signal);
                 }
             }
             programs.reap()?;
@@ -74,7 +111,7 @@ pub fn serve(
         if from_net {
             let (n, _) = sys::fds::recv_with_fds(&net, &mut buffer)?;
             if n == 0 {
-                return Ok(());
+                return Ok(End::Net);
             }
             programs.handle(gateway_wire::decode(&buffer[..n]).map_err(io::Error::other)?)?;
         }
@@ -87,6 +124,7 @@ struct Programs<'a> {
     running: HashMap<u32, Running>,
     auth_file: Option<AuthFile>,
     forwards: Forwards<'a>,
+    files: Files,
     record: Arc<Record>,
 }
 
@@ -175,8 +213,12 @@ impl Programs<'_> {
                 pid,
                 terminal,
                 number,
+                files,
                 fds,
             }) => {
+                if let Some(files) = files {
+                    self.files.add(channel, files);
+                }
                 let pid = Some(pid);
                 self.running.insert(channel, Running { pid, terminal });
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();

@@ -1,7 +1,7 @@
 //! What the login does, told to the monitor for the audit log. Nobody waits for it: what finds no room
 //! is counted, and the number is told.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gateway_wire::session::{Act, MAX_ACT, Program};
@@ -40,6 +40,12 @@ impl Record {
             .ok()
             .filter(|b| b.len() <= MAX_ACT);
         bytes.is_some_and(|bytes| sys::fds::send_with_fds(&self.monitor, &bytes, &[]).is_ok())
+    }
+}
+
+impl AsFd for Record {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.monitor.as_fd()
     }
 }
 

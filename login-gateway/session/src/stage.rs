@@ -15,7 +15,7 @@ use service::Failure;
 use sys::memfd::Shared;
 use sys::spawn::Spawn;
 
-use crate::command::Command;
+use crate::command::{self, Command};
 use crate::display::Display;
 use crate::greeting::Greeting;
 use crate::rc::Rc;
@@ -23,6 +23,8 @@ use crate::rc::Rc;
 /// Descriptors of the plan and of the pipe whose end is the permission to begin.
 const PLAN: i32 = 3;
 const GO: i32 = 4;
+/// And of the socket that becomes the program's [`command::RECORD`].
+const RECORD: i32 = 5;
 
 /// Largest plan, in bytes: a command of 128 KiB and its environment.
 const MAX_PLAN: usize = 1 << 20;
@@ -70,8 +72,8 @@ impl Stage {
     }
 
     /// The process, to be given its descriptors 0 to 2. It begins when the other end of `wait` is
-    /// closed.
-    pub fn spawn(&self, wait: Option<OwnedFd>) -> io::Result<Spawn> {
+    /// closed, and hands `record` on to the program.
+    pub fn spawn(&self, wait: Option<OwnedFd>, record: Option<OwnedFd>) -> io::Result<Spawn> {
         let plan = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let plan = Shared::new("program", &plan)?.reader()?;
         let mut spawn = Spawn::new(&service::sibling("login-gateway-session")?)
@@ -80,6 +82,9 @@ impl Stage {
             .fd(PLAN, plan);
         if let Some(wait) = wait {
             spawn = spawn.fd(GO, wait);
+        }
+        if let Some(record) = record {
+            spawn = spawn.fd(RECORD, record);
         }
         Ok(spawn)
     }
@@ -102,11 +107,14 @@ impl Stage {
         } else if let Some(display) = &self.display {
             display.authorise(&self.env);
         }
-        Spawn::new(&self.program)
+        let mut program = Spawn::new(&self.program)
             .arg0(&self.arg0)
             .args(&self.args)
-            .env(self.env)
-            .replace_us()
+            .env(self.env);
+        if let Ok(record) = sys::fds::take_inherited(RECORD) {
+            program = program.fd(command::RECORD, record);
+        }
+        program.replace_us()
     }
 }
 

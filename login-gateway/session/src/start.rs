@@ -15,7 +15,7 @@ use sys::spawn::Spawn;
 use crate::display::Display;
 use crate::environment::{self, Facts};
 use crate::stage::Stage;
-use crate::{command, greeting, rc, terminal_modes};
+use crate::{command, files, greeting, rc, terminal_modes};
 
 /// Room in a pipe between a program and the client, in bytes; the default of 64 KiB makes bulk
 /// data wait for a process switch twice as often.
@@ -45,6 +45,8 @@ pub struct Started {
     pub terminal: Option<OwnedFd>,
     /// N of `/dev/pts/N`.
     pub number: Option<u32>,
+    /// Where a file server tells what it does.
+    pub files: Option<OwnedFd>,
     /// For net: the terminal's master side and what lets the program begin, or three pipes.
     pub fds: Vec<OwnedFd>,
 }
@@ -100,6 +102,10 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
     };
     runnable(&command.program).map_err(shell_failed)?;
     let rc = rc::of(setup, wanted);
+    let (heard, record) = match command.records.then(files::pair).transpose() {
+        Ok(pair) => pair.unzip(),
+        Err(error) => return Err(StartError::Pipes(error)),
+    };
     let facts = |terminal| Facts {
         from_client: wanted.env,
         terminal,
@@ -121,20 +127,25 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
             pipes().map_err(StartError::Pipes)?;
         let plain = rc.is_none() && wanted.display.is_none();
         let spawn = if plain && enterable(&setup.home) {
-            Spawn::new(&command.program)
+            let spawn = Spawn::new(&command.program)
                 .arg0(&command.arg0)
                 .args(&command.args)
                 .env(vars)
-                .folder(&setup.home)
+                .folder(&setup.home);
+            match record {
+                Some(record) => spawn.fd(command::RECORD, record),
+                None => spawn,
+            }
         } else {
             let stage = Stage::new(setup, &command, vars, None, rc, wanted.display.clone());
-            stage.spawn(None).map_err(StartError::Pipes)?
+            stage.spawn(None, record).map_err(StartError::Pipes)?
         };
         let pid = run(spawn.fd(0, input).fd(1, output).fd(2, error).new_session())?;
         return Ok(Started {
             pid,
             terminal: None,
             number: None,
+            files: heard,
             fds: vec![to_input, from_output, from_error],
         });
     };
@@ -154,7 +165,7 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
     let greeting = is_login.then(|| greeting::of(setup)).flatten();
     let stage = Stage::new(setup, &command, vars, greeting, rc, wanted.display.clone());
     let spawn = stage
-        .spawn(Some(wait.into()))
+        .spawn(Some(wait.into()), record)
         .map_err(StartError::Terminal)?
         .fd(0, slave)
         .fd(1, output)
@@ -164,6 +175,7 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
         pid: run(spawn)?,
         terminal: Some(master),
         number: Some(number),
+        files: heard,
         fds: vec![for_net, go.into()],
     })
 }

@@ -58,6 +58,9 @@ pub struct Arguments {
     /// Umask of new files and folders, in octal digits.
     #[arg(short = 'u', value_name = "UMASK", value_parser = umask)]
     pub umask: Option<u32>,
+    /// Descriptor of a socket on which login-gateway hears what is done to files.
+    #[arg(long, value_name = "DESCRIPTOR", hide = true)]
+    pub record: Option<i32>,
     /// As a login shell gets it: everything behind it is ignored.
     #[arg(short = 'c', hide = true, num_args = 0.., allow_hyphen_values = true)]
     pub command: Option<Vec<OsString>>,

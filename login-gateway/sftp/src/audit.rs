@@ -93,7 +93,8 @@ fn set(path: &[u8], wanted: &Attributes) {
     }
 }
 
-fn date(seconds: u32) -> String {
+/// A time as the record has it, in local time.
+pub fn date(seconds: u32) -> String {
     let mut text = String::new();
     if let Some(t) = sys::clock::local_time(i64::from(seconds)) {
         let _ = write!(text, "{:04}{:02}{:02}-", t.year, t.month + 1, t.day);
@@ -102,7 +103,8 @@ fn date(seconds: u32) -> String {
     text
 }
 
-fn flag_names(flags: OpenFlags) -> String {
+/// How a file is opened, in words.
+pub fn flag_names(flags: OpenFlags) -> String {
     let names = [
         (OpenFlags::READ, "READ"),
         (OpenFlags::WRITE, "WRITE"),

@@ -24,6 +24,7 @@ pub mod paths;
 mod people;
 pub mod policy;
 mod realpath;
+pub mod record;
 mod refusal;
 mod relay;
 mod reply;

@@ -13,6 +13,7 @@ use sftp_server::arguments::Arguments;
 use sftp_server::input::Input;
 use sftp_server::output::Output;
 use sftp_server::paths::Paths;
+use sftp_server::record::Recorder;
 use sftp_server::request::TABLE;
 use sftp_server::server::Server;
 use sftp_server::stream::Stream;
@@ -63,9 +64,11 @@ fn serve(arguments: &Arguments) -> Result<(), Failure> {
     }
     let paths = paths(arguments)?;
     restrict(arguments);
+    let record = arguments.record.map(sys::fds::take_inherited).transpose()?;
     let input = Input::of(Stream::of(std::io::stdin())?);
     let output = Output::to(Stream::of(std::io::stdout())?);
-    Server::new(arguments.policy(), paths, output, who()).serve(input)
+    let record = record.map(Recorder::new);
+    Server::new(arguments.policy(), paths, output, who(), record).serve(input)
 }
 
 fn paths(arguments: &Arguments) -> Result<Paths, Failure> {

@@ -12,6 +12,7 @@ use crate::packet::{MAX_DATA, MAX_PACKET, Packet};
 use crate::paths::Paths;
 use crate::people::People;
 use crate::policy::Policy;
+use crate::record::{Noted, Recorder};
 use crate::refusal::Refusal;
 use crate::relay::Relay;
 use crate::request::{self, Opening, Request};
@@ -53,6 +54,8 @@ pub struct Server {
     client_version: AtomicU32,
     /// Name of the user and address of the client, for the record.
     who: (String, String),
+    /// Who hears what is done to files.
+    record: Option<Recorder>,
     ending: Mutex<()>,
 }
 
@@ -79,7 +82,13 @@ struct Job {
 
 impl Server {
     /// For one client, `who` is the name of the user and the address of the client.
-    pub fn new(policy: Policy, paths: Paths, output: Output, who: (String, String)) -> Arc<Self> {
+    pub fn new(
+        policy: Policy,
+        paths: Paths,
+        output: Output,
+        who: (String, String),
+        record: Option<Recorder>,
+    ) -> Arc<Self> {
         audit::opened(&who.0, &who.1);
         Arc::new(Self {
             policy,
@@ -94,6 +103,7 @@ impl Server {
             greeted: AtomicBool::new(false),
             client_version: AtomicU32::new(0),
             who,
+            record,
             ending: Mutex::new(()),
         })
     }
@@ -151,7 +161,14 @@ impl Server {
                 _ if !self.greeted.load(Ordering::Relaxed) => return Err(StreamError::TooEarly),
                 Opening::Unknown(id) => self.refuse(id, Refusal::Unsupported),
                 Opening::Cut(id) => self.refuse(id, Refusal::BadMessage),
-                Opening::Request(entry, id, _) if !self.policy.permits(entry) => {
+                Opening::Request(entry, id, fields) if !self.policy.permits(entry) => {
+                    if self.record.is_some()
+                        && let Ok(request) = Request::decode(entry.operation, fields, &packet)
+                    {
+                        let handles = self.handles_of(&request);
+                        self.note(&request, &handles)
+                            .done(Err(Refusal::NotPermitted));
+                    }
                     self.refuse(id, Refusal::NotPermitted);
                 }
                 Opening::Request(entry, id, fields) => {
@@ -183,8 +200,7 @@ impl Server {
             .share(Packet::cost(packet.len()) + answer_cost(&request));
         let handles = match &request {
             Request::Close { handle } => [self.handles.remove(*handle), None],
-            Request::CopyData { from, to, .. } => [self.handles.get(*from), self.handles.get(*to)],
-            request => [self.handles.get(handle_of(request)), None],
+            request => self.handles_of(request),
         };
         let opened = |id| {
             handles
@@ -203,6 +219,23 @@ impl Server {
                 handles,
                 share,
             },
+        )
+    }
+
+    /// The handles that a request names, in its order.
+    fn handles_of(&self, request: &Request) -> [Option<Arc<Handle>>; 2] {
+        match request {
+            Request::CopyData { from, to, .. } => [self.handles.get(*from), self.handles.get(*to)],
+            request => [self.handles.get(handle_of(request)), None],
+        }
+    }
+
+    /// What is to be on the record of this request, if there is one.
+    fn note(&self, request: &Request, handles: &[Option<Arc<Handle>>; 2]) -> Note<'_> {
+        Note(
+            self.record
+                .as_ref()
+                .and_then(|record| Some((record, Noted::of(request, handles, &self.paths)?))),
         )
     }
 
@@ -279,9 +312,14 @@ impl Server {
             self.output.enlarge(&mut share, room);
         }
         let begun = Instant::now();
+        let note = self.note(&request, &handles);
         let answer = match self.perform(id, request, &packet, &handles) {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                note.done(Ok(()));
+                answer
+            }
             Err(refusal) => {
+                note.done(Err(refusal));
                 audit::failed(refusal);
                 self.status(id, Err(refusal))
             }
@@ -416,9 +454,23 @@ impl Server {
         let _once = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         for handle in self.handles.all() {
             audit::closes(&handle, true);
+            if let (Some(record), Some(noted)) = (&self.record, Noted::closes(&handle)) {
+                record.tell(&noted, Ok(()));
+            }
         }
         audit::ended(&self.who.0, &self.who.1);
         std::process::exit(code)
+    }
+}
+
+/// Something for the record, until it is known how it went.
+struct Note<'a>(Option<(&'a Recorder, Noted)>);
+
+impl Note<'_> {
+    fn done(self, outcome: Result<(), Refusal>) {
+        if let Some((record, noted)) = self.0 {
+            record.tell(&noted, outcome);
+        }
     }
 }
 

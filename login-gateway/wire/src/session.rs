@@ -262,8 +262,8 @@ pub enum ExitStatus {
     },
 }
 
-/// Largest [`Act`] in bytes: a text of 1024 characters and some numbers.
-pub const MAX_ACT: usize = 8 * 1024;
+/// Largest [`Act`] in bytes: two texts of 1024 characters and some numbers.
+pub const MAX_ACT: usize = 16 * 1024;
 
 /// From session to the monitor, for the audit log: what the login does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -311,6 +311,75 @@ pub enum Act {
     Refused(String),
     /// So many could not be told.
     Lost(u64),
+    /// The file server has done something, or has refused to.
+    File(FileAct),
+}
+
+/// What the file server did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileAct {
+    /// Its channel.
+    pub channel: u32,
+    /// What it was.
+    pub operation: FileOperation,
+    /// Absolute, as the client sees it; escaped and cut.
+    pub path: String,
+    /// The new name of what is renamed or copied to, where a link leads; else empty.
+    pub to: String,
+    /// How a file was opened, what was set; may be empty.
+    pub detail: String,
+    /// Read and written, of a file that is closed.
+    pub bytes: Option<(u64, u64)>,
+    /// Why it was not done; absent: it was.
+    pub refused: Option<String>,
+}
+
+/// Operations on files that are on the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "as named")]
+pub enum FileOperation {
+    Open,
+    Close,
+    Remove,
+    Rename,
+    Mkdir,
+    Rmdir,
+    Setstat,
+    Symlink,
+    Link,
+    Copy,
+}
+
+impl FileOperation {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Open,
+        Self::Close,
+        Self::Remove,
+        Self::Rename,
+        Self::Mkdir,
+        Self::Rmdir,
+        Self::Setstat,
+        Self::Symlink,
+        Self::Link,
+        Self::Copy,
+    ];
+
+    /// Its event in the audit log; behind the dot stands what the file server calls it.
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Open => "sftp.open",
+            Self::Close => "sftp.close",
+            Self::Remove => "sftp.remove",
+            Self::Rename => "sftp.rename",
+            Self::Mkdir => "sftp.mkdir",
+            Self::Rmdir => "sftp.rmdir",
+            Self::Setstat => "sftp.setstat",
+            Self::Symlink => "sftp.symlink",
+            Self::Link => "sftp.link",
+            Self::Copy => "sftp.copy",
+        }
+    }
 }
 
 /// From the monitor to a session program that only looks for a key: is this key, or the authority

@@ -270,6 +270,9 @@ settings! {
         /// Whether what terminals show is recorded, in the folder recordings. A login whose recording
         /// cannot be written is ended.
         record_terminals: bool = false;
+        /// Whether what our own sftp-server does to files is in the audit log: opened and closed files
+        /// with their bytes, every change, and what was refused.
+        record_sftp: bool = false;
         /// Shells, commands and subsystems that one connection may have open.
         max_sessions: u32 = 64;
         /// How long a login may last; users are warned five minutes before on their terminals. "0s": as
