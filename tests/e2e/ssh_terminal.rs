@@ -53,8 +53,8 @@ fn job_control() {
     t.expect("ready$ ");
     t.send("echo after $?\r");
     t.expect("after 130");
-    t.send("cat\r");
-    t.expect("cat\r\n");
+    t.send("echo go' 'on; cat\r");
+    t.expect("go on");
     t.send("x\r\x04");
     t.expect("ready$ ");
     // The end of input ends the shell.

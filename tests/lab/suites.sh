@@ -26,7 +26,8 @@ check() {
 # counted NAME WHAT COMMAND...: a suite whose output carries its own counts, cargo's or unittest's.
 counted() {
     local name=$1 code=0 good bad log=$LAB/log/test-$1.log
-    attempt "test-$name" "$2" "${@:3}" || code=$?
+    # A suite that hangs is a failure, not the end of the run.
+    attempt "test-$name" "$2" timeout 2400 "${@:3}" || code=$?
     read -r good bad < <(awk '
         /^test result:/ { for (i = 2; i <= NF; i++) { if ($i == "passed;") good += $(i-1); if ($i == "failed;") bad += $(i-1) } }
         /^Ran [0-9]+ tests? in/ { good += $2 }

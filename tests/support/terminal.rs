@@ -100,10 +100,21 @@ impl Terminal {
     }
 
     /// Waits for the end of the program; its exit code.
+    ///
+    /// # Panics
+    /// If it does not end in time.
     pub fn wait(mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         while self.read(deadline.saturating_duration_since(Instant::now())) {}
-        self.child.wait().expect("wait").code()
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        panic!("the program goes on; it has said {:?}", self.seen);
     }
 
     /// Closes the terminal, as a closed window does.

@@ -183,8 +183,15 @@ impl Server {
 
     fn pass_on(&mut self) -> Result<(), LinkError> {
         while let Some((message, stream)) = self.outbox.front() {
-            if !self.link.pass_on(message, stream)? {
-                break;
+            match self.link.pass_on(message, stream) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // Too many descriptors are on their way, say: it is tried again.
+                Err(LinkError::Socket(error)) if accepting::out_of_room(&error) => {
+                    self.pause_if(true, Instant::now());
+                    break;
+                }
+                Err(error) => return Err(error),
             }
             self.outbox.pop_front();
         }

@@ -222,7 +222,12 @@ impl Monitor {
             Err(error) => {
                 tracing::error!(event = "session.failed", user = %name, %error);
                 self.report(&FromMonitor::NoSession)?;
-                self.farewell("Your session could not be opened");
+                // What execve says of a user who is over RLIMIT_NPROC.
+                self.farewell(if error.kind() == io::ErrorKind::WouldBlock {
+                    "Your session could not be opened: no more processes can be started, end some of yours first"
+                } else {
+                    "Your session could not be opened"
+                });
                 return Ok(());
             }
         };

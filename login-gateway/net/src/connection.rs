@@ -1,16 +1,13 @@
 //! The SSH connection: russh's callbacks, each short, and the time until login.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_wire::Settings;
 use gateway_wire::monitor::{FromNet, GRACE_IS_OVER, Serve, ToNet};
-use gateway_wire::policy::listed;
-use gateway_wire::session::{ListenOn, Program as What, Pty, Target, ToSession, WindowSize, X11};
-use gateway_wire::timeout::kind;
-use gateway_wire::{Policy, Settings};
+use gateway_wire::session::{Program as What, Target, WindowSize};
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, setsockopt, sockopt,
 };
@@ -19,31 +16,24 @@ use russh::server::{
     Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Response, Session,
     VerifiedPublicKey, run_stream,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Sig};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::activity::{Activity, OpenChannel, OpenChannels};
+use crate::activity::{Activity, OpenChannels};
 use crate::authentication::Authentication;
-use crate::channel::FromClient;
 use crate::flow::{Flow, NobodyReads};
 use crate::forward::Forwarding;
 use crate::greeting::Greeted;
 use crate::growing_reader::GrowingReader;
+use crate::listeners::Listeners;
 use crate::monitor_link::MonitorLink;
-use crate::program::Program;
 use crate::prompt_stream::PromptStream;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
+use crate::session_channels::SessionChannels;
 use crate::session_link::{Accepted, SessionLink};
-
-/// Variables that one channel may set, and bytes of each.
-const MAX_ENV: usize = 64;
-const MAX_ENV_BYTES: usize = 8 * 1024;
-/// Patience with the session's answer whether it listens: it asks nobody.
-const LISTEN_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes that the kernel takes before they can be sent: what lies there goes out before the answer
 /// to a key, however slow the line is.
@@ -83,15 +73,17 @@ pub async fn serve(
     );
     let handler = Connection {
         authentication: Authentication::new(link.clone(), &settings),
-        session,
         logged_in: Arc::default(),
-        sessions: Sessions::default(),
+        sessions: SessionChannels::new(
+            session.clone(),
+            flow.clone(),
+            activity.clone(),
+            channels.clone(),
+        ),
+        listeners: Listeners::new(session.clone()),
         forwarding,
-        listeners: HashMap::new(),
-        agent: false,
-        next: 0,
+        session,
         flow,
-        activity: activity.clone(),
         channels,
         banner,
     };
@@ -187,189 +179,41 @@ fn tune(socket: OwnedFd, settings: &Settings) -> io::Result<PromptStream> {
     Ok(PromptStream::tcp(TcpStream::from_std(stream)?))
 }
 
+/// The connection towards russh. Requests of a login wait for its policy in russh's loop: their
+/// answers must stay in order and russh keeps one open answer per channel. Nothing of the login's runs
+/// before, so nothing is held up.
 struct Connection {
     authentication: Authentication,
     session: SessionLink,
     logged_in: Arc<Notify>,
-    sessions: Sessions,
+    sessions: SessionChannels,
     forwarding: Forwarding,
-    listeners: HashMap<Asked, u32>,
-    /// Whether the client's agent is forwarded already.
-    agent: bool,
-    next: u32,
+    listeners: Listeners,
     flow: Flow,
-    /// Of all channels.
-    activity: Arc<Activity>,
     channels: OpenChannels,
     /// Shown before authentication, once.
     banner: Option<String>,
 }
 
-/// A listener as the client names it when it wants it closed.
-#[derive(PartialEq, Eq, Hash)]
-enum Asked {
-    Tcp(String, u32),
-    Unix(String),
-}
-
-/// Session channels that are open or whose program still runs.
-type Sessions = Arc<Mutex<HashMap<ChannelId, Open>>>;
-
-fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<ChannelId, Open>> {
-    sessions.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes a channel on which nothing was started.
-fn forget_idle(sessions: &Sessions, channel: ChannelId) -> Option<Open> {
-    let mut sessions = lock(sessions);
-    let idle = sessions.get(&channel).is_some_and(|o| o.idle.is_some());
-    idle.then(|| sessions.remove(&channel)).flatten()
-}
-
-/// A session channel as the client prepares it.
-struct Open {
-    number: u32,
-    /// Until a program starts.
-    idle: Option<Idle>,
-    activity: Arc<Activity>,
-    _counted: OpenChannel,
-    pty: Option<Pty>,
-    env: Vec<(String, String)>,
-    x11: Option<X11>,
-}
-
-/// A channel without a program.
-struct Idle {
-    client: ChannelWriteHalf<Msg>,
-    from: FromClient,
-    /// Closes it if nothing is ever started.
-    expiry: AbortHandle,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(idle) = &self.idle {
-            idle.expiry.abort();
-        }
-    }
-}
-
 impl Connection {
-    /// Starts `what` on a channel, once. The client hears yes at once: what follows may be slow.
+    /// Starts `what` on a channel. The client hears yes at once.
     fn start(
-        &mut self,
+        &self,
         channel: ChannelId,
         what: What,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let mut sessions = lock(&self.sessions);
-        let Some(open) = sessions.get_mut(&channel) else {
-            return session.channel_failure(channel);
-        };
-        let Some(idle) = open.idle.take() else {
-            return session.channel_failure(channel);
-        };
-        idle.expiry.abort();
-        let Idle { client, from, .. } = idle;
-        let x11 = open.x11.take();
-        let display = x11.as_ref().map(|x11| x11.listener);
-        let program = Program {
-            number: open.number,
-            id: channel,
-            client,
-            from,
-            handle: session.handle(),
-            session: self.session.clone(),
-            activity: open.activity.clone(),
-            kind: match &what {
-                What::Shell => kind::SHELL.to_owned(),
-                What::Exec(_) => kind::COMMAND.to_owned(),
-                What::Subsystem(name) => format!("{}{name}", kind::SUBSYSTEM),
-            },
-        };
-        let start = ToSession::Start {
-            channel: open.number,
-            program: what,
-            pty: open.pty.take(),
-            env: std::mem::take(&mut open.env),
-            x11,
-        };
-        drop(sessions);
-        let (sessions, flow, link) = (
-            self.sessions.clone(),
-            self.flow.clone(),
-            self.session.clone(),
-        );
-        tokio::spawn(async move {
-            program.run(start).await;
-            // russh says nothing of a channel that we close first.
-            flow.forget(channel);
-            lock(&sessions).remove(&channel);
-            if let Some(display) = display {
-                link.close(display);
-            }
-        });
+        let started = self.sessions.start(channel, what, session.handle());
+        answer(session, channel, started)
+    }
+}
+
+/// Answers a request on a channel.
+fn answer(session: &mut Session, channel: ChannelId, granted: bool) -> Result<(), russh::Error> {
+    if granted {
         session.channel_success(channel)
-    }
-
-    /// The policy. Requests of a login wait for it here, in russh's loop: their answers must stay in
-    /// order and russh keeps one open answer per channel. Nothing of the login's runs before, so
-    /// nothing is held up.
-    async fn policy(&self) -> Option<Arc<Policy>> {
-        self.session.policy().await
-    }
-
-    /// Closes a session channel on which nothing was started, when its time is over.
-    fn expire(&self, channel: ChannelId, activity: Arc<Activity>) -> AbortHandle {
-        let (sessions, flow, link) = (
-            self.sessions.clone(),
-            self.flow.clone(),
-            self.session.clone(),
-        );
-        let expiry = tokio::spawn(async move {
-            link.expired(&activity, kind::SESSION).await;
-            let Some(mut open) = forget_idle(&sessions, channel) else {
-                return;
-            };
-            flow.forget(channel);
-            if let Some(x11) = &open.x11 {
-                link.close(x11.listener);
-            }
-            // Not to be aborted by its own end.
-            if let Some(idle) = open.idle.take() {
-                let _ = idle.client.close().await;
-            }
-        });
-        expiry.abort_handle()
-    }
-
-    fn number(&mut self) -> u32 {
-        self.next += 1;
-        self.next
-    }
-
-    /// Listens for the client, which waits for the answer; the session gives it at once.
-    async fn listen(&mut self, on: ListenOn) -> Option<(u32, u16)> {
-        let number = self.number();
-        let listening = self.session.listen(number, on);
-        match tokio::time::timeout(LISTEN_TIME, listening).await {
-            Ok(Ok(port)) => Some((number, port)),
-            Ok(Err(_)) => None,
-            Err(_late) => {
-                self.session.close(number);
-                None
-            }
-        }
-    }
-
-    fn stop_listening(&mut self, asked: &Asked) -> bool {
-        match self.listeners.remove(asked) {
-            Some(number) => {
-                self.session.close(number);
-                true
-            }
-            None => false,
-        }
+    } else {
+        session.channel_failure(channel)
     }
 }
 
@@ -442,44 +286,7 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let number = self.number();
-        let id = channel.id();
-        let open = lock(&self.sessions).len();
-        // The first one need not wait for the policy: without room for it, its program is refused.
-        let policy = if open == 0 {
-            self.session.known_policy()
-        } else {
-            self.policy().await
-        };
-        let most = policy.map_or(usize::from(open == 0), |p| p.max_sessions as usize);
-        if open >= most {
-            // As sshd says it.
-            reply
-                .reject(ChannelOpenFailure::AdministrativelyProhibited)
-                .await;
-            return Ok(());
-        }
-        let (half, client) = channel.split();
-        let activity = Activity::new(Some(self.activity.clone()));
-        activity.moved();
-        let from = FromClient::read(half, activity.clone());
-        self.flow.watch(id, from.inbox.clone());
-        let expiry = self.expire(id, activity.clone());
-        let open = Open {
-            number,
-            idle: Some(Idle {
-                client,
-                from,
-                expiry,
-            }),
-            activity,
-            _counted: self.channels.one(),
-            pty: None,
-            env: Vec::new(),
-            x11: None,
-        };
-        lock(&self.sessions).insert(id, open);
-        reply.accept().await;
+        self.sessions.open(channel, reply).await;
         Ok(())
     }
 
@@ -498,7 +305,7 @@ impl Handler for Connection {
             return Ok(());
         };
         let host = host.to_owned();
-        let (number, target) = (self.number(), Target::Tcp { host, port });
+        let (number, target) = (self.session.number(), Target::Tcp { host, port });
         self.forwarding
             .connect(number, target, channel, reply)
             .await;
@@ -512,7 +319,7 @@ impl Handler for Connection {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (number, target) = (self.number(), Target::Unix(path.to_owned()));
+        let (number, target) = (self.session.number(), Target::Unix(path.to_owned()));
         self.forwarding
             .connect(number, target, channel, reply)
             .await;
@@ -525,20 +332,9 @@ impl Handler for Connection {
         port: &mut u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let Ok(asked) = u16::try_from(*port) else {
-            return Ok(false);
-        };
-        let on = ListenOn::Tcp {
-            address: address.to_owned(),
-            port: asked,
-        };
-        let Some((number, taken)) = self.listen(on).await else {
-            return Ok(false);
-        };
-        *port = u32::from(taken);
-        let asked = Asked::Tcp(address.to_owned(), *port);
-        self.listeners.insert(asked, number);
-        Ok(true)
+        let taken = self.listeners.tcp(address, *port).await;
+        *port = taken.unwrap_or(*port);
+        Ok(taken.is_some())
     }
 
     async fn cancel_tcpip_forward(
@@ -547,7 +343,7 @@ impl Handler for Connection {
         port: u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        Ok(self.stop_listening(&Asked::Tcp(address.to_owned(), port)))
+        Ok(self.listeners.stop_tcp(address, port))
     }
 
     async fn streamlocal_forward(
@@ -555,11 +351,7 @@ impl Handler for Connection {
         path: &str,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let Some((number, _)) = self.listen(ListenOn::Unix(path.to_owned())).await else {
-            return Ok(false);
-        };
-        self.listeners.insert(Asked::Unix(path.to_owned()), number);
-        Ok(true)
+        Ok(self.listeners.unix(path).await)
     }
 
     async fn cancel_streamlocal_forward(
@@ -567,7 +359,7 @@ impl Handler for Connection {
         path: &str,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        Ok(self.stop_listening(&Asked::Unix(path.to_owned())))
+        Ok(self.listeners.stop_unix(path))
     }
 
     async fn agent_request(
@@ -575,11 +367,7 @@ impl Handler for Connection {
         _channel: ChannelId,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        // One socket serves all programs of the login.
-        if !self.agent {
-            self.agent = self.listen(ListenOn::Agent).await.is_some();
-        }
-        Ok(self.agent)
+        Ok(self.listeners.agent().await)
     }
 
     async fn x11_request(
@@ -591,26 +379,10 @@ impl Handler for Connection {
         screen: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let prepares = lock(&self.sessions)
-            .get(&channel)
-            .is_some_and(|open| open.idle.is_some() && open.x11.is_none());
-        let listening = if prepares {
-            self.listen(ListenOn::Display { single }).await
-        } else {
-            None
-        };
-        let Some((listener, _)) = listening else {
-            return session.channel_failure(channel);
-        };
-        if let Some(open) = lock(&self.sessions).get_mut(&channel) {
-            open.x11 = Some(X11 {
-                listener,
-                protocol: protocol.to_owned(),
-                cookie: cookie.to_owned(),
-                screen,
-            });
-        }
-        session.channel_success(channel)
+        let display = self
+            .sessions
+            .display(channel, single, protocol, cookie, screen);
+        answer(session, channel, display.await)
     }
 
     async fn data(
@@ -634,16 +406,7 @@ impl Handler for Connection {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // A running program keeps its place until it has taken what it was sent, or has ended.
-        match forget_idle(&self.sessions, channel) {
-            Some(open) => {
-                self.flow.forget(channel);
-                if let Some(x11) = &open.x11 {
-                    self.session.close(x11.listener);
-                }
-            }
-            None => self.flow.closed(channel),
-        }
+        self.sessions.closed(channel);
         Ok(())
     }
 
@@ -658,25 +421,9 @@ impl Handler for Connection {
         modes: &[(russh::Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let permitted = self.policy().await.is_some_and(|p| p.permit_tty);
-        match lock(&self.sessions).get_mut(&channel) {
-            Some(open) if permitted && open.idle.is_some() && open.pty.is_none() => {
-                open.pty = Some(Pty {
-                    term: term
-                        .chars()
-                        .filter(|c| c.is_ascii_graphic())
-                        .take(64)
-                        .collect(),
-                    size: size(columns, rows, width, height),
-                    modes: modes
-                        .iter()
-                        .map(|(mode, value)| (*mode as u8, *value))
-                        .collect(),
-                });
-                session.channel_success(channel)
-            }
-            _ => session.channel_failure(channel),
-        }
+        let size = size(columns, rows, width, height);
+        let terminal = self.sessions.terminal(channel, term, size, modes);
+        answer(session, channel, terminal.await)
     }
 
     async fn env_request(
@@ -686,18 +433,8 @@ impl Handler for Connection {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let policy = self.policy().await;
-        let allowed = policy.is_some_and(|p| listed(&p.accept_env, name))
-            && name.len() + value.len() <= MAX_ENV_BYTES
-            && !name.contains(['=', '\0'])
-            && !value.contains('\0');
-        match lock(&self.sessions).get_mut(&channel) {
-            Some(open) if allowed && open.env.len() < MAX_ENV => {
-                open.env.push((name.to_owned(), value.to_owned()));
-                session.channel_success(channel)
-            }
-            _ => session.channel_failure(channel),
-        }
+        let set = self.sessions.variable(channel, name, value).await;
+        answer(session, channel, set)
     }
 
     async fn shell_request(
@@ -723,7 +460,7 @@ impl Handler for Connection {
         name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let policy = self.policy().await;
+        let policy = self.session.policy().await;
         if policy.is_some_and(|policy| policy.subsystems.contains_key(name)) {
             self.start(channel, What::Subsystem(name.to_owned()), session)
         } else {
@@ -741,19 +478,7 @@ impl Handler for Connection {
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = size(columns, rows, width, height);
-        let running = match lock(&self.sessions).get_mut(&channel) {
-            Some(open) => match &mut open.pty {
-                Some(pty) => {
-                    pty.size = size;
-                    None
-                }
-                None => open.idle.is_none().then_some(open.number),
-            },
-            None => None,
-        };
-        if let Some(number) = running {
-            self.session.resize(number, size).await;
-        }
+        self.sessions.resize(channel, size).await;
         Ok(())
     }
 
@@ -763,16 +488,7 @@ impl Handler for Connection {
         signal: Sig,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(open) = lock(&self.sessions).get(&channel) {
-            let name = match signal {
-                Sig::Custom(name) => name,
-                named => format!("{named:?}"),
-            };
-            self.session.tell(ToSession::Signal {
-                channel: open.number,
-                name,
-            });
-        }
+        self.sessions.signal(channel, signal);
         Ok(())
     }
 }

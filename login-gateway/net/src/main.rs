@@ -20,6 +20,7 @@ mod growing_reader;
 mod host_certificate;
 mod host_key;
 mod inbox;
+mod listeners;
 mod meter;
 mod monitor_link;
 mod pieces;
@@ -28,6 +29,7 @@ mod prompt_stream;
 mod recording;
 mod sandbox;
 mod seqpacket;
+mod session_channels;
 mod session_link;
 mod window;
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ pub struct SessionLink {
     waiting: Arc<Mutex<Waiting>>,
     state: watch::Receiver<State>,
     records: Records,
+    numbered: Arc<AtomicU32>,
 }
 
 /// Terminals that were opened or closed, N of `/dev/pts/N`.
@@ -111,6 +113,7 @@ impl SessionLink {
             waiting: waiting.clone(),
             state,
             records: records.clone(),
+            numbered: Arc::default(),
         };
         let events = Events { accepted, records };
         tokio::spawn(async move {
@@ -128,6 +131,11 @@ impl SessionLink {
             };
         });
         (link, connections)
+    }
+
+    /// A number that nothing else of this login has: channels and listeners are named by it.
+    pub fn number(&self) -> u32 {
+        self.numbered.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// What the login may do, as soon as the session is there; `None` if there is none any more.

@@ -69,6 +69,11 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The user, or the container, has as many processes as it may.
+    #[error(
+        "no more processes can be started: end some of yours first, or ask for more ('ulimit -u' shows how many)"
+    )]
+    Processes(#[source] io::Error),
     /// It is no subsystem of this login.
     #[error("unknown subsystem '{0}'")]
     Subsystem(String),
@@ -82,7 +87,9 @@ impl StartError {
     pub fn kind(&self) -> Refusal {
         match self {
             Self::Sessions(_) | Self::Subsystem(_) => Refusal::Prohibited,
-            Self::Terminal(_) | Self::Pipes(_) | Self::Shell { .. } => Refusal::Failed,
+            Self::Terminal(_) | Self::Pipes(_) | Self::Shell { .. } | Self::Processes(_) => {
+                Refusal::Failed
+            }
         }
     }
 }
@@ -96,9 +103,12 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
         Program::Subsystem(name) => StartError::Subsystem(name.clone()),
         Program::Shell | Program::Exec(_) => StartError::Subsystem(String::new()),
     })?;
-    let shell_failed = |source: io::Error| StartError::Shell {
-        shell: command.program.clone(),
-        source,
+    let shell_failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::WouldBlock => StartError::Processes(source),
+        _ => StartError::Shell {
+            shell: command.program.clone(),
+            source,
+        },
     };
     runnable(&command.program).map_err(shell_failed)?;
     let rc = rc::of(setup, wanted);

@@ -57,7 +57,7 @@ impl Server {
         }
     }
 
-    fn pause_if(&mut self, out_of_room: bool, now: Instant) {
+    pub(super) fn pause_if(&mut self, out_of_room: bool, now: Instant) {
         if out_of_room {
             tracing::warn!(
                 event = "accept.paused",
@@ -68,18 +68,21 @@ impl Server {
     }
 }
 
+/// Whether the system has no descriptor or memory at the moment. Descriptors on their way between
+/// processes count too, those of all processes of the user together: `ETOOMANYREFS`, unix(7).
+pub(super) fn out_of_room(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error().unwrap_or_default(),
+        libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ETOOMANYREFS
+    )
+}
+
 /// Takes what waits at a listening socket; `false` if the system has no room for it.
 fn accept(listener: &TcpListener, accepted: &mut Vec<(TcpStream, Endpoints)>) -> bool {
     for _ in 0..BURST {
         let (stream, source) = match listener.accept() {
             Ok(new) => new,
-            Err(error) => {
-                let errno = error.raw_os_error().unwrap_or_default();
-                return !matches!(
-                    errno,
-                    libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM
-                );
-            }
+            Err(error) => return !out_of_room(&error),
         };
         // Either fails only for a connection that has already ended.
         let (Ok(destination), Ok(())) = (stream.local_addr(), stream.set_nonblocking(true)) else {

@@ -45,7 +45,7 @@ impl Server {
         if !self.retiring {
             link |= read;
         }
-        if !self.outbox.is_empty() {
+        if !self.outbox.is_empty() && self.paused_until.is_none() {
             link |= PollFlags::POLLOUT;
         }
         // With connections that cannot be passed on, further ones wait in the kernel's queue.

@@ -1,0 +1,428 @@
+//! What goes wrong in operation, one fault after the other, and what it costs: only what docs/gateway.md
+//! ("When something breaks") says.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use nix::unistd::Pid;
+use support::{Gateway, SOON, possible, until};
+
+/// haproxy in front of a gateway, which it tells each client's address.
+struct Balancer {
+    child: Child,
+    port: u16,
+}
+
+impl Balancer {
+    fn start(gateway: &Gateway) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let file = gateway.folder.path().join("haproxy.cfg");
+        let text = format!(
+            "global\n maxconn 6000\ndefaults\n mode tcp\n timeout connect 10s\n timeout client 10m\n timeout server 10m\n\
+             listen ssh\n bind 127.0.0.1:{port}\n server gateway 127.0.0.1:{} send-proxy-v2\n",
+            gateway.port
+        );
+        fs::write(&file, text).unwrap();
+        let child = Command::new("haproxy")
+            .arg("-db")
+            .arg("-f")
+            .arg(file)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("haproxy listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { child, port }
+    }
+
+    /// A connection from this address.
+    fn connect(&self, source: Ipv4Addr) -> TcpStream {
+        let fd = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        bind(
+            fd.as_raw_fd(),
+            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+        )
+        .unwrap();
+        let to = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port));
+        connect(fd.as_raw_fd(), &to).unwrap();
+        let stream = TcpStream::from(fd);
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Somebody at work in a terminal.
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    done: u32,
+}
+
+impl Worker {
+    fn start(gateway: &Gateway, options: &[&str]) -> Self {
+        let mut ssh = gateway.client(&[&["-tt"], options].concat());
+        ssh.arg("stty -echo; echo ready; while read n; do echo $((n + 1)); done");
+        ssh.stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = ssh.spawn().unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut worker = Self {
+            child,
+            input,
+            output: BufReader::new(output),
+            done: 0,
+        };
+        assert_eq!(worker.line(), "ready");
+        worker
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Types a line and reads the answer.
+    fn works(&mut self) {
+        writeln!(self.input, "{}", self.done).unwrap();
+        self.done += 1;
+        assert_eq!(self.line(), self.done.to_string());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a script as root in the gateway's mount namespace.
+fn inside(gateway: &Gateway, script: &str) {
+    let done = Command::new("nsenter")
+        .args([
+            "-m",
+            "-t",
+            &gateway.child.id().to_string(),
+            "sh",
+            "-ec",
+            script,
+        ])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+fn try_login(gateway: &Gateway, options: &[&str], command: &str) -> Output {
+    let mut ssh = gateway.client(options);
+    ssh.arg(command).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Children of a process.
+fn children(pid: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+/// The process of a login that runs this program, below its monitor.
+fn process_of(monitor: i32, program: &str) -> i32 {
+    let is = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| program.starts_with(comm.trim_end()))
+    };
+    children(monitor).into_iter().find(is).unwrap()
+}
+
+#[test]
+fn twenty_people_and_five_thousand_strangers_behind_a_balancer() {
+    if !possible("twenty_people_and_five_thousand_strangers_behind_a_balancer") {
+        return;
+    }
+    if Command::new("haproxy").arg("-v").output().is_err() {
+        println!(
+            "skipped: twenty_people_and_five_thousand_strangers_behind_a_balancer: haproxy is not installed"
+        );
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(16_384), hard).unwrap();
+    let gateway = Gateway::start(
+        "max-startups = 100\nper-source-max-startups = 10\n\
+         proxy-protocol = { from = [\"127.0.0.1/32\"], required = true }",
+    );
+    let balancer = Balancer::start(&gateway);
+    let port = format!("Port={}", balancer.port);
+    let from = |n: u8| format!("127.0.7.{n}");
+    let mut people: Vec<Worker> = (1..=20)
+        .map(|n| Worker::start(&gateway, &["-o", &port, "-b", &from(n)]))
+        .collect();
+    let mut held = Vec::new();
+    let mut more = 0;
+    for round in 0..25_u8 {
+        for n in 0..200_u8 {
+            // Seven sources; a penalty or the limit keeps most of it at the door.
+            let mut stranger = balancer.connect(Ipv4Addr::new(127, 0, 8, n % 7));
+            let _ = match n % 4 {
+                0 => stranger.write_all(b"GET / HTTP/1.1\r\nHost: login\r\n\r\n"),
+                1 => stranger.write_all(
+                    b"SSH-2.0-x\r\n\0\0\xff\xff\x10\x14AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                ),
+                _ => Ok(()),
+            };
+            held.push(stranger);
+        }
+        people.iter_mut().for_each(Worker::works);
+        if round % 5 == 0 {
+            let output = try_login(
+                &gateway,
+                &["-o", &port, "-b", &from(round + 100)],
+                "echo in",
+            );
+            assert_eq!(output.stdout, b"in\n", "{output:?}");
+            more += 1;
+        }
+    }
+    assert_eq!((held.len(), more), (5000, 5));
+    let away = |reason: &str| gateway.metric(&format!("turned_away_total{{reason=\"{reason}\"}}"));
+    let turned_away = away("per-source-max-startups") + away("penalty");
+    assert!(turned_away > 4000, "{turned_away}");
+    people.iter_mut().for_each(Worker::works);
+    assert_eq!(gateway.metric("logins "), 20);
+    // Each by the address that the balancer told.
+    let (listed, code) = gateway.command(&["sessions", "list", "--json"]);
+    assert_eq!(code, Some(0), "{listed}");
+    for n in 1..=20 {
+        assert!(
+            listed.contains(&format!("\"{}:", from(n)))
+                || listed.contains(&format!("\"{}\"", from(n))),
+            "{listed}"
+        );
+    }
+    drop(held);
+    until("the strangers are gone", || {
+        gateway.metric("startups ") == 0
+    });
+    people.iter_mut().for_each(Worker::works);
+}
+
+#[test]
+fn a_killed_process_costs_its_login_alone() {
+    if !possible("a_killed_process_costs_its_login_alone") {
+        return;
+    }
+    let gateway = Gateway::start("");
+    let mut bystander = Worker::start(&gateway, &[]);
+    let known = gateway.children("login-gateway-monitor: carol");
+    for (n, program) in ["login-gateway-session", "login-gateway-net"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut victim = Worker::start(&gateway, &[]);
+        victim.works();
+        let monitors = gateway.children("login-gateway-monitor: carol");
+        let monitor = *monitors.iter().find(|pid| !known.contains(pid)).unwrap();
+        kill(Pid::from_raw(process_of(monitor, program)), Signal::SIGKILL).unwrap();
+        until("its client has heard it", || {
+            victim.child.try_wait().unwrap().is_some()
+        });
+        until("its processes are gone", || {
+            gateway.children("login-gateway-monitor: carol") == known
+        });
+        gateway.logged("session.closed", n + 1);
+        until("it is not counted as a login", || {
+            gateway.metric("logins ") == 1
+        });
+        bystander.works();
+        assert_eq!(gateway.says("echo in"), "in\n");
+        until("that one has left", || gateway.metric("logins ") == 1);
+        gateway.logged("session.closed", n + 2);
+    }
+}
+
+#[test]
+fn a_killed_supervisor_leaves_logins_to_themselves() {
+    if !possible("a_killed_supervisor_leaves_logins_to_themselves") {
+        return;
+    }
+    let mut gateway = Gateway::start("");
+    let mut worker = Worker::start(&gateway, &[]);
+    gateway.signal(Signal::SIGKILL);
+    gateway.child.wait().unwrap();
+    worker.works();
+    // Nobody listens any more: a new one can, where a pod's container or a service would start it.
+    until("the port is free", || {
+        TcpListener::bind(("127.0.0.1", gateway.port)).is_ok()
+    });
+    worker.works();
+}
+
+#[test]
+fn a_full_disk_keeps_nobody_out() {
+    if !possible("a_full_disk_keeps_nobody_out") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let recordings = folder.path().display().to_string();
+    let gateway = Gateway::start(&format!(
+        "recordings = \"{recordings}\"\n[[match]]\nsource = [\"127.0.0.9/32\"]\nrecord-terminals = true"
+    ));
+    // Login records, the home and the recordings each on a disk of 64 KiB.
+    let home = gateway.folder.path().join("home");
+    inside(
+        &gateway,
+        &format!(
+            "cp -a {home} {home}.kept; for d in /var/log /run {home} {recordings}; do mount -t tmpfs -o size=64k,mode=755 none $d; done; \
+             cp -a {home}.kept/. {home}/; chmod 700 {recordings}; : >/run/utmp; : >/var/log/wtmp; \
+             for d in /var/log /run {home}; do dd if=/dev/zero of=$d/fill bs=4k 2>/dev/null || true; done; \
+             chown -R 1501:1501 {home}",
+            home = home.display()
+        ),
+    );
+    let mut worker = Worker::start(&gateway, &[]);
+    worker.works();
+    let output = try_login(&gateway, &[], "echo x >new && cat new || echo full");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "full\n",
+        "{output:?}"
+    );
+    // A recording that cannot go on ends its terminal: what is not on the record is not done.
+    let output = try_login(
+        &gateway,
+        &["-tt", "-b", "127.0.0.9"],
+        "echo begun; i=0; while [ $i -lt 100000 ]; do echo a line of the recording $i; i=$((i + 1)); done; echo not recorded",
+    );
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.starts_with("begun"), "{output:?}");
+    assert!(!shown.contains("not recorded"));
+    assert_ne!(output.status.code(), Some(0));
+    gateway.logged("recording", 1);
+    worker.works();
+    // The next one has no room to begin, others do not need it.
+    let output = try_login(&gateway, &["-tt", "-b", "127.0.0.9"], "echo begun");
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("begun"),
+        "{output:?}"
+    );
+    assert_eq!(gateway.says("echo in"), "in\n");
+    inside(&gateway, &format!("rm {recordings}/*"));
+    let output = try_login(&gateway, &["-tt", "-b", "127.0.0.9"], "echo begun");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("begun"),
+        "{output:?}"
+    );
+    worker.works();
+}
+
+/// A gateway that is started with a limit, in the words of the shell's `ulimit`.
+fn limited(limit: &str, more: &str) -> Gateway {
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("wrapper");
+    let program = support::programs().join("login-gateway");
+    let script = format!(
+        "#!/bin/bash\nulimit {limit}\nexec {} \"$@\"\n",
+        program.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+    Gateway::start_program(&wrapper, more)
+}
+
+#[test]
+fn without_descriptors_people_wait_and_nobody_is_lost() {
+    if !possible("without_descriptors_people_wait_and_nobody_is_lost") {
+        return;
+    }
+    let gateway = limited(
+        "-n 48",
+        "warm = 1\nmax-startups = 1000\nper-source-max-startups = 1000",
+    );
+    let mut worker = Worker::start(&gateway, &[]);
+    for _ in 0..2 {
+        let held: Vec<_> = (0..200).map(|_| gateway.connect().unwrap()).collect();
+        worker.works();
+        drop(held);
+        until("there is room again", || {
+            try_login(&gateway, &["-o", "ConnectTimeout=3"], "echo in").stdout == b"in\n"
+        });
+        worker.works();
+    }
+}
+
+#[test]
+fn a_user_without_processes_left_hears_it() {
+    if !possible("a_user_without_processes_left_hears_it") {
+        return;
+    }
+    let gateway = Gateway::start("");
+    let at = |name: &str| gateway.folder.path().join(name);
+    fs::write(at("limits.conf"), "carol hard nproc 1\n").unwrap();
+    let mut pam = fs::read_to_string(at("pam.d/login-gateway")).unwrap();
+    pam += &format!(
+        "session required pam_limits.so conf={}\n",
+        at("limits.conf").display()
+    );
+    fs::write(at("pam.d/login-gateway"), pam).unwrap();
+    for options in [&[][..], &["-tt"]] {
+        let output = try_login(&gateway, options, "echo in");
+        assert_ne!(output.status.code(), Some(0));
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            // Of the session, or of the shell: by how many processes she has already.
+            said.contains("no more processes can be started"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_hangs_is_ended_and_others_go_on() {
+    if !possible("a_client_that_hangs_is_ended_and_others_go_on") {
+        return;
+    }
+    let gateway = Gateway::start("keepalive-interval = \"1s\"\nkeepalive-count-max = 2");
+    let mut worker = Worker::start(&gateway, &[]);
+    let mut frozen = Worker::start(&gateway, &[]);
+    kill(Pid::from_raw(frozen.child.id() as i32), Signal::SIGSTOP).unwrap();
+    until("it is given up", || gateway.metric("logins ") == 1);
+    worker.works();
+    kill(Pid::from_raw(frozen.child.id() as i32), Signal::SIGCONT).unwrap();
+    until("its client sees the end", || {
+        frozen.child.try_wait().unwrap().is_some()
+    });
+    worker.works();
+}
