@@ -128,6 +128,9 @@ pub struct Ldap {
     /// Where groups are; default `base`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_base: Option<String>,
+    /// Let a server that can (RFC 4533) tell of changes as they happen.
+    #[serde(default = "yes")]
+    pub syncrepl: bool,
     /// How often a server that has a mark of its last change (`contextCSN`) is asked for it.
     #[serde(default = "change_interval", with = "duration")]
     pub change_interval: Duration,

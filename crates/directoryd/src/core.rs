@@ -17,13 +17,14 @@ use directory_map::{
 use crate::{
     access,
     config::Config,
+    content::{Message, Refresh},
     generation::{GenerationError, Present},
     ldap::{Found, LdapError},
     local::Local,
     map_files::MapFiles,
     name,
     persist::{PersistError, Store},
-    replica::{News, Replica, User},
+    replica::{News, Part, Replica, User},
     view::{self, Refusal, Rules, View},
 };
 
@@ -157,6 +158,42 @@ impl Core {
             let _ = self.save.try_send(());
         }
         Ok(())
+    }
+
+    /// Where a server could go on with each part; `None` without a whole replica whose entries all have
+    /// their UUIDs.
+    pub fn cookies(&self) -> Option<Vec<(Part, Vec<u8>)>> {
+        let inputs = self.inputs();
+        let of = |part| {
+            let step = inputs.replica.step(part);
+            let good = !step.cookie.is_empty() && !step.gaps;
+            good.then(|| (part, step.cookie.clone()))
+        };
+        let cookies = [Part::Users, Part::Groups].map(of).into_iter().collect();
+        if inputs.complete { cookies } else { None }
+    }
+
+    /// Takes what the server says about a part while it keeps us in step; true if that is news, which
+    /// [`Self::serve_news`] makes visible.
+    ///
+    /// # Errors
+    /// [`LdapError::Vanished`] if no user would be left; the old replica stays.
+    pub fn hear(
+        &self,
+        part: Part,
+        refresh: &mut Refresh,
+        message: Message,
+    ) -> Result<bool, LdapError> {
+        let mut inputs = self.inputs();
+        refresh
+            .hear(&mut inputs.replica, part, message)
+            .map_err(LdapError::Vanished)
+    }
+
+    /// Serves what has been heard.
+    pub fn serve_news(&self) {
+        self.publish(&mut self.inputs());
+        let _ = self.save.try_send(());
     }
 
     /// Notes that nothing has changed in the directory up to `time`.

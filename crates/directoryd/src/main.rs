@@ -8,6 +8,7 @@ mod access;
 mod authenticate;
 mod command;
 mod config;
+mod content;
 mod control;
 mod core;
 mod dn;

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::marks::Marks;
+use crate::{dn, marks::Marks};
 
 /// One user entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,57 @@ pub struct Replica {
     /// How long a lock after failures counts, if the directory says (Active Directory's
     /// `lockoutDuration`).
     pub lockout: Option<Duration>,
+    /// How far the user entries are in step.
+    pub user_step: Step,
+    /// How far the group entries are.
+    pub group_step: Step,
+}
+
+/// The two halves of a replica, which a server is asked for one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// User entries.
+    Users,
+    /// Group entries.
+    Groups,
+}
+
+/// What does not change when an entry is renamed (RFC 4530).
+pub type Uuid = [u8; 16];
+
+/// How far a part is in step with the server that it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The server's word for this state (RFC 4533 2.1.2); empty without one.
+    pub cookie: Vec<u8>,
+    /// The entries, by DN as the server spells it.
+    pub entries: BTreeMap<Uuid, String>,
+    /// An entry came without its UUID, so that its end would go unnoticed.
+    pub gaps: bool,
+}
+
+/// One entry as it was read.
+#[derive(Debug)]
+pub struct Seen {
+    /// DN as the server spells it.
+    pub dn: String,
+    /// Its UUID, if the server tells.
+    pub uuid: Option<Uuid>,
+    /// What it is.
+    pub what: What,
+}
+
+/// What an entry is.
+#[derive(Debug)]
+pub enum What {
+    /// A user by normal DN.
+    User(String, Box<User>),
+    /// A group by normal DN.
+    Group(String, Group),
+    /// It lacks what it must have.
+    Unusable(String),
+    /// Nothing to us, and that is no mistake.
+    Nothing,
 }
 
 /// A group that lists somebody, as an online look-up shows it: without its other members.
@@ -86,7 +137,95 @@ impl Replica {
             groups: BTreeMap::new(),
             unusable: BTreeMap::new(),
             lockout: None,
+            user_step: Step::default(),
+            group_step: Step::default(),
         }
+    }
+
+    /// How far a part is in step.
+    pub fn step(&self, part: Part) -> &Step {
+        match part {
+            Part::Users => &self.user_step,
+            Part::Groups => &self.group_step,
+        }
+    }
+
+    /// The same, to note more.
+    pub fn step_mut(&mut self, part: Part) -> &mut Step {
+        match part {
+            Part::Users => &mut self.user_step,
+            Part::Groups => &mut self.group_step,
+        }
+    }
+
+    /// Takes an entry, new or changed or renamed. True if that is news.
+    pub fn put(&mut self, part: Part, seen: Seen) -> bool {
+        let step = self.step_mut(part);
+        let before = match seen.uuid {
+            Some(uuid) => step.entries.insert(uuid, seen.dn.clone()),
+            None => {
+                step.gaps = true;
+                None
+            }
+        };
+        let renamed = before.filter(|before| *before != seen.dn);
+        let mut news = self.forget_free(part, renamed.into_iter().collect());
+        news |= match seen.what {
+            What::User(dn, user) if self.users.get(&dn) == Some(&*user) => false,
+            What::User(dn, user) => {
+                self.unusable.remove(&seen.dn);
+                self.users.insert(dn, *user);
+                true
+            }
+            What::Group(dn, group) if self.groups.get(&dn) == Some(&group) => false,
+            What::Group(dn, group) => {
+                self.unusable.remove(&seen.dn);
+                self.groups.insert(dn, group);
+                true
+            }
+            What::Unusable(why) if self.unusable.get(&seen.dn) == Some(&why) => false,
+            What::Unusable(why) => {
+                self.forget(part, &seen.dn);
+                self.unusable.insert(seen.dn, why);
+                true
+            }
+            What::Nothing => self.forget(part, &seen.dn),
+        };
+        news
+    }
+
+    /// Takes entries away. True if that is news.
+    pub fn take_away(&mut self, part: Part, uuids: &[Uuid]) -> bool {
+        let entries = &mut self.step_mut(part).entries;
+        let dns = uuids
+            .iter()
+            .filter_map(|uuid| entries.remove(uuid))
+            .collect();
+        self.forget_free(part, dns)
+    }
+
+    /// Forgets DNs but those that another entry has by now: names are given anew before it is said that
+    /// they became free.
+    fn forget_free(&mut self, part: Part, mut dns: BTreeSet<String>) -> bool {
+        if !dns.is_empty() {
+            for held in self.step(part).entries.values() {
+                dns.remove(held);
+            }
+        }
+        dns.iter()
+            .fold(false, |news, dn| self.forget(part, dn) | news)
+    }
+
+    fn forget(&mut self, part: Part, spelled: &str) -> bool {
+        let unusable = self.unusable.remove(spelled).is_some();
+        let Some(dn) = dn::normal(spelled) else {
+            return unusable;
+        };
+        let gone = match part {
+            Part::Users => self.users.remove(&dn).is_some(),
+            Part::Groups => self.groups.remove(&dn).is_some(),
+        };
+        gone || unusable
     }
 
     /// True if `other` says the same, whenever it was confirmed.

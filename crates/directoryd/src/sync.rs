@@ -14,15 +14,16 @@ use service::exit::chain;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval_at, sleep},
+    time::{MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 
 use crate::{
-    config,
+    config::{self, Schema},
+    content::{Message, Refresh},
     core::Core,
     jobs::{self, Handle, Job},
-    ldap::{Found, LdapError, Server, Session},
-    replica::Replica,
+    ldap::{Feed, Found, LdapError, Server, Session},
+    replica::{Part, Replica},
 };
 
 /// The name of the thread, by which the panic hook knows it.
@@ -37,6 +38,8 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 const SHARE: u32 = 20;
 /// How long a server's word that nothing has changed is taken for that.
 const FULL_PASS: Duration = Duration::from_secs(3600);
+/// How long a server may take to bring us in step.
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// Starts the thread.
 ///
@@ -119,7 +122,10 @@ async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receive
 async fn connect(config: &Arc<config::Ldap>, servers: &[Server]) -> Result<Session, LdapError> {
     let mut last = LdapError::Deadline("no server is configured");
     for server in servers {
-        match Session::open(config.clone(), server).await {
+        // In a task of its own: if the library panics, that attempt has failed, and no more.
+        let (config, of) = (config.clone(), server.clone());
+        let opening = tokio::spawn(async move { Session::open(config, &of).await });
+        match opening.await.unwrap_or(Err(LdapError::Panic)) {
             Ok(session) => return Ok(session),
             Err(error) => {
                 tracing::debug!(
@@ -143,7 +149,41 @@ enum Done {
         done: blocking::SyncSender<bool>,
     },
     Pass(Result<Pass, LdapError>),
+    /// The server still answers; when it was asked.
+    Still(Result<SystemTime, LdapError>),
 }
+
+/// A server that tells of changes as they happen.
+struct Follow {
+    feed: Feed,
+    refreshes: [Refresh; 2],
+    started: Instant,
+    /// It began with what was read on this connection, not where an earlier one ended.
+    fresh: bool,
+    /// Something heard is not served yet.
+    news: bool,
+    /// Everything up to its beginning has been heard.
+    live: bool,
+}
+
+impl Follow {
+    fn refresh(&mut self, part: Part) -> &mut Refresh {
+        &mut self.refreshes[part as usize]
+    }
+}
+
+/// What is heard next; for ever nothing without a feed. Not before `time`.
+async fn heard(follow: &mut Option<Follow>, time: Instant) -> Heard {
+    match follow {
+        Some(follow) => {
+            sleep_until(time.into()).await;
+            follow.feed.next().await
+        }
+        None => std::future::pending().await,
+    }
+}
+
+type Heard = Vec<(Part, Result<Message, LdapError>)>;
 
 /// A reading of everything, or the server's word that nothing has changed.
 struct Pass {
@@ -182,6 +222,7 @@ async fn serve(
                 Ok(done) => work.finish(done),
                 Err(error) => Err(format!("reading the directory failed: {error}")),
             },
+            heard = heard(&mut work.follow, work.not_before) => work.hear(heard),
         };
         if let Err(reason) = ended {
             return reason;
@@ -203,6 +244,15 @@ struct Work<'a> {
     overtaken: bool,
     /// The server's change mark at the last pass.
     mark: Option<Vec<Vec<u8>>>,
+    /// The server tells of changes.
+    follow: Option<Follow>,
+    /// It does not, or not in a way that we understand.
+    mute: bool,
+    /// What it tells is served at intervals, so that a flood of changes does not use up a processor.
+    not_before: Instant,
+    /// When the server was last asked whether it is there, and whether that is under way.
+    last_still: Instant,
+    stilling: bool,
     /// When everything was read last, and how long that took.
     last_full: Instant,
     cost: Duration,
@@ -213,7 +263,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(core: &'a Core, config: &'a config::Ldap, session: &'a Session) -> Self {
-        Self {
+        let mut work = Self {
             core,
             config,
             session,
@@ -222,11 +272,98 @@ impl<'a> Work<'a> {
             passing: false,
             overtaken: false,
             mark: None,
+            follow: None,
+            mute: !config.syncrepl || config.schema == Schema::Ad,
+            not_before: Instant::now(),
+            last_still: Instant::now(),
+            stilling: false,
             last_full: Instant::now(),
             cost: Duration::ZERO,
             next: Vec::new(),
             this: Vec::new(),
+        };
+        // Where the last connection, or the last run, ended.
+        work.follow(false);
+        work.due = work.follow.is_none();
+        work
+    }
+
+    /// Has the server tell of changes, if it can.
+    fn follow(&mut self, fresh: bool) {
+        if self.mute {
+            return;
         }
+        self.follow = self.core.cookies().map(|cookies| Follow {
+            feed: self.session.feed(cookies),
+            refreshes: Default::default(),
+            started: Instant::now(),
+            fresh,
+            news: false,
+            live: false,
+        });
+    }
+
+    /// Takes what the server tells.
+    fn hear(&mut self, heard: Heard) -> Result<(), String> {
+        let Some(follow) = &mut self.follow else {
+            return Ok(());
+        };
+        let mut failed = heard.is_empty().then_some(LdapError::Feed);
+        for (part, message) in heard {
+            let refresh = follow.refresh(part);
+            match message.and_then(|message| self.core.hear(part, refresh, message)) {
+                Ok(news) => follow.news |= news,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return self.unfollow(&error);
+        }
+        if !follow.refreshes.iter().all(|refresh| refresh.live) {
+            return Ok(());
+        }
+        if !follow.live {
+            follow.live = true;
+            tracing::info!(event = "sync.live", resumed = !follow.fresh);
+            self.core.set_problem("");
+            self.core.confirm(SystemTime::now());
+        }
+        if std::mem::take(&mut follow.news) {
+            let start = Instant::now();
+            self.core.serve_news();
+            self.not_before = Instant::now() + 4 * start.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Goes on without being told: everything is read, and then there is one more try.
+    fn unfollow(&mut self, error: &LdapError) -> Result<(), String> {
+        let Some(follow) = self.follow.take() else {
+            return Ok(());
+        };
+        if matches!(error, LdapError::Library { .. }) {
+            return Err(chain(error));
+        }
+        // Where another connection ended need not mean anything to this server any more.
+        self.mute |= follow.fresh;
+        tracing::warn!(
+            event = "sync.ended",
+            error = chain(error),
+            instead = if self.mute {
+                "asking at intervals"
+            } else {
+                "reading everything"
+            },
+        );
+        if let LdapError::Vanished(_) = error {
+            self.core.set_problem(&chain(error));
+        }
+        self.mark = None;
+        self.due = true;
+        Ok(())
     }
 
     fn take(&mut self, job: Job) {
@@ -257,6 +394,24 @@ impl<'a> Work<'a> {
     /// to it) must not be read all the time.
     fn tick(&mut self) {
         let interval = self.config.refresh_interval;
+        if let Some(follow) = &self.follow {
+            self.due |= self.last_full.elapsed() >= FULL_PASS;
+            if !follow.live && follow.started.elapsed() > REFRESH {
+                let _ = self.unfollow(&LdapError::Deadline("content synchronisation"));
+            } else if follow.live
+                && !self.stilling
+                && self.last_still.elapsed() >= self.config.change_interval
+            {
+                // It tells nothing while nothing changes: is it there at all?
+                self.stilling = true;
+                let session = self.session.clone();
+                self.tasks.spawn(async move {
+                    let asked = SystemTime::now();
+                    Done::Still(session.change_mark().await.map(|_| asked))
+                });
+            }
+            return;
+        }
         let pause = match self.mark {
             Some(_) => interval.min(self.cost * SHARE),
             None => interval,
@@ -269,6 +424,8 @@ impl<'a> Work<'a> {
             return;
         }
         (self.due, self.passing, self.overtaken) = (false, true, false);
+        // What it would tell meanwhile might be newer than what is read.
+        self.follow = None;
         self.this.append(&mut self.next);
         let trusted = self.this.is_empty() && self.last_full.elapsed() < FULL_PASS;
         let known = self.mark.clone().filter(|_| trusted);
@@ -311,6 +468,17 @@ impl<'a> Work<'a> {
                     }
                 }
             }
+            Done::Still(result) => {
+                (self.stilling, self.last_still) = (false, Instant::now());
+                match result {
+                    Ok(asked) => {
+                        self.core.confirm(asked);
+                        Ok(())
+                    }
+                    Err(error) if is_fatal(&error) => Err(chain(&error)),
+                    Err(_) => Ok(()),
+                }
+            }
             Done::Pass(result) => {
                 self.passing = false;
                 let result = match result {
@@ -341,6 +509,7 @@ impl<'a> Work<'a> {
                 self.cost = pass.started.elapsed();
                 self.last_full = Instant::now();
                 self.core.set_replica(replica)?;
+                self.follow(true);
             }
             None => self.core.confirm(pass.asked),
         }
@@ -361,7 +530,18 @@ async fn pass(session: &Session, known: Option<Vec<Vec<u8>>>) -> Result<Pass, Ld
             replica: None,
         });
     }
-    let replica = session.whole().await?;
+    let mut replica = session.whole().await?;
+    if let Some(mark) = &mark {
+        // The form of OpenLDAP's cookies; another server with such marks would refuse it.
+        let marks: Vec<_> = mark
+            .iter()
+            .map(|one| String::from_utf8_lossy(one))
+            .collect();
+        let cookie = format!("rid=000,csn={}", marks.join(";"));
+        for part in [Part::Users, Part::Groups] {
+            replica.step_mut(part).cookie = cookie.clone().into_bytes();
+        }
+    }
     Ok(Pass {
         mark,
         asked,

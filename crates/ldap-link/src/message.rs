@@ -60,7 +60,8 @@ pub fn check(body: &[u8]) -> Result<(), MessageError> {
         // Bind, search done, modify, add, delete, rename, compare, extended: code and two texts.
         0x61 | 0x65 | 0x67 | 0x69 | 0x6b | 0x6d | 0x6f | 0x78 => matches!(
             parts?[..],
-            [(0x0a, code), (0x04, _), (0x04, _), ..] if code.len() == 1
+            // Codes above 127 are those of extensions (RFC 4533 has 4096).
+            [(0x0a, code), (0x04, _), (0x04, _), ..] if matches!(code.len(), 1 | 2)
         ),
         // An entry: a name and attributes, each a name and a set of values.
         0x64 => match parts?[..] {
@@ -73,7 +74,10 @@ pub fn check(body: &[u8]) -> Result<(), MessageError> {
         0x73 => parts?
             .iter()
             .all(|(tag, place)| *tag == 0x04 && std::str::from_utf8(place).is_ok()),
-        // Intermediate (RFC 4511 4.13): nothing asks for one here.
+        // Intermediate (RFC 4511 4.13), with name and value as RFC 4533 has them.
+        0x79 => {
+            matches!(parts?[..], [(0x80, name), (0x81, _)] if std::str::from_utf8(name).is_ok())
+        }
         kind => return Err(MessageError::Kind(kind)),
     };
     let controls = match element(rest) {
@@ -247,7 +251,17 @@ mod tests {
             b"\x02\x01\x02\x65\x05\x0a\x01\x00\x04\x00",
             Err(MessageError::Malformed),
         );
-        check(b"\x02\x01\x02\x79\x00", Err(MessageError::Kind(0x79)));
+        check(b"\x02\x01\x02\x79\x00", Err(MessageError::Malformed));
+        check(b"\x02\x01\x02\x79\x06\x80\x011\x81\x01x", Ok(()));
+        check(
+            b"\x02\x01\x02\x79\x06\x81\x011\x80\x01x",
+            Err(MessageError::Malformed),
+        );
+        check(b"\x02\x01\x02\x7a\x00", Err(MessageError::Kind(0x7a)));
+        check(
+            b"\x02\x01\x02\x65\x08\x0a\x02\x10\x00\x04\x00\x04\x00",
+            Ok(()),
+        );
         check(
             b"\x02\x01\x02\x7f\x81\x00\x00",
             Err(MessageError::Malformed),

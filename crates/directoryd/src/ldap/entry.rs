@@ -7,7 +7,7 @@ use crate::{
     config::{self, Schema},
     dn,
     marks::{Lock, Marks, generalized_time, windows_time},
-    replica::{Group, User},
+    replica::{Group, User, Uuid},
     sid::{self, Slices},
     ssh_key,
 };
@@ -179,6 +179,17 @@ pub fn group_ad(
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
     let members = texts.filter_map(dn::normal).collect();
     Ok((dn, Group { name, gid, members }))
+}
+
+/// The UUID of an entry.
+pub fn uuid_of(entry: &Entry) -> Option<Uuid> {
+    let text = entry.text("entryuuid")?;
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    let digits = std::str::from_utf8(&digits).ok()?;
+    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    Some(u128::from_str_radix(digits, 16).ok()?.to_be_bytes())
 }
 
 /// The SID of an entry.

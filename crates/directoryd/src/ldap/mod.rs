@@ -6,12 +6,14 @@
 mod bind;
 mod connection;
 pub mod entry;
+mod feed;
 pub mod names;
 mod policy;
 mod search;
 mod session;
 
 pub use bind::{Bound, Changed, ask, change};
+pub use feed::Feed;
 use ldap_link::LinkError;
 pub use ldap_link::{Server, trust};
 pub use policy::{Policy, PolicyError};
@@ -63,6 +65,12 @@ pub enum LdapError {
     /// The rest of a long attribute does not come.
     #[error("the server does not give all members of '{0}'")]
     Range(String),
+    /// What keeps us in step is not as RFC 4533 has it.
+    #[error("the server's content synchronisation cannot be read")]
+    Feed,
+    /// The library gave up in its own way.
+    #[error("the server's answer cannot be read")]
+    Panic,
     /// Several entries for one name.
     #[error("several entries are named '{0}'")]
     Ambiguous(String),

@@ -27,8 +27,12 @@ pub struct Names {
     pub member: String,
 }
 
+/// What an entry keeps when it is renamed (RFC 4530).
+const ENTRY_UUID: &str = "entryUUID";
+
 /// What stands against a login, and where it counts; the same in all directories that are not Windows'.
 const MARKS: &[&str] = &[
+    ENTRY_UUID,
     "shadowExpire",
     "pwdAccountLockedTime",
     "nsAccountLock",
@@ -112,9 +116,10 @@ impl Names {
     /// What is read of a group, without its members.
     pub fn of_groups(&self, schema: Schema) -> Vec<&str> {
         let mut names = vec![self.group_name.as_str(), &self.group_gid];
-        if schema == Schema::Ad {
-            names.push("objectSid");
-        }
+        names.push(match schema {
+            Schema::Ad => "objectSid",
+            Schema::Rfc2307 | Schema::Rfc2307bis => ENTRY_UUID,
+        });
         names
     }
 }

@@ -143,7 +143,7 @@ impl AdReason {
 }
 
 /// Tag, content and what follows, of definite lengths below 64 KiB.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (length, rest) = match rest.split_first()? {
         (short @ 0..=0x7f, rest) => (usize::from(*short), rest),

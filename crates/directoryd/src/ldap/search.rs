@@ -45,7 +45,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(entry: SearchEntry) -> Self {
+    /// An entry as the library has it.
+    pub fn new(entry: SearchEntry) -> Self {
         let mut values: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
         let mut partial = Vec::new();
         let text = entry.attrs.into_iter().map(|(name, values)| {

@@ -19,13 +19,14 @@ use super::{
     LdapError, Server,
     connection::connect,
     entry,
+    feed::{Feed, Wanted},
     names::Names,
     search::{Entry, Search},
 };
 use crate::{
     config::{self, MAX_PASSWORD, Schema},
     dn,
-    replica::{Group, Holder, Replica, User},
+    replica::{Group, Holder, Part, Replica, Seen, User, What},
     sid::Slices,
 };
 
@@ -144,6 +145,59 @@ impl Session {
         }
     }
 
+    /// What an entry found in a part is.
+    fn read(&self, part: Part, entry: Entry) -> Seen {
+        let what = match part {
+            Part::Users => self.read_user(&entry).map(|user| match user {
+                Some((dn, user)) => What::User(dn, Box::new(user)),
+                None => What::Nothing,
+            }),
+            Part::Groups => {
+                let group = self.read_group(&entry);
+                group.map(|(dn, group)| What::Group(dn, group))
+            }
+        };
+        Seen {
+            uuid: entry::uuid_of(&entry),
+            what: what.unwrap_or_else(What::Unusable),
+            dn: entry.dn,
+        }
+    }
+
+    /// Where a part is, which entries are in it, and what is read of them.
+    fn extent(&self, part: Part) -> (&str, &str, Vec<&str>) {
+        let schema = self.config.schema;
+        match part {
+            Part::Users => (
+                self.config.user_base(),
+                self.users_filter(),
+                self.names.of_users(schema),
+            ),
+            Part::Groups => {
+                let mut attributes = self.names.of_groups(schema);
+                attributes.push(&self.names.member);
+                (self.config.group_base(), self.groups_filter(), attributes)
+            }
+        }
+    }
+
+    /// Has the server tell of changes as they happen, from the state that the cookies stand for.
+    pub fn feed(&self, cookies: Vec<(Part, Vec<u8>)>) -> Feed {
+        let wanted = cookies.into_iter().map(|(part, cookie)| {
+            let (base, filter, attributes) = self.extent(part);
+            Wanted {
+                part,
+                base: base.to_owned(),
+                filter: filter.to_owned(),
+                attributes: attributes.into_iter().map(str::to_owned).collect(),
+                cookie,
+            }
+        });
+        let session = self.clone();
+        let read = move |part, entry| session.read(part, entry);
+        Feed::start(&self.ldap, wanted.collect(), read)
+    }
+
     /// Returns when the connection has ended.
     pub async fn ended(&self) {
         let mut ended = self.ended.clone();
@@ -233,65 +287,35 @@ impl Session {
     /// # Errors
     /// [`LdapError`]; a part is never returned.
     pub async fn whole(&self) -> Result<Replica, LdapError> {
-        let schema = self.config.schema;
         let mut replica = Replica {
             confirmed: SystemTime::now(),
             ..Replica::empty()
         };
-        let Replica {
-            users,
-            groups,
-            unusable,
-            ..
-        } = &mut replica;
-        let mut refuse = |entry: Entry, reason| {
-            unusable.insert(entry.dn, reason);
-        };
         let mut ldap = self.ldap.clone();
-        let search = Search {
-            base: self.config.user_base(),
-            scope: Scope::Subtree,
-            filter: self.users_filter(),
-            attributes: &self.names.of_users(schema),
-            most: MOST,
-            within: WHOLE,
-        };
-        search
-            .each(&mut ldap, |entry| match self.read_user(&entry) {
-                Ok(user) => users.extend(user),
-                Err(reason) => refuse(entry, reason),
-            })
-            .await?;
-        let mut attributes = self.names.of_groups(schema);
-        attributes.push(&self.names.member);
-        let search = Search {
-            base: self.config.group_base(),
-            filter: self.groups_filter(),
-            attributes: &attributes,
-            ..search
-        };
-        let deadline = Instant::now() + WHOLE;
-        let mut partial = Vec::new();
-        search
-            .each(&mut ldap, |entry| {
-                if !entry.partial.is_empty() {
-                    partial.push(entry);
-                    return;
-                }
-                match self.read_group(&entry) {
-                    Ok((dn, group)) => drop(groups.insert(dn, group)),
-                    Err(reason) => refuse(entry, reason),
-                }
-            })
-            .await?;
-        for mut entry in partial {
-            self.complete(&mut entry, deadline).await?;
-            match self.read_group(&entry) {
-                Ok((dn, group)) => drop(groups.insert(dn, group)),
-                Err(reason) => refuse(entry, reason),
+        let deadline = Instant::now() + 2 * WHOLE;
+        for part in [Part::Users, Part::Groups] {
+            let (base, filter, attributes) = self.extent(part);
+            let search = Search {
+                base,
+                scope: Scope::Subtree,
+                filter,
+                attributes: &attributes,
+                most: MOST,
+                within: WHOLE,
+            };
+            let mut partial = Vec::new();
+            search
+                .each(&mut ldap, |entry| match entry.partial.is_empty() {
+                    true => drop(replica.put(part, self.read(part, entry))),
+                    false => partial.push(entry),
+                })
+                .await?;
+            for mut entry in partial {
+                self.complete(&mut entry, deadline).await?;
+                replica.put(part, self.read(part, entry));
             }
         }
-        if schema == Schema::Ad {
+        if self.config.schema == Schema::Ad {
             replica.lockout = self.head().await?.as_ref().and_then(lockout_duration);
         }
         Ok(replica)
