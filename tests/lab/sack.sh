@@ -3,13 +3,14 @@
 # own on this machine: no container, no port, nothing that the lab could notice. Prints `ok` or `not ok` for each case and
 # ends with the number of those that failed.
 #
-#   tests/lab/sack.sh 24.11|26.05 [FOLDER OF THE PROGRAMS]      root; the lab's image localhost/slurm-login/slurm:VERSION
+#   tests/lab/sack.sh 24.11|26.05 [FOLDER OF THE PROGRAMS]      root; the lab's image localhost/slurm-login/slurm:VERSION,
+#                                                               or another one, by SACKD_IMAGE without its tag
 set -uo pipefail
 version=${1:?version} programs=$(realpath "${2:-$(dirname "$0")/../../target/debug}")
 if [ -z "${SACK_INSIDE:-}" ]; then
     export SLURM_VERSION=$version
     . "$(dirname "$0")/environment.sh"
-    image=$IMAGES/slurm:$version
+    image=${SACKD_IMAGE:-$IMAGES/slurm}:$version
     lower=$(podman image mount "$image") || die "the image '$image' is missing" "tests/lab/lab up --slurm $version"
     work=$(mktemp -d)
     trap 'podman image unmount "$image" >/dev/null; rm -rf "$work"' EXIT
@@ -19,7 +20,7 @@ if [ -z "${SACK_INSIDE:-}" ]; then
     exit $?
 fi
 
-work=$SACK_INSIDE root=$work/root failed=0
+work=$SACK_INSIDE root=$work/root passed=0 failed=0
 chmod 0711 "$work"
 mkdir -p "$root" "$work/upper" "$work/work" "$work/etc" "$work/jobs"
 mount --make-rprivate /
@@ -98,7 +99,7 @@ alice() { setpriv --reuid 1001 --regid 100 --clear-groups "$@"; }
 client() { (cd / && chroot --userspec="$1:100" "$root" env SLURM_CONF=/run/slurm/conf/slurm.conf timeout 20 "${@:2}"); }
 here() { grep -qs "mark $1" "$root/run/slurm/conf/extra.conf"; }
 until_so() { local n=$1; shift; for _ in $(seq $((n * 20))); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; return 1; }
-check() { if "${@:2}"; then echo "ok $1"; else echo "not ok $1"; failed=$((failed + 1)); fi; }
+check() { if "${@:2}"; then echo "ok $1"; passed=$((passed + 1)); else echo "not ok $1"; failed=$((failed + 1)); fi; }
 fetched() { [ -e "$root/run/slurm/conf/slurm.conf" ]; }
 
 # Not by a function: its process would be bash's.
@@ -183,4 +184,6 @@ kill $shim
 wait $shim
 check "SIGTERM ends it well" test $? -eq 0
 [ $failed -eq 0 ] || { grep -v audit: "$work/shim.log" | tail -n 25; tail -n 5 "$work/ctl1.log" "$work/ctl2.log"; } >&2
+# As cargo's suites count themselves.
+echo "test result: $passed passed; $failed failed;"
 exit $failed

@@ -2,7 +2,7 @@
 # Everything `make test` runs, counted: each suite by name, what was skipped with its reason, and at the end
 # one line `N passed, N failed`. Fails if anything failed; a later suite runs even when an earlier one fails.
 #
-#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [compliance] [clients] [regress] [e2e]
+#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [sack] [compliance] [clients] [regress] [e2e]
 . "$(dirname "$0")/environment.sh"
 cd "$REPO"
 
@@ -125,6 +125,19 @@ chart() {
         "$LAB/venv/bin/python" -m unittest discover --start-directory charts/login/tests
 }
 
+sack() {
+    local version
+    "$LAB_SCRIPTS/base-images.sh" trixie forky
+    for version in 24.11 26.05; do SLURM_VERSION=$version "$LAB_SCRIPTS/images.sh" slurm; done
+    attempt sack-build "sackd-shim, to be run beside the real ones" cargo build -p sackd-shim -p sackd-shim-config --locked || true
+    counted conformance "the same requests to sackd of both versions, then ours" \
+        cargo test -p sackd-shim --locked --test conformance
+    for version in 24.11 26.05; do
+        counted "sack-$version" "sackd-shim with slurmctld, sbatch and sinfo of $version" \
+            "$LAB_SCRIPTS/sack.sh" $version "${CARGO_TARGET_DIR:-$REPO/target}/debug"
+    done
+}
+
 e2e() {
     local version
     for version in 26.05 24.11; do
@@ -143,7 +156,7 @@ e2e() {
 }
 
 if [ $# -eq 0 ]; then
-    set -- fmt clippy deny unit chart compliance clients regress e2e
+    set -- fmt clippy deny unit chart sack compliance clients regress e2e
 fi
 for suite in "$@"; do "$suite"; done
 

@@ -1,0 +1,323 @@
+//! The servers that a case is run against: sackd of both versions, in a root folder made from the lab's
+//! image, and ours on this machine. Each has the same key, slurm.conf and accounts.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// The key of most cases.
+pub const KEY: &[u8] = b"the key of the conformance cases, long enough\n";
+
+/// Accounts that every server knows: with all fields, with an empty gecos field, with a group that has no name.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nslurm:x:401:401::/:/bin/false\n\
+    alice:x:1001:100:Alice Example,,,:/home/alice:/bin/bash\nbob:x:1002:100::/home/bob:/bin/sh\n\
+    carol:x:1003:4343:Carol:/home/carol:/bin/sh\n";
+const GROUP: &str =
+    "root:x:0:\nslurm:x:401:\nusers:x:100:\nstaff2:x:2001:alice,bob\nlab:x:2002:alice\n";
+
+/// Whose server it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// sackd of this version.
+    Theirs(&'static str),
+    /// sackd-shim.
+    Ours,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Theirs(version) => write!(f, "sackd {version}"),
+            Self::Ours => f.write_str("sackd-shim"),
+        }
+    }
+}
+
+/// The keys a server starts with.
+pub enum Keys<'a> {
+    /// slurm.key.
+    Raw(&'a [u8]),
+    /// slurm.jwks.
+    Set(String),
+}
+
+/// The real servers' root folders. Its containers are never run, only mounted; they go when it goes.
+pub struct Peers {
+    roots: Vec<(&'static str, String, PathBuf)>,
+}
+
+impl Peers {
+    /// Makes a root folder of each image that has a sackd. `SACKD_IMAGE` is the name of the images without
+    /// their tags, `ONLY=ours` does without them, `ONLY=theirs` without ours.
+    pub fn find() -> Self {
+        let mut peers = Self { roots: Vec::new() };
+        if std::env::var("ONLY").is_ok_and(|only| only == "ours") {
+            return peers;
+        }
+        let image =
+            std::env::var("SACKD_IMAGE").unwrap_or("localhost/slurm-login/slurm".to_owned());
+        for version in ["24.11", "26.05"] {
+            let name = format!("sackconf-{version}-{}", std::process::id());
+            let image = format!("{image}:{version}");
+            let made = podman(&["create", "--name", &name, &image, "true"]).is_some();
+            let root = podman(&["mount", &name]).map(PathBuf::from);
+            match root {
+                Some(root) if root.join("usr/sbin/sackd").exists() => {
+                    peers.roots.push((version, name, root));
+                }
+                _ => {
+                    println!(
+                        "skipped: conformance with sackd {version}: no image '{image}' with sackd in it (tests/lab/lab up)"
+                    );
+                    if made {
+                        podman(&["rm", &name]);
+                    }
+                }
+            }
+        }
+        peers
+    }
+
+    pub fn has(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Theirs(version) => self.roots.iter().any(|(known, ..)| *known == version),
+            Kind::Ours => std::env::var("ONLY")
+                .is_ok_and(|only| only == "theirs")
+                .eq(&false),
+        }
+    }
+
+    /// Starts a server and waits until it answers.
+    pub fn start(&self, kind: Kind, keys: &Keys<'_>, auth_info: &str) -> Server {
+        let mut server = match kind {
+            Kind::Theirs(version) => {
+                let root = self.roots.iter().find(|(known, ..)| *known == version);
+                Server::theirs(kind, &root.unwrap().2, keys, auth_info)
+            }
+            Kind::Ours => Server::ours(keys, auth_info),
+        };
+        server.wait_until_it_serves();
+        server
+    }
+
+    /// With the usual key.
+    pub fn usual(&self, kind: Kind) -> Server {
+        self.start(kind, &Keys::Raw(KEY), "")
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        for (_, name, _) in &self.roots {
+            podman(&["rm", "--force", name]);
+        }
+    }
+}
+
+/// A running server; ended on drop.
+pub struct Server {
+    pub kind: Kind,
+    folder: TempDir,
+    /// Where its keys are.
+    keys: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    fn theirs(kind: Kind, root: &Path, keys: &Keys<'_>, auth_info: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(path.join("run")).unwrap();
+        let etc = root.join("etc/slurm");
+        for folder in [&etc, &root.join("run/slurm")] {
+            fs::create_dir_all(folder).unwrap();
+            std::os::unix::fs::chown(folder, Some(0), Some(0)).unwrap();
+        }
+        for name in ["slurm.key", "slurm.jwks"] {
+            let _ = fs::remove_file(etc.join(name));
+        }
+        let _ = fs::remove_file(root.join("run/slurm/sack.socket"));
+        // A short path that users can reach.
+        let run = [root.join("run/slurm"), path.join("run")];
+        let bound = Command::new("mount").arg("--bind").args(run).status();
+        assert!(bound.unwrap().success());
+        fs::write(root.join("etc/passwd"), PASSWD).unwrap();
+        fs::write(root.join("etc/group"), GROUP).unwrap();
+        fs::write(
+            root.join("etc/nsswitch.conf"),
+            "passwd: files\ngroup: files\nhosts: files\n",
+        )
+        .unwrap();
+        fs::write(etc.join("slurm.conf"), slurm_conf(auth_info)).unwrap();
+        put_keys(&etc, keys);
+        let mut command = Command::new("chroot");
+        command
+            .arg(root)
+            .args(["/usr/sbin/sackd", "-D", "-f", "/etc/slurm/slurm.conf"]);
+        Self::spawn(kind, folder, etc, command)
+    }
+
+    fn ours(keys: &Keys<'_>, auth_info: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(path.join("run")).unwrap();
+        for (name, text) in [
+            ("passwd", PASSWD),
+            ("group", GROUP),
+            ("slurm.conf", &slurm_conf(auth_info)),
+        ] {
+            fs::write(path.join(name), text).unwrap();
+        }
+        put_keys(path, keys);
+        let at = path.display();
+        let key = match keys {
+            Keys::Raw(_) => format!("key-file = \"{at}/slurm.key\""),
+            Keys::Set(_) => format!("jwks-file = \"{at}/slurm.jwks\""),
+        };
+        let text = format!(
+            "{key}\nrun-dir = \"{at}/run\"\nconf = \"{at}/slurm.conf\"\nslurm-user = \"0\"\n\
+             limits = {{ request-timeout = \"300ms\" }}\n"
+        );
+        fs::write(path.join("config.toml"), text).unwrap();
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/group\" /etc/group && \
+            exec \"$0\" --config \"$1/config.toml\"";
+        command
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                env!("CARGO_BIN_EXE_sackd-shim"),
+            ])
+            .arg(path);
+        let keys = path.to_owned();
+        Self::spawn(Kind::Ours, folder, keys, command)
+    }
+
+    fn spawn(kind: Kind, folder: TempDir, keys: PathBuf, mut command: Command) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let child = child
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            kind,
+            folder,
+            keys,
+            child,
+        }
+    }
+
+    fn wait_until_it_serves(&mut self) {
+        self.wait_for("its socket", |server| {
+            assert!(server.child.try_wait().unwrap().is_none(), "it ended");
+            UnixStream::connect(server.socket()).is_ok()
+        });
+    }
+
+    pub fn wait_for(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !is_so(self) {
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/sack.socket")
+    }
+
+    pub fn is_theirs(&self) -> bool {
+        self.kind != Kind::Ours
+    }
+
+    /// Puts other keys in place, each file in one step.
+    pub fn replace_keys(&self, keys: &Keys<'_>) {
+        put_keys(&self.keys, keys);
+    }
+
+    /// The file of its keys.
+    pub fn key_file(&self) -> PathBuf {
+        let set = self.keys.join("slurm.jwks");
+        if set.exists() {
+            set
+        } else {
+            self.keys.join("slurm.key")
+        }
+    }
+
+    pub fn hang_up(&self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGHUP).unwrap();
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// What this server says to a verify request with a token that is not good.
+    pub fn no(&self) -> &'static [u8] {
+        match self.kind {
+            Kind::Theirs("26.05") => b"",
+            _ => &[0xff; 4],
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}", self.kind, self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if self.is_theirs() {
+            let run = self.folder.path().join("run");
+            let _ = Command::new("umount").arg(run).status();
+        }
+    }
+}
+
+fn slurm_conf(auth_info: &str) -> String {
+    let info = if auth_info.is_empty() {
+        String::new()
+    } else {
+        format!("AuthInfo={auth_info}\n")
+    };
+    format!(
+        "ClusterName=Lab\nSlurmctldHost=localhost\nSlurmUser=root\nAuthType=auth/slurm\n{info}NodeName=n\n"
+    )
+}
+
+fn put_keys(folder: &Path, keys: &Keys<'_>) {
+    let (name, content) = match keys {
+        Keys::Raw(key) => ("slurm.key", *key),
+        Keys::Set(text) => ("slurm.jwks", text.as_bytes()),
+    };
+    let fresh = folder.join("fresh");
+    fs::write(&fresh, content).unwrap();
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(fresh, folder.join(name)).unwrap();
+}
+
+/// What podman prints; `None` if it is not there or fails.
+fn podman(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("podman").args(arguments).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(text)
+}
