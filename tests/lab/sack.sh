@@ -92,6 +92,7 @@ conf-server = ["10.9.0.2:6817", "10.9.0.1:6817"]
 slurm-user = "401"
 refresh-interval = "30s"
 rest = { max-lifetime = "10m" }
+access = { deny = ["uid:1003"] }
 C
 cp "$programs/sackd-shim" "$programs/sackd-shim-config" "$work/"
 slurm() { setpriv --reuid 401 --regid 401 --clear-groups "$@"; }
@@ -100,6 +101,7 @@ client() { (cd / && chroot --userspec="$1:100" "$root" env SLURM_CONF=/run/slurm
 here() { grep -qs "mark $1" "$root/run/slurm/conf/extra.conf"; }
 until_so() { local n=$1; shift; for _ in $(seq $((n * 20))); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; return 1; }
 check() { if "${@:2}"; then echo "ok $1"; passed=$((passed + 1)); else echo "not ok $1"; failed=$((failed + 1)); fi; }
+refused() { ! "$@" >/dev/null 2>&1; }
 fetched() { [ -e "$root/run/slurm/conf/slurm.conf" ]; }
 
 # Not by a function: its process would be bash's.
@@ -152,10 +154,37 @@ python3 "$work/idle.py" "$root/run/slurm/sack.socket" "$work/jobs/held" &
 until_so 10 test -e "$work/jobs/held"
 check "1000 idle connections of one user, and another submits" client 1001 sbatch -D /tmp -o /dev/null /tmp/job.sh
 
+# Of a bearer token: for how many more seconds it is good, and for whom.
+token_says() {
+    python3 -c 'import base64, json, sys, time
+part = sys.argv[1].split("=", 1)[1].split(".")[1]
+claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+print(int(claims["exp"] - time.time()), claims["sun"])' "$1"
+}
+# rest TOKEN: what slurmrestd says to a question that takes the user's rights.
+rest() { curl --silent --max-time 20 --header "X-SLURM-USER-TOKEN: ${1#*=}" http://127.0.0.1:6820/slurm/v0.0.42/jobs/; }
+asks() { alice "$work/sackd-shim" token --run-dir "$root/run/slurm" "$@"; }
 if [ -n "$jwt" ]; then
-    token=$(alice "$work/sackd-shim" token --lifespan 1h --run-dir "$root/run/slurm")
-    check "a user gets a token for slurmrestd, though users may make none" client 1001 env "$token" squeue
+    check "users cannot make tokens for slurmrestd by themselves" refused client 1001 scontrol token
+    token=$(asks --lifespan 1h)
+    check "a user gets a token for slurmrestd, though users may make none" client 1001 env "$token" squeue --noheader --user 1
     check "for no longer than the site allows" grep -q 'rest.made.*lifespan=600' "$work/shim.log"
+    read -r left whose < <(token_says "$token")
+    check "the token itself ends within the site's limit, and is the user's" test "$left" -le 600 -a "$left" -gt 500 -a "$whose" = alice
+    read -r left _ < <(token_says "$(asks --lifespan 60s)")
+    check "a shorter life is given as asked for" test "$left" -le 60 -a "$left" -gt 0
+    read -r left _ < <(token_says "$(asks)")
+    check "without a wish it is the site's limit" test "$left" -le 600 -a "$left" -gt 500
+    check "who gets no SACK token gets none for slurmrestd" refused setpriv --reuid 1003 --regid 100 --clear-groups "$work/sackd-shim" token --run-dir "$root/run/slurm"
+    if [ -x "$root/usr/sbin/slurmrestd" ]; then
+        (cd / && exec chroot --userspec=1005:100 "$root" env SLURM_JWT=daemon SLURM_CONF=/etc/slurm/slurm.conf /usr/sbin/slurmrestd -s slurmctld -d v0.0.42 127.0.0.1:6820) >"$work/restd.log" 2>&1 &
+        until_so 20 bash -c 'echo >/dev/tcp/127.0.0.1/6820'
+        check "slurmrestd takes it" grep -q '"user_name": *"\(alice\|1001\)\?"' <<<"$(rest "$token" | tee "$work/rest.json")"
+        changed=${token%?????}AAAAA
+        check "and no other" grep -q 'Protocol authentication error' <<<"$(rest "$changed")"
+    else
+        echo "skipped: slurmrestd: this image has none"
+    fi
 else
     echo "skipped: tokens for slurmrestd: this image has no auth_jwt.so"
 fi
@@ -183,7 +212,7 @@ check "the backup's push is seen within a second" until_so 1 here 3
 kill $shim
 wait $shim
 check "SIGTERM ends it well" test $? -eq 0
-[ $failed -eq 0 ] || { grep -v audit: "$work/shim.log" | tail -n 25; tail -n 5 "$work/ctl1.log" "$work/ctl2.log"; } >&2
+[ $failed -eq 0 ] || { grep -v audit: "$work/shim.log" | tail -n 25; tail -n 5 "$work/ctl1.log" "$work/ctl2.log" "$work/restd.log"; } >&2
 # As cargo's suites count themselves.
 echo "test result: $passed passed; $failed failed;"
 exit $failed
