@@ -33,9 +33,11 @@ listen = ["127.0.0.1:$PORT"]
 host-keys = ["/run/keys/host"]
 empty-root = "/run/empty"
 max-startups = 2000
+$MORE
 [subsystems]
 sftp = "$SFTP"
 CONF
+mkdir -m 700 run/log/recordings
 printf '%s\n' "Port $PORT" 'ListenAddress 127.0.0.1' 'HostKey /run/keys/host' 'UsePAM yes' 'MaxStartups 2000' 'PidFile none' \
     'PerSourcePenalties no' 'PasswordAuthentication no' 'PrintMotd no' 'Subsystem sftp /usr/lib/openssh/sftp-server' >run/sshd_config
 chmod 644 run/gateway.toml
@@ -54,10 +56,11 @@ NAMES = {"sshd": "sshd", "ours": "login-gateway"}
 class Server:
     """A running server; it ends with the process that made it."""
 
-    def __init__(self, which, port, root, programs, keys, sftp):
+    def __init__(self, which, port, root, programs, keys, sftp, more="", log_level="info"):
+        """`more` goes into the configuration of ours."""
         self.which, self.port, self.keys = which, port, keys
         # Only what is served: not the whole folder of a build.
-        self.programs = pathlib.Path(keys, f"programs-{which}")
+        self.programs = pathlib.Path(keys, f"programs-{which}-{port}")
         self.programs.mkdir()
         self.programs.chmod(0o755)
         for name in ("login-gateway", "login-gateway-accept", "login-gateway-monitor", "login-gateway-net",
@@ -65,7 +68,8 @@ class Server:
             if (programs / name).exists():
                 shutil.copy(programs / name, self.programs / name)
         environment = {"PATH": os.environ["PATH"], "ROOT": str(root), "PROGRAMS": str(self.programs), "KEYS": keys,
-                       "PORT": str(port), "COMMAND": COMMANDS[which], "SFTP": sftp, "LOG_FORMAT": "text"}
+                       "PORT": str(port), "COMMAND": COMMANDS[which], "SFTP": sftp, "MORE": more,
+                       "LOG_FORMAT": "json", "LOG_LEVEL": log_level}
         self.keeper = subprocess.Popen(
             ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", KEEPER],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
@@ -75,6 +79,8 @@ class Server:
         self.namespace = os.readlink(f"/proc/{children[0]}/ns/pid")
         self.first = children[0]
         deadline = time.monotonic() + 30
+        if "required = true" in more:
+            return
         while subprocess.run([*self.ssh(), "true"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
             assert time.monotonic() < deadline, f"{which} does not serve:\n" + self.log()
             time.sleep(0.1)
