@@ -51,6 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ldap-link",
             "sys",
             "service",
+            "slurm-wire",
         ],
     ),
     ("ldap-link", &[]),

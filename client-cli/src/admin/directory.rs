@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ldap_link::LinkError;
+use ldap_link::{LinkError, Trust};
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
 use ldap3::controls::{Control, ControlParser as _, ControlType, PostRead, PostReadResp};
 use ldap3::{
@@ -323,9 +323,11 @@ async fn link(settings: &Settings) -> Result<(UnixStream, Ending), AdminError> {
             *ending = Some(service::exit::chain(&error));
         }
     };
-    let ca_file = settings.ca_file.as_deref();
-    let opened =
-        ldap_link::open(server, settings.start_tls, ca_file, settings.timeout, ended).await;
+    let trust = Trust {
+        ca_file: settings.ca_file.as_deref(),
+        identity: None,
+    };
+    let opened = ldap_link::open(server, settings.start_tls, trust, settings.timeout, ended).await;
     Ok((opened.map_err(failed)?, ending))
 }
 

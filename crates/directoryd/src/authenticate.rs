@@ -23,7 +23,7 @@ use crate::{
     config,
     core::Core,
     jobs,
-    ldap::{self, Bound, Changed, LdapError, Policy, Server},
+    ldap::{self, Bound, Changed, LdapError, Policy, Server, Servers},
     limits::{Attempt, Limits},
     name,
     password_hash::Hashes,
@@ -82,7 +82,11 @@ impl Way {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn servers(core: Arc<Core>, config: Arc<config::Ldap>) -> io::Result<Self> {
+    pub fn servers(
+        core: Arc<Core>,
+        config: Arc<config::Ldap>,
+        servers: Arc<Servers>,
+    ) -> io::Result<Self> {
         let (jobs, receiver) = mpsc::channel(MOST_WAITING);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -91,7 +95,9 @@ impl Way {
         // The name by which the panic hook knows threads with the LDAP library on them.
         thread::Builder::new()
             .name(sync::THREAD.into())
-            .spawn(move || LocalSet::new().block_on(&runtime, run(core, config, receiver)))?;
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, run(core, config, servers, receiver))
+            })?;
         Ok(Self::Servers { jobs, base })
     }
 }
@@ -282,13 +288,18 @@ impl Passwords {
     }
 }
 
-async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receiver<Job>) {
+async fn run(
+    core: Arc<Core>,
+    config: Arc<config::Ldap>,
+    servers: Arc<Servers>,
+    mut jobs: mpsc::Receiver<Job>,
+) {
     let slots = Arc::new(Semaphore::new(MOST_BINDS));
     while let Some(job) = jobs.recv().await {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
         };
-        let (core, config) = (core.clone(), config.clone());
+        let (core, config, servers) = (core.clone(), config.clone(), servers.clone());
         spawn_local(async move {
             let _slot = slot;
             let config = &*config;
@@ -297,12 +308,12 @@ async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receive
                 Job::Ask { dn, password, done } => {
                     let ask =
                         async |server: &Server| ldap::ask(config, server, &dn, &password).await;
-                    let _ = done.try_send(first(&core, config, ask).await);
+                    let _ = done.try_send(first(&core, config, &servers, ask).await);
                 }
                 Job::Change { dn, old, new, done } => {
                     let ask =
                         async |server: &Server| ldap::change(config, server, &dn, &old, &new).await;
-                    let _ = done.try_send(first(&core, config, ask).await);
+                    let _ = done.try_send(first(&core, config, &servers, ask).await);
                 }
             }
         });
@@ -313,16 +324,13 @@ async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receive
 async fn first<T>(
     core: &Core,
     config: &config::Ldap,
+    servers: &Servers,
     ask: impl AsyncFn(&Server) -> Result<T, LdapError>,
 ) -> Option<T> {
     let connected = core.server();
-    let mut servers: Vec<Server> = config
-        .uris
-        .iter()
-        .filter_map(|uri| Server::parse(uri).ok())
-        .collect();
-    servers.sort_by_key(|server| server.uri != connected);
     let all = async {
+        let mut servers = [servers.tier(0).await, servers.tier(1).await].concat();
+        servers.sort_by_key(|server| server.uri != connected);
         for server in &servers {
             if server.is_plain() && !config.start_tls && !server.is_here() {
                 tracing::error!(

@@ -10,12 +10,17 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use service::config::{ConfigError, duration, read_secret};
+use service::{
+    Secret,
+    config::{ConfigError, duration, read_secret},
+};
 
 use crate::{dn, ldap, local::Local, people::People, sid::Range};
 
 /// Longest bind password, in bytes.
 pub const MAX_PASSWORD: u64 = 1024;
+/// Longest file with a private key, in bytes.
+const MAX_KEY: u64 = 64 << 10;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -83,18 +88,33 @@ pub struct PeopleFile {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ldap {
-    /// Servers in order of preference, `ldap://` or `ldaps://`.
+    /// Servers in order of preference: `ldap://`, `ldaps://`, or `ldap+srv://domain` for those that DNS has.
     pub uris: Vec<String>,
+    /// Servers that are asked while none of `uris` answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backup_uris: Vec<String>,
+    /// How often `uris` are tried while a server of `backup-uris` serves.
+    #[serde(default = "primary_interval", with = "duration")]
+    pub primary_interval: Duration,
     /// Ask for TLS on `ldap://` and go no further without it.
     #[serde(default = "yes")]
     pub start_tls: bool,
     /// The CA certificates to believe, PEM; without it those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Who we are there.
-    pub bind_dn: String,
+    /// A certificate of our own, PEM, with what leads to its CA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+    /// Who we are there; without it, whom the certificate (or on `ldapi://` the kernel) says we are, by SASL
+    /// EXTERNAL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind_dn: Option<String>,
     /// The file with that entry's password; a line end at its end does not count.
-    pub bind_password_file: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind_password_file: Option<PathBuf>,
     /// How groups list their members, and what entries look like.
     #[serde(default)]
     pub schema: Schema,
@@ -279,6 +299,28 @@ pub enum Schema {
 }
 
 impl Ldap {
+    /// The key of our certificate, if we have one. Read each time: certificates are renewed while daemons
+    /// run.
+    ///
+    /// # Errors
+    /// [`ConfigError`], also if others may read it.
+    pub fn client_key(&self) -> Result<Option<Secret<Vec<u8>>>, ConfigError> {
+        let read = |path: &PathBuf| read_secret(path, MAX_KEY);
+        self.client_key.as_ref().map(read).transpose()
+    }
+
+    /// Whom TLS believes, and who we are there with that key.
+    pub fn trust<'a>(&'a self, key: Option<&'a Secret<Vec<u8>>>) -> ldap::Trust<'a> {
+        let identity = self.client_certificate.as_deref().zip(key);
+        ldap::Trust {
+            ca_file: self.ca_file.as_deref(),
+            identity: identity.map(|(certificate, key)| ldap::Identity {
+                certificate,
+                key: key.expose(),
+            }),
+        }
+    }
+
     /// Where users are searched.
     pub fn user_base(&self) -> &str {
         self.user_base.as_deref().unwrap_or(&self.base)
@@ -311,14 +353,16 @@ impl Ldap {
         if self.uris.is_empty() {
             problems.push("ldap.uris is empty".to_owned());
         }
-        for uri in &self.uris {
-            if let Err(error) = ldap::Server::parse(uri) {
-                problems.push(format!("ldap.uris: '{uri}': {error}"));
+        let named = self.uris.iter().map(|uri| ("uris", uri));
+        let backup = self.backup_uris.iter().map(|uri| ("backup-uris", uri));
+        for (key, uri) in named.chain(backup) {
+            if let Err(error) = ldap::check_uri(uri) {
+                problems.push(format!("ldap.{key}: '{uri}': {error}"));
             }
         }
         let bases = [
             ("base", &self.base),
-            ("bind-dn", &self.bind_dn),
+            ("bind-dn", self.bind_dn.as_ref().unwrap_or(&self.base)),
             ("user-base", self.user_base.as_ref().unwrap_or(&self.base)),
             ("group-base", self.group_base.as_ref().unwrap_or(&self.base)),
         ];
@@ -334,17 +378,48 @@ impl Ldap {
             problems
                 .push("ldap.home-template and ldap.default-shell are absolute paths".to_owned());
         }
-        if let Err(error) = ldap::trust(self.ca_file.as_deref()) {
-            problems.push(format!("ldap.ca-file: {}", service::exit::chain(&error)));
+        match self.client_key() {
+            Ok(key) => {
+                if let Err(error) = ldap::trust(self.trust(key.as_ref())) {
+                    let key = match error {
+                        ldap::LinkError::Identity { .. } => "client-certificate",
+                        _ => "ca-file",
+                    };
+                    problems.push(format!("ldap.{key}: {}", service::exit::chain(&error)));
+                }
+            }
+            Err(error) => {
+                problems.push(format!("ldap.client-key: {}", service::exit::chain(&error)));
+            }
         }
-        if let Err(error) = read_secret(&self.bind_password_file, MAX_PASSWORD) {
-            problems.push(format!(
-                "ldap.bind-password-file: {}",
-                service::exit::chain(&error)
-            ));
+        if self.client_certificate.is_some() != self.client_key.is_some() {
+            problems.push("ldap.client-certificate and ldap.client-key belong together".to_owned());
+        }
+        match (&self.bind_dn, &self.bind_password_file) {
+            (Some(_), Some(file)) => {
+                if let Err(error) = read_secret(file, MAX_PASSWORD) {
+                    problems.push(format!(
+                        "ldap.bind-password-file: {}",
+                        service::exit::chain(&error)
+                    ));
+                }
+            }
+            (None, None) => {
+                let local = |uri: &String| uri.to_ascii_lowercase().starts_with("ldapi://");
+                if self.client_certificate.is_none() && !self.uris.iter().all(local) {
+                    problems.push(
+                        "ldap: without bind-dn and bind-password-file a client-certificate says who we are"
+                            .to_owned(),
+                    );
+                }
+            }
+            _ => {
+                problems.push("ldap.bind-dn and ldap.bind-password-file belong together".to_owned())
+            }
         }
         for (key, value) in [
             ("change-interval", self.change_interval),
+            ("primary-interval", self.primary_interval),
             ("refresh-interval", self.refresh_interval),
             ("lookup-timeout", self.lookup_timeout),
         ] {
@@ -534,6 +609,10 @@ fn refresh_interval() -> Duration {
     Duration::from_secs(15)
 }
 
+fn primary_interval() -> Duration {
+    Duration::from_secs(30)
+}
+
 fn change_interval() -> Duration {
     Duration::from_secs(1)
 }
@@ -614,7 +693,9 @@ mod tests {
         ldap.attributes.home = Some("home)(uid=*".into());
         ldap.user_filter = Some("objectClass=*".into());
         ldap.ca_file = Some("/nonexistent/ca.pem".into());
-        ldap.bind_password_file = "/nonexistent/password".into();
+        ldap.bind_password_file = Some("/nonexistent/password".into());
+        ldap.client_certificate = Some("/nonexistent/client.pem".into());
+        ldap.backup_uris = vec!["ldap+srv://[::1]".into()];
         config.minimum_id = 0;
         config.nscd_socket = "/nonexistent/socket".into();
         config.state_dir = "/nonexistent".into();
@@ -623,6 +704,8 @@ mod tests {
         let expected = [
             "http://x",
             "'example' is not a dist",
+            "client-key belong together",
+            "ldap.backup-uris: 'ldap+srv://[::1]'",
             "ldap.attributes.home: 'home)(uid=*'",
             "ldap.user-filter: 'objectClass=*'",
             "ca.pem",

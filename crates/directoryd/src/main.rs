@@ -186,8 +186,9 @@ fn serve(config: Config) -> Result<(), Failure> {
 
     let (sync, passwords) = match source {
         Source::Ldap(ldap) => {
-            let sync = sync::start(core.clone(), ldap.clone())?;
-            let way = authenticate::Way::servers(core.clone(), ldap)?;
+            let servers = Arc::new(ldap::Servers::of(&ldap));
+            let sync = sync::start(core.clone(), ldap.clone(), servers.clone())?;
+            let way = authenticate::Way::servers(core.clone(), ldap, servers)?;
             (sync, way)
         }
         Source::File(file) => {

@@ -178,26 +178,35 @@ impl Work<'_> {
     }
 
     fn servers(&mut self, provider: &str) {
-        let mut uris = Vec::new();
-        for key in [
-            "ldap_uri",
-            "ldap_backup_uri",
-            "ad_server",
-            "ad_backup_server",
-            "ipa_server",
-            "ipa_backup_server",
+        let mut tiers = [Vec::new(), Vec::new()];
+        for (tier, key) in [
+            (0, "ldap_uri"),
+            (1, "ldap_backup_uri"),
+            (0, "ad_server"),
+            (1, "ad_backup_server"),
+            (0, "ipa_server"),
+            (1, "ipa_backup_server"),
         ] {
             for server in self.take(key).map(|list| split(&list)).unwrap_or_default() {
+                let uris: &mut Vec<String> = &mut tiers[tier];
                 if server == "_srv_" {
-                    self.note(format!(
-                        "{key}: servers are not found by DNS here: name them in uris"
-                    ));
+                    let named = ["dns_discovery_domain", "ad_domain", "ipa_domain"];
+                    let named = named.iter().find_map(|key| self.settings.get(*key));
+                    let domain = named.unwrap_or(&self.domain).to_lowercase();
+                    self.seen.insert("dns_discovery_domain");
+                    // DNS has no _ldaps; ldap:// is with StartTLS here.
+                    uris.push(format!("ldap+srv://{domain}"));
                 } else if server.contains("://") {
                     uris.push(server);
                 } else {
                     uris.push(format!("ldaps://{server}"));
                 }
             }
+        }
+        let [mut uris, backup] = tiers;
+        if !backup.is_empty() {
+            let backup = backup.into_iter().map(Value::String).collect();
+            self.ldap.insert("backup-uris".into(), Value::Array(backup));
         }
         if uris.is_empty() {
             let host = self.domain.to_lowercase();
@@ -301,8 +310,13 @@ impl Work<'_> {
                 "ldap_tls_reqcert = {check}: certificates are always checked here"
             ));
         }
-        if self.take("ldap_tls_cert").is_some() | self.take("ldap_tls_key").is_some() {
-            self.note("ldap_tls_cert, ldap_tls_key: no client certificate is sent");
+        for (theirs, ours) in [
+            ("ldap_tls_cert", "client-certificate"),
+            ("ldap_tls_key", "client-key"),
+        ] {
+            if let Some(file) = self.take(theirs) {
+                self.ldap.insert(ours.into(), file.into());
+            }
         }
     }
 
@@ -578,13 +592,11 @@ mod tests {
              ldap_user_object_class = person\n",
         );
         let ldap = config.ldap.as_ref().unwrap();
-        assert_eq!(
-            ldap.uris,
-            ["ldap://a.example.org", "ldap://b.example.org", "ldaps://c"]
-        );
+        assert_eq!(ldap.uris, ["ldap://a.example.org", "ldap://b.example.org"]);
+        assert_eq!(ldap.backup_uris, ["ldaps://c"]);
         assert_eq!(ldap.schema, Schema::Rfc2307bis);
         assert_eq!(ldap.user_base(), "ou=people,dc=example,dc=org");
-        assert_eq!(ldap.bind_dn, "cn=reader,dc=example,dc=org");
+        assert_eq!(ldap.bind_dn.as_deref(), Some("cn=reader,dc=example,dc=org"));
         assert_eq!(ldap.attributes.member.as_deref(), Some("uniqueMember"));
         assert_eq!(ldap.attributes.user_name.as_deref(), Some("mail"));
         assert_eq!(ldap.user_filter.as_deref(), Some("(objectClass=person)"));
@@ -615,7 +627,11 @@ mod tests {
         );
         let ldap = config.ldap.as_ref().unwrap();
         assert_eq!(ldap.schema, Schema::Ad);
-        assert_eq!(ldap.uris, ["ldaps://dc1.corp.example.com"]);
+        let expected = [
+            "ldaps://dc1.corp.example.com",
+            "ldap+srv://corp.example.com",
+        ];
+        assert_eq!(ldap.uris, expected);
         assert_eq!(ldap.base, "dc=corp,dc=example,dc=com");
         assert!(ldap.id_mapping);
         assert_eq!(ldap.id_map.min, 100_000);
@@ -623,10 +639,7 @@ mod tests {
         assert_eq!(ldap.default_shell, "/bin/zsh");
         // What cannot be carried over does not open the door.
         assert_eq!(config.access.allow_groups, ["to-be-named"]);
-        assert!(
-            notes.contains("ad_access_filter") && notes.contains("DNS"),
-            "{notes}"
-        );
+        assert!(notes.contains("ad_access_filter"), "{notes}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     content::{Message, Refresh},
     core::Core,
     jobs::{self, Handle, Job},
-    ldap::{Feed, Found, LdapError, Server, Session},
+    ldap::{Feed, Found, LdapError, Servers, Session},
     replica::{Part, Replica},
 };
 
@@ -45,7 +45,11 @@ const REFRESH: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn start(core: Arc<Core>, config: Arc<config::Ldap>) -> io::Result<Handle> {
+pub fn start(
+    core: Arc<Core>,
+    config: Arc<config::Ldap>,
+    servers: Arc<Servers>,
+) -> io::Result<Handle> {
     let (handle, jobs) = jobs::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -53,42 +57,46 @@ pub fn start(core: Arc<Core>, config: Arc<config::Ldap>) -> io::Result<Handle> {
         .build()?;
     thread::Builder::new()
         .name(THREAD.into())
-        .spawn(move || runtime.block_on(run(core, config, jobs)))?;
+        .spawn(move || runtime.block_on(run(core, config, servers, jobs)))?;
     Ok(handle)
 }
 
-async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receiver<Job>) {
-    let servers: Vec<Server> = config
-        .uris
-        .iter()
-        .filter_map(|uri| Server::parse(uri).ok())
-        .collect();
-    for server in servers
-        .iter()
-        .filter(|server| server.is_plain() && !config.start_tls)
-    {
+async fn run(
+    core: Arc<Core>,
+    config: Arc<config::Ldap>,
+    servers: Arc<Servers>,
+    mut jobs: mpsc::Receiver<Job>,
+) {
+    for uri in servers.plain().filter(|_| !config.start_tls) {
         tracing::warn!(
             event = "ldap.plain",
-            uri = server.uri,
+            uri,
             hint = "the bind password travels in the clear: set start-tls, or use ldaps://",
         );
     }
+    let mut better = None;
     let mut wait = FIRST_WAIT;
     let mut pending = Vec::new();
     loop {
         let started = Instant::now();
-        match connect(&config, &servers).await {
-            Ok(session) => {
-                tracing::info!(event = "ldap.connected", uri = session.uri);
+        let connected = match better.take() {
+            Some(session) => Ok((session, 0)),
+            None => connect(&config, &servers, 2).await,
+        };
+        match connected {
+            Ok((session, tier)) => {
+                tracing::info!(event = "ldap.connected", uri = session.uri, tier);
                 core.set_server(&session.uri);
-                let error = serve(
-                    &core,
-                    &config,
-                    &session,
-                    &mut jobs,
-                    std::mem::take(&mut pending),
-                )
-                .await;
+                let primary = (tier > 0).then_some(&servers);
+                let pending = std::mem::take(&mut pending);
+                let error = match serve(&core, &config, &session, primary, &mut jobs, pending).await
+                {
+                    End::Failed(error) => error,
+                    End::Better(session) => {
+                        better = Some(session);
+                        continue;
+                    }
+                };
                 core.set_server("");
                 core.set_problem(&error);
                 // One that lived is tried again soon.
@@ -119,21 +127,25 @@ async fn run(core: Arc<Core>, config: Arc<config::Ldap>, mut jobs: mpsc::Receive
     }
 }
 
-async fn connect(config: &Arc<config::Ldap>, servers: &[Server]) -> Result<Session, LdapError> {
-    let mut last = LdapError::Deadline("no server is configured");
-    for server in servers {
-        // In a task of its own: if the library panics, that attempt has failed, and no more.
-        let (config, of) = (config.clone(), server.clone());
-        let opening = tokio::spawn(async move { Session::open(config, &of).await });
-        match opening.await.unwrap_or(Err(LdapError::Panic)) {
-            Ok(session) => return Ok(session),
-            Err(error) => {
-                tracing::debug!(
-                    event = "ldap.unreachable",
-                    uri = server.uri,
-                    error = chain(&error)
-                );
-                last = error;
+/// The first server of the first tiers that lets us in, with its tier.
+async fn connect(
+    config: &Arc<config::Ldap>,
+    servers: &Servers,
+    tiers: usize,
+) -> Result<(Session, usize), LdapError> {
+    let mut last = LdapError::Deadline("there is no server");
+    for tier in 0..tiers {
+        for server in servers.tier(tier).await {
+            let uri = server.uri.clone();
+            // In a task of its own: if the library panics, that attempt has failed, and no more.
+            let config = config.clone();
+            let opening = tokio::spawn(async move { Session::open(config, &server).await });
+            match opening.await.unwrap_or(Err(LdapError::Panic)) {
+                Ok(session) => return Ok((session, tier)),
+                Err(error) => {
+                    tracing::debug!(event = "ldap.unreachable", uri, error = chain(&error));
+                    last = error;
+                }
             }
         }
     }
@@ -151,6 +163,16 @@ enum Done {
     Pass(Result<Pass, LdapError>),
     /// The server still answers; when it was asked.
     Still(Result<SystemTime, LdapError>),
+    /// A server that is preferred lets us in again, or none does.
+    Primary(Option<Session>),
+}
+
+/// Why a connection is given up.
+enum End {
+    /// It is of no use any more.
+    Failed(String),
+    /// There is a better one.
+    Better(Session),
 }
 
 /// A server that tells of changes as they happen.
@@ -199,12 +221,13 @@ type Waiter = blocking::SyncSender<Result<(), String>>;
 /// Works with one connection until it fails; returns why it did.
 async fn serve(
     core: &Core,
-    config: &config::Ldap,
+    config: &Arc<config::Ldap>,
     session: &Session,
+    primary: Option<&Arc<Servers>>,
     jobs: &mut mpsc::Receiver<Job>,
     pending: Vec<Job>,
-) -> String {
-    let mut work = Work::new(core, config, session);
+) -> End {
+    let mut work = Work::new(core, config, session, primary);
     pending.into_iter().for_each(|job| work.take(job));
     let interval = config.refresh_interval.min(config.change_interval);
     let mut ticks = interval_at(tokio::time::Instant::now() + interval, interval);
@@ -225,7 +248,10 @@ async fn serve(
             heard = heard(&mut work.follow, work.not_before) => work.hear(heard),
         };
         if let Err(reason) = ended {
-            return reason;
+            return End::Failed(reason);
+        }
+        if let Some(session) = work.better.take() {
+            return End::Better(session);
         }
     }
 }
@@ -233,7 +259,7 @@ async fn serve(
 /// What is under way on one connection.
 struct Work<'a> {
     core: &'a Core,
-    config: &'a config::Ldap,
+    config: &'a Arc<config::Ldap>,
     session: &'a Session,
     tasks: JoinSet<Done>,
     /// A pass should be made.
@@ -253,6 +279,12 @@ struct Work<'a> {
     /// When the server was last asked whether it is there, and whether that is under way.
     last_still: Instant,
     stilling: bool,
+    /// Where servers are that are preferred to this one; whether and when they were tried, and one that
+    /// was found.
+    servers: Option<&'a Arc<Servers>>,
+    trying: bool,
+    last_try: Instant,
+    better: Option<Session>,
     /// When everything was read last, and how long that took.
     last_full: Instant,
     cost: Duration,
@@ -262,7 +294,12 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(core: &'a Core, config: &'a config::Ldap, session: &'a Session) -> Self {
+    fn new(
+        core: &'a Core,
+        config: &'a Arc<config::Ldap>,
+        session: &'a Session,
+        servers: Option<&'a Arc<Servers>>,
+    ) -> Self {
         let mut work = Self {
             core,
             config,
@@ -277,6 +314,10 @@ impl<'a> Work<'a> {
             not_before: Instant::now(),
             last_still: Instant::now(),
             stilling: false,
+            servers,
+            trying: false,
+            last_try: Instant::now(),
+            better: None,
             last_full: Instant::now(),
             cost: Duration::ZERO,
             next: Vec::new(),
@@ -394,6 +435,17 @@ impl<'a> Work<'a> {
     /// to it) must not be read all the time.
     fn tick(&mut self) {
         let interval = self.config.refresh_interval;
+        if let Some(servers) = self.servers
+            && !self.trying
+            && self.last_try.elapsed() >= self.config.primary_interval
+        {
+            self.trying = true;
+            let (config, servers) = (self.config.clone(), servers.clone());
+            self.tasks.spawn(async move {
+                let found = connect(&config, &servers, 1).await;
+                Done::Primary(found.ok().map(|(session, _)| session))
+            });
+        }
         if let Some(follow) = &self.follow {
             self.due |= self.last_full.elapsed() >= FULL_PASS;
             if !follow.live && follow.started.elapsed() > REFRESH {
@@ -467,6 +519,11 @@ impl<'a> Work<'a> {
                         }
                     }
                 }
+            }
+            Done::Primary(found) => {
+                (self.trying, self.last_try) = (false, Instant::now());
+                self.better = found;
+                Ok(())
             }
             Done::Still(result) => {
                 (self.stilling, self.last_still) = (false, Instant::now());

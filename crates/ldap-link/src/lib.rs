@@ -16,7 +16,7 @@ use std::io;
 pub use message::{MAX_MESSAGE, MessageError};
 pub use relay::open;
 pub use server::{Server, UriError};
-pub use trust::trust;
+pub use trust::{Identity, Trust, trust};
 
 /// Why there is no connection, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,14 @@ pub enum LinkError {
     #[error("take certificates from '{place}': {problem}")]
     Trust {
         /// The file, or the system.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// No usable certificate of our own.
+    #[error("take our certificate from '{place}': {problem}")]
+    Identity {
+        /// The file.
         place: String,
         /// What is wrong with it.
         problem: String,

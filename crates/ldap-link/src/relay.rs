@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::server::Place;
-use crate::{LinkError, Server, message, trust};
+use crate::{LinkError, Server, Trust, message, trust};
 
 /// How long sent bytes may stay unacknowledged; also when an idle peer is probed.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -26,16 +25,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects and returns the library's end of the relay, which runs as a task until either side ends;
-/// `ended` is told why. `step` is how long connecting, and then TLS, may take each. TLS trusts the
-/// certificates of `ca_file`, or the system's, read anew each time since they are renewed while
-/// daemons run.
+/// `ended` is told why. `step` is how long connecting, and then TLS, may take each. Certificates
+/// are read anew each time, since they are renewed while daemons run.
 ///
 /// # Errors
 /// [`LinkError`]; with `start_tls`, any doubt about TLS is one.
 pub async fn open(
     server: &Server,
     start_tls: bool,
-    ca_file: Option<&Path>,
+    of: Trust<'_>,
     step: Duration,
     ended: impl FnOnce(LinkError) + Send + 'static,
 ) -> Result<StdUnixStream, LinkError> {
@@ -54,7 +52,7 @@ pub async fn open(
             let tcp = connected.map_err(late)?.map_err(io)?;
             watch(&tcp).map_err(io)?;
             if *ldaps || start_tls {
-                let tls = trust(ca_file)?;
+                let tls = trust(of)?;
                 let secured = timeout(step, secure(server, host, tcp, !ldaps, tls)).await;
                 secured.map_err(|_| LinkError::Deadline("tls"))??
             } else {

@@ -1,19 +1,45 @@
 //! Whose certificates are trusted.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::LinkError;
 
-/// The TLS side of a connection: the CAs of the file, or of the system.
+/// Whom TLS believes, and who we are there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// The CA certificates to believe, PEM; without it those of the system.
+    pub ca_file: Option<&'a Path>,
+    /// A certificate of our own.
+    pub identity: Option<Identity<'a>>,
+}
+
+/// A certificate of our own.
+#[derive(Clone, Copy)]
+pub struct Identity<'a> {
+    /// The file with it and what leads to its CA, PEM.
+    pub certificate: &'a Path,
+    /// Its key, PEM.
+    pub key: &'a [u8],
+}
+
+impl fmt::Debug for Identity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({})", self.certificate.display())
+    }
+}
+
+/// The TLS side of a connection.
 ///
 /// # Errors
-/// [`LinkError::Trust`] if there is not one usable certificate.
-pub fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, LinkError> {
+/// [`LinkError::Trust`] if there is not one usable certificate to believe; [`LinkError::Identity`].
+pub fn trust(trust: Trust<'_>) -> Result<Arc<ClientConfig>, LinkError> {
+    let ca_file = trust.ca_file;
     let mut roots = RootCertStore::empty();
     let problem = match ca_file {
         Some(path) => {
@@ -48,8 +74,24 @@ pub fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, LinkError> {
             place,
             problem: error.to_string(),
         })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match trust.identity {
+        None => config.with_no_client_auth(),
+        Some(Identity { certificate, key }) => {
+            let problem = |problem: String| LinkError::Identity {
+                place: certificate.display().to_string(),
+                problem,
+            };
+            let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+                .and_then(Iterator::collect)
+                .map_err(|error| problem(error.to_string()))?;
+            let key = PrivateKeyDer::from_pem_slice(key)
+                .map_err(|error| problem(format!("its key: {error}")))?;
+            config
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| problem(error.to_string()))?
+        }
+    };
     Ok(Arc::new(config))
 }
 
@@ -60,13 +102,12 @@ mod tests {
     #[test]
     fn trust_needs_a_certificate() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(
-            trust(Some(file.path())),
-            Err(LinkError::Trust { .. })
-        ));
-        assert!(matches!(
-            trust(Some(Path::new("/nonexistent"))),
-            Err(LinkError::Trust { .. })
-        ));
+        for path in [file.path(), Path::new("/nonexistent")] {
+            let of = Trust {
+                ca_file: Some(path),
+                identity: None,
+            };
+            assert!(matches!(trust(of), Err(LinkError::Trust { .. })));
+        }
     }
 }

@@ -9,7 +9,6 @@ use ldap3::{
     controls::{Control, RawControl},
     exop::PasswordModify,
 };
-use service::config::read_secret;
 use zeroize::Zeroizing;
 
 use super::{
@@ -17,8 +16,9 @@ use super::{
     connection::connect,
     policy::{AdReason, CONTROL, Policy, PolicyError},
     search::Search,
+    session::bind_service,
 };
-use crate::config::{self, MAX_PASSWORD};
+use crate::config;
 
 /// What a server said to a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,20 +107,6 @@ async fn is_active_directory(config: &config::Ldap, ldap: &mut Ldap) -> Result<b
             .iter()
             .any(|oid| oid == b"1.2.840.113556.1.4.800")
     }))
-}
-
-async fn bind_service(config: &config::Ldap, ldap: &mut Ldap) -> Result<(), LdapError> {
-    let secret =
-        read_secret(&config.bind_password_file, MAX_PASSWORD).map_err(LdapError::Password)?;
-    let ours = super::session::password(&secret, &config.bind_dn)?;
-    match bind(ldap, &config.bind_dn, ours).await? {
-        Bound::Yes(_) => Ok(()),
-        _ => Err(LdapError::Refused {
-            action: format!("bind as '{}'", config.bind_dn),
-            code: 49,
-            text: "refused".to_owned(),
-        }),
-    }
 }
 
 async fn bind(ldap: &mut Ldap, dn: &str, password: &str) -> Result<Bound, LdapError> {

@@ -24,10 +24,11 @@ pub async fn connect(
     let ended = move |error: LinkError| {
         tracing::debug!(event = "ldap.link", %uri, error = service::exit::chain(&error));
     };
+    let key = config.client_key().map_err(LdapError::Password)?;
     let stream = ldap_link::open(
         server,
         config.start_tls,
-        config.ca_file.as_deref(),
+        config.trust(key.as_ref()),
         STEP,
         ended,
     )

@@ -5,19 +5,21 @@
 
 mod bind;
 mod connection;
+mod dns;
 pub mod entry;
 mod feed;
 pub mod names;
 mod policy;
 mod search;
+mod servers;
 mod session;
 
 pub use bind::{Bound, Changed, ask, change};
 pub use feed::Feed;
-use ldap_link::LinkError;
-pub use ldap_link::{Server, trust};
+pub use ldap_link::{Identity, LinkError, Server, Trust, trust};
 pub use policy::{Policy, PolicyError};
 pub use search::Entry;
+pub use servers::{Servers, check as check_uri};
 pub use session::{Found, Session};
 
 /// Whether a text is a search filter in parentheses (RFC 4515).
@@ -28,8 +30,8 @@ pub fn is_filter(text: &str) -> bool {
 /// Why the directory could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LdapError {
-    /// The bind password could not be read.
-    #[error("read the bind password")]
+    /// The bind password, or our key, could not be read.
+    #[error("read the bind password or key")]
     Password(#[source] service::config::ConfigError),
     /// No connection.
     #[error(transparent)]

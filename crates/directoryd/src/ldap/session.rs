@@ -70,27 +70,10 @@ impl Session {
     /// # Errors
     /// [`LdapError`].
     pub async fn open(config: Arc<config::Ldap>, server: &Server) -> Result<Self, LdapError> {
-        // Read each time: passwords are renewed while daemons run.
-        let password =
-            read_secret(&config.bind_password_file, MAX_PASSWORD).map_err(LdapError::Password)?;
         let (mut ldap, ended) = connect(&config, server).await?;
-        let action = || format!("bind as '{}' at '{}'", config.bind_dn, server.uri);
-        let library = |source| LdapError::Library {
-            action: action(),
-            source: Box::new(source),
-        };
-        let text = self::password(&password, &config.bind_dn)?;
-        let bound = timeout(BIND, ldap.simple_bind(&config.bind_dn, text))
+        timeout(BIND, bind_service(&config, &mut ldap))
             .await
-            .map_err(|_| LdapError::Deadline("bind"))?
-            .map_err(library)?;
-        if bound.rc != 0 {
-            return Err(LdapError::Refused {
-                action: action(),
-                code: bound.rc,
-                text: bound.text,
-            });
-        }
+            .map_err(|_| LdapError::Deadline("bind"))??;
         let session = Self {
             ldap,
             slices: Arc::new(Mutex::new(Slices::new(config.id_map.clone()))),
@@ -447,12 +430,41 @@ impl Session {
     }
 }
 
+/// Binds as the configured account, or as whom the connection itself says we are.
+///
+/// # Errors
+/// [`LdapError`].
+pub async fn bind_service(config: &config::Ldap, ldap: &mut Ldap) -> Result<(), LdapError> {
+    let who = config.bind_dn.as_deref().unwrap_or("our certificate");
+    let action = || format!("bind as '{who}'");
+    let bound = match (&config.bind_dn, &config.bind_password_file) {
+        (Some(dn), Some(file)) => {
+            // Read each time: passwords are renewed while daemons run.
+            let password = read_secret(file, MAX_PASSWORD).map_err(LdapError::Password)?;
+            ldap.simple_bind(dn, self::password(&password, dn)?).await
+        }
+        _ => ldap.sasl_external_bind().await,
+    };
+    let bound = bound.map_err(|source| LdapError::Library {
+        action: action(),
+        source: Box::new(source),
+    })?;
+    if bound.rc != 0 {
+        return Err(LdapError::Refused {
+            action: action(),
+            code: bound.rc,
+            text: bound.text,
+        });
+    }
+    Ok(())
+}
+
 /// The password in a file's bytes, without the line's end.
 ///
 /// # Errors
 /// [`LdapError::Refused`] if it is none: an empty one would be an anonymous bind, which succeeds
 /// (RFC 4513 5.1.2).
-pub fn password<'a>(secret: &'a Secret<Vec<u8>>, dn: &str) -> Result<&'a str, LdapError> {
+fn password<'a>(secret: &'a Secret<Vec<u8>>, dn: &str) -> Result<&'a str, LdapError> {
     let text = std::str::from_utf8(secret.expose()).unwrap_or_default();
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);

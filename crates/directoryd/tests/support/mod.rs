@@ -55,6 +55,8 @@ pub struct Settings {
     pub more_ldap: &'static str,
     /// More lines for the head of the configuration.
     pub more: String,
+    /// What the daemon is to find as /etc/resolv.conf (root alone can arrange that).
+    pub resolv_conf: Option<&'static str>,
     /// A file of people in place of a directory server: its path in the folder.
     pub people: Option<&'static str>,
 }
@@ -71,6 +73,7 @@ impl Default for Settings {
             uri: None,
             more_ldap: "",
             more: String::new(),
+            resolv_conf: None,
             people: None,
         }
     }
@@ -242,7 +245,16 @@ impl Lab {
             fs::copy(&program, self.path("directoryd")).unwrap();
             program = self.path("directoryd");
         }
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
+        if let Some(text) = self.settings.resolv_conf {
+            fs::write(self.path("resolv.conf"), text).unwrap();
+            let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+            command = Command::new("unshare");
+            command
+                .args(["-m", "sh", "-c", script, "sh"])
+                .arg(self.path("resolv.conf"))
+                .arg(&program);
+        }
         command
             .arg("--config")
             .arg(self.path("directoryd.toml"))
