@@ -63,9 +63,10 @@ SlurmdParameters=config_overrides
 ${jwt:+AuthAltTypes=auth/jwt}
 ${jwt:+AuthAltParameters=jwt_key=/etc/slurm/jwt.key,disable_token_creation}
 Include extra.conf
-NodeName=node1 CPUs=4 RealMemory=1024 State=UNKNOWN
+NodeName=node1 Port=6819 CPUs=4 RealMemory=1024 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 C
+echo CgroupPlugin=disabled >"$root/etc/slurm/cgroup.conf"
 head -c 32 /dev/urandom >"$root/etc/slurm/jwt.key"
 chown 401:401 "$root/etc/slurm/jwt.key" && chmod 0600 "$root/etc/slurm/jwt.key"
 mark() { echo "# mark $1" >"$root/etc/slurm/extra.conf"; }
@@ -120,6 +121,15 @@ client 401 scontrol reconfigure
 check "a push is seen within a second after the command" until_so 1 here 2
 checked=$(slurm "$work/sackd-shim" --config "$work/shim.toml" check 2>&1)
 check "check: token, clock and registration" grep -q 'the clock of controller .* agrees' <<<"$checked"
+
+# A compute node, with a /run/slurm of its own: its SACK socket is not to take the place of ours.
+(cd / && exec unshare --uts --mount sh -c "hostname node1; mount -t tmpfs -o mode=755 tmpfs '$root/run/slurm'; exec chroot '$root' /usr/sbin/slurmd -D") >>"$work/node1.log" 2>&1 &
+node=$!
+login() { [ "$(client 1001 env SLURM_LOGIN_ID=0a1b2c3d srun --time 1 printenv SLURM_LOGIN_ID)" = 0a1b2c3d ]; }
+idle() { [ "$(client 1001 sinfo --noheader --format %T)" = idle ]; }
+until_so 10 idle
+check "a job knows the login that submitted it" login
+kill $node
 
 printf '#!/bin/sh\nsleep 1\n' >"$root/tmp/job.sh"
 chmod 0755 "$root/tmp/job.sh" && chmod 1777 "$root/tmp"
@@ -212,7 +222,7 @@ check "the backup's push is seen within a second" until_so 1 here 3
 kill $shim
 wait $shim
 check "SIGTERM ends it well" test $? -eq 0
-[ $failed -eq 0 ] || { grep -v audit: "$work/shim.log" | tail -n 25; tail -n 5 "$work/ctl1.log" "$work/ctl2.log" "$work/restd.log"; } >&2
+[ $failed -eq 0 ] || { grep -v audit: "$work/shim.log" | tail -n 25; tail -n 5 "$work"/{ctl1,ctl2,node1,restd}.log; } >&2
 # As cargo's suites count themselves.
 echo "test result: $passed passed; $failed failed;"
 exit $failed

@@ -6,6 +6,7 @@ mod greeting;
 mod motd_slurm;
 mod program;
 mod records;
+mod slurm;
 
 use std::sync::OnceLock;
 

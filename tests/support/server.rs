@@ -326,7 +326,7 @@ pub fn programs() -> &'static Path {
             if folder.ends_with("release") {
                 build.arg("--release");
             }
-            build.args(["-p", "login-gateway"]);
+            build.args(["-p", "login-gateway", "-p", "sackd-shim"]);
             for part in fs::read_dir(repo().join("login-gateway")).expect("read") {
                 let part = part.expect("read").path();
                 if let (true, Some(name)) = (part.join("src/main.rs").exists(), package(&part)) {

@@ -43,7 +43,12 @@ const HELD: &[(&str, &str, &str, &str)] = &[
         "tests/lab/sack.sh",
         "no sbatch fails while the key is rotated",
     ),
-    ("6", "srun from the login pod", "tests/e2e/slurm.rs", "srun"),
+    (
+        "6",
+        "srun",
+        "tests/lab/sack.sh",
+        "a job knows the login that submitted it",
+    ),
     (
         "7",
         "fetch, the version stepped down",
