@@ -88,7 +88,7 @@ impl Signer {
 
     /// The line of the record for this token.
     fn line(&self, token: &str) -> serde_json::Value {
-        let (_, signature) = token.rsplit_once('.').expect(token);
+        let (_, signature) = token.rsplit_once('.').unwrap();
         let digest: String = Sha256::digest(signature)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -136,7 +136,7 @@ fn a_token_is_on_record_with_its_login() {
         let script = format!("echo $SLURM_LOGIN_ID; {how}");
         let said = run(server.ssh(user, options).arg(&script));
         let said = said.ok().replace('\r', "");
-        let (login, token) = said.split_once('\n').expect("two lines");
+        let (login, token) = said.split_once('\n').unwrap();
         let line = signer.line(token.trim());
         assert_eq!(line["login"], login, "{how}: {line}\n{}", server.log());
         assert_eq!(line["user"], user.name.as_str(), "{line}");
