@@ -39,6 +39,62 @@ fn every_client_works_and_the_job_is_hers() {
     assert_eq!(lab.exec("node1", &["getent", "passwd", "alice"]).code, 2);
 }
 
+/// Tokens that sackd-shim made for her.
+fn tokens_of_alice() -> usize {
+    let log = lab().podman(&["logs"], "pod-0-sackd");
+    let log = log.out + &log.err;
+    let hers = |l: &&str| l.contains("token.made") && l.contains("user=\"alice\"");
+    log.lines().filter(hers).count()
+}
+
+/// From the login in the gateway's log to the token in sackd-shim's, and to the job in Slurm's.
+#[test]
+fn a_login_is_followed_to_its_jobs() {
+    let lab = lab();
+    let alice = lab.person("alice");
+    let before = tokens_of_alice();
+    let batch = "sbatch -H --parsable --wrap 'sleep 60'";
+    let mine = "sbatch -H --parsable --extra=mine --wrap 'sleep 60'";
+    let interactive = "salloc -Q sh -c 'scontrol show job $SLURM_JOB_ID; srun true'";
+    let done = lab.ssh(
+        &alice,
+        &format!("echo $SLURM_LOGIN_ID; {batch}; {mine}; {interactive}"),
+    );
+    let lines: Vec<&str> = done.ok().lines().collect();
+    let (login, jobs) = (lines[0], &lines[1..3]);
+    assert!(
+        login.len() == 8 && login.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{lines:?}"
+    );
+    let shown = |job: &str| {
+        let shown = lab.exec("ctl", &["scontrol", "show", "job", job]);
+        shown.ok().to_owned()
+    };
+    let field = format!("Extra=login={login}");
+    assert!(shown(jobs[0]).contains(&field), "{}", shown(jobs[0]));
+    assert!(shown(jobs[1]).contains("Extra=mine"), "{}", shown(jobs[1]));
+    assert!(done.out.contains(&field), "{}", done.out);
+    lab.ssh(&alice, &format!("scancel {}", jobs.join(" "))).ok();
+
+    let of = |container: &str, event: &str| {
+        let log = lab.podman(&["logs"], &format!("pod-0-{container}"));
+        let log = log.out + &log.err;
+        let lines = log
+            .lines()
+            .filter(|l| l.contains(login) && l.contains(event));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let opened = of("gateway", "session.opened");
+    assert!(
+        opened.len() == 1 && opened[0].contains("alice"),
+        "{opened:?}"
+    );
+    let programs = of("gateway", "program.started");
+    assert!(programs[0].contains("sbatch -H"), "{programs:?}");
+    // Without the gateway's processes in sight, sackd-shim knows whose token it was, not which login's.
+    assert!(tokens_of_alice() >= before + 3);
+}
+
 #[test]
 fn statuses_and_streams_pass_through_the_wrappers() {
     let lab = lab();

@@ -11,7 +11,7 @@ if [ ! -s "$key" ]; then
     say "slurm.key made"
 fi
 
-state=$SLURM_VERSION-$(digest "$LAB_SCRIPTS/slurm/slurm.conf" "$LAB_SCRIPTS/slurm/cgroup.conf" "$key" "$LAB_SCRIPTS/slurm.sh")
+state=$SLURM_VERSION-$(digest "$LAB_SCRIPTS/slurm/slurm.conf" "$LAB_SCRIPTS/slurm/cgroup.conf" "$REPO/docs/slurm/cli_filter.lua" "$key" "$LAB_SCRIPTS/slurm.sh")
 if running $PREFIX-ctl && running $PREFIX-node1 && [ "$(cat "$LAB/slurm.state" 2>/dev/null)" = "$state" ]; then
     say "Slurm $SLURM_VERSION: running"
     exit 0
@@ -44,6 +44,7 @@ done
 
 place $PREFIX-ctl "$LAB_SCRIPTS/slurm/slurm.conf" /etc/slurm/slurm.conf root:root 0644
 place $PREFIX-ctl "$LAB_SCRIPTS/slurm/cgroup.conf" /etc/slurm/cgroup.conf root:root 0644
+place $PREFIX-ctl "$REPO/docs/slurm/cli_filter.lua" /etc/slurm/cli_filter.lua root:root 0644
 place $PREFIX-ctl "$key" /etc/slurm/slurm.key slurm:slurm 0600
 place $PREFIX-node1 "$key" /etc/slurm/slurm.key slurm:slurm 0600
 podman exec --detach --user slurm $PREFIX-ctl sh -c 'exec slurmctld -D >>/var/spool/slurmctld/slurmctld.log 2>&1' >/dev/null
