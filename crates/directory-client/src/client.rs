@@ -14,7 +14,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Account, Change, ClientError, Explanation, Lookup, Password, Status, Verdict,
+    Account, Change, ClientError, Database, Entry, Explanation, Lookup, Password, Status, Verdict,
     codec::{Answer, CodecError, MAX_ANSWER, Request, body_length},
 };
 
@@ -129,6 +129,21 @@ impl Client {
         };
         match self.ask(&request, budget)? {
             Answer::Explanation(explanation) => Ok(explanation),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// What libc sees, and where it comes from; the daemon's copy alone is asked.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no daemon answered.
+    pub fn entry(&self, database: Database, key: &str) -> Result<Lookup<Entry>, ClientError> {
+        let request = Request::Entry {
+            database,
+            key: key.to_owned(),
+        };
+        match self.ask(&request, Duration::ZERO)? {
+            Answer::Entry(lookup) => Ok(lookup),
             other => Err(self.unexpected(other)),
         }
     }
@@ -251,7 +266,8 @@ impl Client {
             | Answer::Refreshed
             | Answer::Verdict(_)
             | Answer::Change(_)
-            | Answer::Explanation(_) => self.malformed(CodecError::Value),
+            | Answer::Explanation(_)
+            | Answer::Entry(_) => self.malformed(CodecError::Value),
         }
     }
 

@@ -9,15 +9,16 @@ use std::{error::Error, fmt, time::Duration};
 use zeroize::Zeroize;
 
 use crate::{
-    Account, AccountState, Change, Explanation, Finding, Lookup, Password, Status, Verdict,
+    Account, AccountState, Change, Database, Entry, Explanation, Finding, Lookup, Password, Record,
+    Status, Verdict,
 };
 
 /// Version byte of every body.
 pub const VERSION: u8 = 1;
 /// Longest request body, in bytes.
 pub const MAX_REQUEST: usize = 4096;
-/// Longest answer body, in bytes: 4096 groups with long names and a few hundred keys fit.
-pub const MAX_ANSWER: usize = 1 << 20;
+/// Longest answer body, in bytes: 65,536 groups with long names, or a group of several hundred thousand, fit.
+pub const MAX_ANSWER: usize = 16 << 20;
 
 /// What a program may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,13 @@ pub enum Request {
         /// As in `Account`.
         budget: Duration,
     },
+    /// What does libc see, and where does it come from?
+    Entry {
+        /// Of what kind.
+        database: Database,
+        /// Name, or number.
+        key: String,
+    },
 }
 
 /// What the daemon answers.
@@ -83,6 +91,8 @@ pub enum Answer {
     Change(Change),
     /// To [`Request::Explain`].
     Explanation(Explanation),
+    /// To [`Request::Entry`].
+    Entry(Lookup<Entry>),
 }
 
 /// Why a body could not be read.
@@ -159,6 +169,15 @@ impl Request {
                 body.text(user);
                 body.number(u32::try_from(budget.as_millis()).unwrap_or(u32::MAX));
             }
+            Self::Entry { database, key } => {
+                body.byte(7);
+                body.byte(match database {
+                    Database::Passwd => 0,
+                    Database::Group => 1,
+                    Database::Initgroups => 2,
+                });
+                body.text(key);
+            }
         }
         body.frame()
     }
@@ -190,6 +209,15 @@ impl Request {
             6 => Self::Explain {
                 user: body.text()?,
                 budget: Duration::from_millis(body.number()?.into()),
+            },
+            7 => Self::Entry {
+                database: match body.byte()? {
+                    0 => Database::Passwd,
+                    1 => Database::Group,
+                    2 => Database::Initgroups,
+                    _ => return Err(CodecError::Value),
+                },
+                key: body.text()?,
             },
             kind => return Err(CodecError::Kind(kind)),
         };
@@ -244,6 +272,17 @@ impl Answer {
                 body.byte(8);
                 explanation.write(&mut body);
             }
+            Self::Entry(lookup) => {
+                body.byte(9);
+                match lookup {
+                    Lookup::Found(entry) => {
+                        body.byte(1);
+                        entry.write(&mut body);
+                    }
+                    Lookup::NotFound => body.byte(0),
+                    Lookup::Unavailable => body.byte(2),
+                }
+            }
         }
         body.frame()
     }
@@ -274,6 +313,12 @@ impl Answer {
                 _ => return Err(CodecError::Value),
             }),
             8 => Self::Explanation(Explanation::read(&mut body)?),
+            9 => Self::Entry(match body.byte()? {
+                0 => Lookup::NotFound,
+                1 => Lookup::Found(Entry::read(&mut body)?),
+                2 => Lookup::Unavailable,
+                _ => return Err(CodecError::Value),
+            }),
             kind => return Err(CodecError::Kind(kind)),
         };
         body.end()?;
@@ -438,10 +483,81 @@ impl Explanation {
     }
 }
 
+impl Entry {
+    fn write(&self, body: &mut Writer) {
+        body.text(&self.source);
+        match &self.record {
+            Record::User {
+                name,
+                uid,
+                gid,
+                gecos,
+                home,
+                shell,
+            } => {
+                body.byte(0);
+                body.text(name);
+                body.number(*uid);
+                body.number(*gid);
+                for text in [gecos, home, shell] {
+                    body.text(text);
+                }
+            }
+            Record::Group { name, gid, members } => {
+                body.byte(1);
+                body.text(name);
+                body.number(*gid);
+                body.count(members.len());
+                members.iter().for_each(|member| body.text(member));
+            }
+            Record::Groups { user, groups } => {
+                body.byte(2);
+                body.text(user);
+                body.count(groups.len());
+                for (gid, name, source) in groups {
+                    body.number(*gid);
+                    body.text(name);
+                    body.text(source);
+                }
+            }
+        }
+    }
+
+    fn read(body: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let source = body.text()?;
+        let record = match body.byte()? {
+            0 => Record::User {
+                name: body.text()?,
+                uid: body.number()?,
+                gid: body.number()?,
+                gecos: body.text()?,
+                home: body.text()?,
+                shell: body.text()?,
+            },
+            1 => {
+                let (name, gid) = (body.text()?, body.number()?);
+                let count = body.count(4)?;
+                let members = (0..count).map(|_| body.text()).collect::<Result<_, _>>()?;
+                Record::Group { name, gid, members }
+            }
+            2 => {
+                let user = body.text()?;
+                let count = body.count(12)?;
+                let mut group = || Ok((body.number()?, body.text()?, body.text()?));
+                let groups = (0..count).map(|_| group()).collect::<Result<_, _>>()?;
+                Record::Groups { user, groups }
+            }
+            _ => return Err(CodecError::Value),
+        };
+        Ok(Self { record, source })
+    }
+}
+
 impl Status {
     fn write(&self, body: &mut Writer) {
         body.text(&self.version);
         body.byte(self.complete.into());
+        body.byte(self.resolves.into());
         body.byte(self.age.is_some().into());
         body.duration(self.age.unwrap_or_default());
         body.long(self.generation);
@@ -457,11 +573,13 @@ impl Status {
     fn read(body: &mut Reader<'_>) -> Result<Self, CodecError> {
         let version = body.text()?;
         let complete = body.flag()?;
+        let resolves = body.flag()?;
         let known = body.flag()?;
         let age = body.duration()?;
         Ok(Self {
             version,
             complete,
+            resolves,
             age: known.then_some(age),
             generation: body.long()?,
             users: body.long()?,
@@ -638,7 +756,18 @@ mod tests {
                 user: "alice".into(),
                 budget: Duration::ZERO,
             },
+            Request::Entry {
+                database: Database::Initgroups,
+                key: "alice".into(),
+            },
         ]
+    }
+
+    fn entry(record: Record) -> Answer {
+        Answer::Entry(Lookup::Found(Entry {
+            record,
+            source: "uid=alice".into(),
+        }))
     }
 
     fn answers() -> Vec<Answer> {
@@ -678,6 +807,24 @@ mod tests {
                     good: true,
                     detail: "uid=alice".into(),
                 }],
+            }),
+            Answer::Entry(Lookup::NotFound),
+            entry(Record::User {
+                name: "alice".into(),
+                uid: 1,
+                gid: 2,
+                gecos: "A".into(),
+                home: "/home/alice".into(),
+                shell: "/bin/sh".into(),
+            }),
+            entry(Record::Group {
+                name: "g".into(),
+                gid: 2,
+                members: vec!["alice".into(), "bob".into()],
+            }),
+            entry(Record::Groups {
+                user: "alice".into(),
+                groups: vec![(2, "g".into(), "cn=g".into())],
             }),
         ]
     }
@@ -723,7 +870,7 @@ mod tests {
         }
         check(b"", CodecError::Short);
         check(b"\x02\x03", CodecError::Version(2));
-        check(b"\x01\x09", CodecError::Kind(9));
+        check(b"\x01\x0a", CodecError::Kind(10));
         check(b"\x01\x01\x03", CodecError::Value);
         check(b"\x01\x06\x04", CodecError::Value);
         check(b"\x01\x05\xff\xff\xff\xff", CodecError::Short);

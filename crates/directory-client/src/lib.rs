@@ -7,6 +7,7 @@
 mod account;
 mod client;
 pub mod codec;
+mod entry;
 mod error;
 mod explanation;
 mod password;
@@ -14,6 +15,7 @@ mod status;
 
 pub use account::{Account, AccountState, Lookup};
 pub use client::Client;
+pub use entry::{Database, Entry, Record};
 pub use error::ClientError;
 pub use explanation::{Explanation, Finding};
 pub use password::{Change, MAX_PASSWORD, NotAPassword, Password, Verdict};

@@ -12,6 +12,8 @@ pub struct Status {
     /// True once a whole replica is held (from the server or from disk): only then is a missing
     /// name "not found".
     pub complete: bool,
+    /// True if a user was found just now the way libc finds users: over the daemon's own socket.
+    pub resolves: bool,
     /// Time since the directory server last confirmed the whole replica; absent if it never did.
     pub age: Option<Duration>,
     /// Count of map generations published since start.

@@ -342,7 +342,9 @@ async fn first<T>(
                 continue;
             }
             // A frozen one leaves time for the next.
+            let start = Instant::now();
             let word = timeout(config.lookup_timeout, ask(server)).await;
+            core.numbers.took("password", start.elapsed());
             match word.unwrap_or(Err(LdapError::Deadline("password"))) {
                 Ok(word) => return Some(word),
                 Err(error) => tracing::warn!(

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use directory_client::{Client, Lookup};
+use directory_client::{Client, Database, Lookup, Record};
 use serde_json::json;
 use service::{Exit, Failure};
 
@@ -56,6 +56,7 @@ pub fn status(client: &Client, json: bool) -> Result<(), Failure> {
         json!({
             "version": status.version,
             "complete": status.complete,
+            "resolves": status.resolves,
             "age_seconds": age,
             "generation": status.generation,
             "users": status.users,
@@ -77,10 +78,11 @@ pub fn status(client: &Client, json: bool) -> Result<(), Failure> {
             }
         };
         format!(
-            "version: {}\ncomplete: {}\nage: {}\ngeneration: {}\nusers: {} and {} local\n\
+            "version: {}\ncomplete: {}\nusers resolve: {}\nage: {}\ngeneration: {}\nusers: {} and {} local\n\
              groups: {} and {} local\nrefused: {}\nserver: {}\nproblem: {}\n",
             status.version,
             if status.complete { "yes" } else { "no" },
+            if status.resolves { "yes" } else { "no" },
             age.map_or_else(|| "unknown".to_owned(), |age| format!("{age} s")),
             status.generation,
             status.users,
@@ -93,13 +95,13 @@ pub fn status(client: &Client, json: bool) -> Result<(), Failure> {
         )
     };
     print(&text)?;
-    if status.complete {
-        Ok(())
-    } else {
-        Err(Failure::new(
+    match (status.complete, status.resolves) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Failure::new(
             Exit::Failure,
             "the directory has not been replicated yet",
-        ))
+        )),
+        (true, false) => Err(Failure::new(Exit::Failure, "users do not resolve")),
     }
 }
 
@@ -163,6 +165,59 @@ pub fn account(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
         text
     };
     print(&text)
+}
+
+/// Prints what libc sees, and where it comes from.
+///
+/// # Errors
+/// If the daemon does not answer, or there is no such entry.
+pub fn getent(client: &Client, database: Database, key: &str, json: bool) -> Result<(), Failure> {
+    let entry = match client.entry(database, key)? {
+        Lookup::Found(entry) => entry,
+        Lookup::NotFound => {
+            return Err(Failure::new(Exit::Failure, format!("there is no '{key}'")));
+        }
+        Lookup::Unavailable => {
+            let why =
+                format!("whether there is a '{key}' is not known: the directory was never read");
+            return Err(Failure::new(Exit::Failure, why));
+        }
+    };
+    let source = &entry.source;
+    let (line, object) = match &entry.record {
+        Record::User {
+            name,
+            uid,
+            gid,
+            gecos,
+            home,
+            shell,
+        } => (
+            format!("{name}:*:{uid}:{gid}:{gecos}:{home}:{shell}\n# {source}\n"),
+            json!({"name": name, "uid": uid, "gid": gid, "gecos": gecos, "home": home, "shell": shell,
+                "source": source}),
+        ),
+        Record::Group { name, gid, members } => (
+            format!("{name}:*:{gid}:{}\n# {source}\n", members.join(",")),
+            json!({"name": name, "gid": gid, "members": members, "source": source}),
+        ),
+        Record::Groups { user, groups } => {
+            let gids: Vec<String> = groups.iter().map(|(gid, ..)| gid.to_string()).collect();
+            let mut line = format!("{user} {}\n# {source}\n", gids.join(" "));
+            for (gid, name, source) in groups {
+                line += &format!("# {gid}({name}) {source}\n");
+            }
+            let groups: Vec<_> = groups
+                .iter()
+                .map(|(gid, name, source)| json!({"gid": gid, "name": name, "source": source}))
+                .collect();
+            (
+                line,
+                json!({"name": user, "groups": groups, "source": source}),
+            )
+        }
+    };
+    print(&if json { format!("{object}\n") } else { line })
 }
 
 /// Prints why a user may or may not log in.

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -47,6 +48,10 @@ pub struct Config {
     /// Least uid and gid taken from the directory.
     #[serde(default = "minimum_id")]
     pub minimum_id: u32,
+    /// Where numbers and readiness are told by HTTP: an address of loopback with a port, or the path of a
+    /// socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<Listen>,
     /// The directory server that users and groups come from; or there is `[file]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ldap: Option<Ldap>,
@@ -59,6 +64,41 @@ pub struct Config {
     /// Who of them may log in here.
     #[serde(default)]
     pub access: Access,
+}
+
+/// A place to listen at on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Listen {
+    /// An address of loopback.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.starts_with('/') {
+            return Ok(Self::Unix(text.into()));
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
+            _ => Err(format!(
+                "'{text}' is neither an address of loopback with a port nor a path"
+            )),
+        }
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Tcp(address) => address.to_string(),
+            Listen::Unix(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// Where users and groups come from: one of the two.
@@ -678,6 +718,10 @@ mod tests {
         check(
             "colour = 1\n",
             "directoryd.toml:1:1: unknown field `colour`",
+        );
+        check(
+            "metrics-listen = \"0.0.0.0:9\"\n",
+            ":1:18: '0.0.0.0:9' is neither",
         );
         check("minimum-id = \"x\"\n", ":1:14:");
         check("[ldap]\nuris = []\nstart-tls = 3\n", ":3:13:");

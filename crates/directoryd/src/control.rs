@@ -14,14 +14,14 @@ use std::{
 };
 
 use directory_client::{
-    Lookup,
+    Lookup, Verdict,
     codec::{Answer, MAX_REQUEST, Request, body_length},
 };
 
 use sys::peer::PeerCredentials;
 use zeroize::Zeroizing;
 
-use crate::{authenticate::Passwords, core::Core, explain, jobs};
+use crate::{authenticate::Passwords, core::Core, explain, jobs, watched};
 
 /// Most connections at a time of those who may ask.
 const MOST: usize = 128;
@@ -105,6 +105,16 @@ fn answer(request: Request, core: &Core, sync: &jobs::Handle, passwords: &Passwo
         Request::Account { user, budget } => {
             let fresh = !core.is_settled(&user) && sync.account(&user, budget.min(MAX_BUDGET));
             let found = core.account(&user, fresh);
+            core.numbers.answered(
+                "control",
+                "account",
+                match &found {
+                    Lookup::Found(_) if fresh => "fresh",
+                    Lookup::Found(_) => "copy",
+                    Lookup::NotFound => "not_found",
+                    Lookup::Unavailable => "unavailable",
+                },
+            );
             if let Lookup::Found(account) = &found {
                 tracing::debug!(event = "control.account", user, fresh, age = ?account.age);
             }
@@ -114,7 +124,20 @@ fn answer(request: Request, core: &Core, sync: &jobs::Handle, passwords: &Passwo
             user,
             password,
             source,
-        } => Answer::Verdict(passwords.try_one(&user, password, &source)),
+        } => {
+            let verdict = passwords.try_one(&user, password, &source);
+            core.numbers.answered(
+                "control",
+                "password",
+                match &verdict {
+                    Verdict::Accepted { .. } => "accepted",
+                    Verdict::Expired => "expired",
+                    Verdict::Unavailable => "unavailable",
+                    _ => "refused",
+                },
+            );
+            Answer::Verdict(verdict)
+        }
         Request::Change {
             user,
             old,
@@ -125,7 +148,8 @@ fn answer(request: Request, core: &Core, sync: &jobs::Handle, passwords: &Passwo
             let fresh = !core.is_settled(&user) && sync.account(&user, budget.min(MAX_BUDGET));
             Answer::Explanation(explain::explain(core, passwords, &user, fresh))
         }
-        Request::Status => Answer::Status(core.status()),
+        Request::Status => Answer::Status(watched::status(core)),
+        Request::Entry { database, key } => Answer::Entry(core.entry(database, &key)),
         Request::Refresh => match sync.refresh(REFRESH) {
             Ok(()) => Answer::Refreshed,
             Err(reason) => Answer::Failed(reason),

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use directory_client::{Account, AccountState, Lookup, Status};
+use directory_client::{Account, AccountState, Database, Entry, Lookup, Record, Status};
 use directory_map::{
     protocol::Query,
     record::{self, Group},
@@ -23,6 +23,7 @@ use crate::{
     local::Local,
     map_files::MapFiles,
     name,
+    numbers::Numbers,
     persist::{PersistError, Store},
     replica::{News, Part, Replica, User},
     view::{self, Refusal, Rules, View},
@@ -38,6 +39,8 @@ pub struct Core {
     pub present: Present,
     /// The configuration.
     pub config: Config,
+    /// What is counted.
+    pub numbers: Numbers,
     rules: Rules,
     files: MapFiles,
     inputs: Mutex<Inputs>,
@@ -122,6 +125,7 @@ impl Core {
             files: MapFiles::new(&config.nscd_socket),
             present,
             config,
+            numbers: Numbers::default(),
             rules,
             inputs: Mutex::new(inputs),
             health: Mutex::default(),
@@ -380,6 +384,83 @@ impl Core {
         self.config.control_uids(&self.inputs().local).0
     }
 
+    /// What libc sees of a name or number, and where it comes from.
+    pub fn entry(&self, database: Database, key: &str) -> Lookup<Entry> {
+        let inputs = self.inputs();
+        let present = self.present.get();
+        let is_number = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+        let query = match (database, is_number) {
+            (Database::Passwd, false) => Query::UserByName,
+            (Database::Passwd, true) => Query::UserById,
+            (Database::Group, false) => Query::GroupByName,
+            (Database::Group, true) => Query::GroupById,
+            (Database::Initgroups, _) => Query::GroupsOfUser,
+        };
+        let found = present.find(query, key.as_bytes());
+        let of_user = |name: &str| {
+            let dn = present.accounts.get(name);
+            match dn.and_then(|dn| inputs.replica.users.get(dn)) {
+                Some(user) => user.dn.clone(),
+                None => self.config.passwd_file.display().to_string(),
+            }
+        };
+        let of_group = |gid: u32| {
+            let local = inputs.local.groups.iter().any(|group| group.gid == gid);
+            let mut groups = inputs.replica.groups.iter();
+            match groups.find(|(_, group)| group.gid == Some(gid) && !local) {
+                Some((dn, _)) => dn.clone(),
+                None => self.config.group_file.display().to_string(),
+            }
+        };
+        let entry = found.and_then(|bytes| match database {
+            Database::Passwd => record::Passwd::decode(bytes).map(|user| Entry {
+                source: of_user(&user.name),
+                record: Record::User {
+                    name: user.name,
+                    uid: user.uid,
+                    gid: user.gid,
+                    gecos: user.gecos,
+                    home: user.home,
+                    shell: user.shell,
+                },
+            }),
+            Database::Group => Group::decode(bytes).map(|group| Entry {
+                source: of_group(group.gid),
+                record: Record::Group {
+                    name: group.name,
+                    gid: group.gid,
+                    members: group.members,
+                },
+            }),
+            Database::Initgroups => record::decode_groups_of_user(bytes).map(|gids| {
+                let group = |gid: u32| {
+                    let bytes = present.find(Query::GroupById, gid.to_string().as_bytes());
+                    let name = bytes.and_then(Group::decode_name).unwrap_or_default();
+                    (gid, name, of_group(gid))
+                };
+                Entry {
+                    source: of_user(key),
+                    record: Record::Groups {
+                        user: key.to_owned(),
+                        groups: gids.into_iter().map(group).collect(),
+                    },
+                }
+            }),
+        });
+        match entry {
+            Some(entry) => Lookup::Found(entry),
+            None if inputs.complete => Lookup::NotFound,
+            None => Lookup::Unavailable,
+        }
+    }
+
+    /// Somebody who is served: of the directory if it has anybody, else local.
+    pub fn any_user(&self) -> Option<String> {
+        let present = self.present.get();
+        let name = present.accounts.keys().next().cloned();
+        name.or_else(|| Some(self.inputs().local.users.first()?.name.clone()))
+    }
+
     /// How the daemon is.
     pub fn status(&self) -> Status {
         let inputs = self.inputs();
@@ -389,6 +470,7 @@ impl Core {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             complete: inputs.complete,
+            resolves: false,
             age: inputs.complete.then(|| {
                 SystemTime::now()
                     .duration_since(inputs.replica.confirmed)

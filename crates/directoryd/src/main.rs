@@ -23,6 +23,7 @@ mod map_files;
 mod marks;
 mod name;
 mod nscd;
+mod numbers;
 mod password_hash;
 mod people;
 mod persist;
@@ -33,6 +34,7 @@ mod sssd_conf;
 mod sync;
 mod view;
 mod watch;
+mod watched;
 
 use std::{
     os::fd::AsFd,
@@ -42,7 +44,7 @@ use std::{
     thread,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::Signal,
@@ -97,6 +99,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what libc sees of a user, a group or a user's groups, and the entry it comes from.
+    Getent {
+        /// What to look in.
+        database: Database,
+        /// Name, or number.
+        key: String,
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print an sssd.conf as a configuration of directoryd, and on standard error what has no equal.
     ImportSssdConf {
         /// The file, - for standard input.
@@ -108,6 +120,23 @@ enum Command {
     /// Replicate everything now.
     #[command(visible_alias = "flush")]
     Refresh,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Database {
+    Passwd,
+    Group,
+    Initgroups,
+}
+
+impl From<Database> for directory_client::Database {
+    fn from(database: Database) -> Self {
+        match database {
+            Database::Passwd => Self::Passwd,
+            Database::Group => Self::Group,
+            Database::Initgroups => Self::Initgroups,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -132,6 +161,11 @@ fn main() -> ExitCode {
             Some(Command::Status { json }) => command::status(&client()?, *json),
             Some(Command::Account { name, json }) => command::account(&client()?, name, *json),
             Some(Command::Explain { name, json }) => command::explain(&client()?, name, *json),
+            Some(Command::Getent {
+                database,
+                key,
+                json,
+            }) => command::getent(&client()?, (*database).into(), key, *json),
             Some(Command::ImportSssdConf { file, strict }) => {
                 command::import_sssd_conf(file, *strict)
             }
@@ -200,6 +234,12 @@ fn serve(config: Config) -> Result<(), Failure> {
     let passwords = authenticate::Passwords::new(core.clone(), sync.clone(), passwords);
     let (reload, reload_bell) = mpsc::sync_channel(1);
     let turns = Arc::new(AtomicU64::new(0));
+    if let Some(listen) = &core.config.metrics_listen {
+        watched::start(listen, core.clone()).map_err(|error| {
+            let place = String::from(listen.clone());
+            Failure::new(Exit::Failure, format!("listen on '{place}': {error}"))
+        })?;
+    }
     let listener = listen(&core.config.nscd_socket)?;
     let nscd = nscd::Server::new(listener, core.clone(), turns.clone(), reload)?;
     let control = listen(&core.config.control_socket)?;

@@ -19,7 +19,7 @@ use std::{
 };
 
 use directory_map::{
-    protocol::{self, Database, HEADER, Wish},
+    protocol::{self, Database, HEADER, Query, Wish},
     record,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -211,6 +211,14 @@ impl Server {
             Wish::Record(query) => {
                 let present = self.core.present.get();
                 let found = present.find(query, name).map(<[u8]>::to_vec);
+                let result = match (&found, present.complete) {
+                    (Some(_), _) => "found",
+                    (None, true) => "not_found",
+                    (None, false) => "unavailable",
+                };
+                self.core
+                    .numbers
+                    .answered("socket", question(query), result);
                 Some(found.unwrap_or_else(|| record::absent(query, present.complete)))
             }
             Wish::Map(database) => {
@@ -219,6 +227,11 @@ impl Server {
                 }
                 let present = self.core.present.get();
                 let (fd, size) = present.map(database);
+                let question = match database {
+                    Database::Passwd => "passwd",
+                    Database::Group => "group",
+                };
+                self.core.numbers.answered("map", question, "handed_out");
                 let bytes = [key, &size.to_ne_bytes()].concat();
                 let _ = sys::fds::send_with_fds(stream, &bytes, &[fd]);
                 None
@@ -235,6 +248,14 @@ impl Server {
             }
             Wish::Elsewhere(size) => Some(protocol::not_served(size)),
         }
+    }
+}
+
+fn question(query: Query) -> &'static str {
+    match query {
+        Query::UserByName | Query::UserById => "passwd",
+        Query::GroupByName | Query::GroupById => "group",
+        Query::GroupsOfUser => "initgroups",
     }
 }
 

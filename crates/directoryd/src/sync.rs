@@ -81,7 +81,7 @@ async fn run(
         let started = Instant::now();
         let connected = match better.take() {
             Some(session) => Ok((session, 0)),
-            None => connect(&config, &servers, 2).await,
+            None => connect(&core, &config, &servers, 2).await,
         };
         match connected {
             Ok((session, tier)) => {
@@ -98,6 +98,8 @@ async fn run(
                     }
                 };
                 core.set_server("");
+                core.numbers.server(&session.uri, false);
+                core.numbers.following(false);
                 core.set_problem(&error);
                 // One that lived is tried again soon.
                 if started.elapsed() > LAST_WAIT {
@@ -129,6 +131,7 @@ async fn run(
 
 /// The first server of the first tiers that lets us in, with its tier.
 async fn connect(
+    core: &Core,
     config: &Arc<config::Ldap>,
     servers: &Servers,
     tiers: usize,
@@ -140,7 +143,11 @@ async fn connect(
             // In a task of its own: if the library panics, that attempt has failed, and no more.
             let config = config.clone();
             let opening = tokio::spawn(async move { Session::open(config, &server).await });
-            match opening.await.unwrap_or(Err(LdapError::Panic)) {
+            let start = Instant::now();
+            let opened = opening.await.unwrap_or(Err(LdapError::Panic));
+            core.numbers.server(&uri, opened.is_ok());
+            core.numbers.took("connect", start.elapsed());
+            match opened {
                 Ok(session) => return Ok((session, tier)),
                 Err(error) => {
                     tracing::debug!(event = "ldap.unreachable", uri, error = chain(&error));
@@ -220,7 +227,7 @@ type Waiter = blocking::SyncSender<Result<(), String>>;
 
 /// Works with one connection until it fails; returns why it did.
 async fn serve(
-    core: &Core,
+    core: &Arc<Core>,
     config: &Arc<config::Ldap>,
     session: &Session,
     primary: Option<&Arc<Servers>>,
@@ -258,7 +265,7 @@ async fn serve(
 
 /// What is under way on one connection.
 struct Work<'a> {
-    core: &'a Core,
+    core: &'a Arc<Core>,
     config: &'a Arc<config::Ldap>,
     session: &'a Session,
     tasks: JoinSet<Done>,
@@ -295,7 +302,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(
-        core: &'a Core,
+        core: &'a Arc<Core>,
         config: &'a Arc<config::Ldap>,
         session: &'a Session,
         servers: Option<&'a Arc<Servers>>,
@@ -368,6 +375,7 @@ impl<'a> Work<'a> {
         }
         if !follow.live {
             follow.live = true;
+            self.core.numbers.following(true);
             tracing::info!(event = "sync.live", resumed = !follow.fresh);
             self.core.set_problem("");
             self.core.confirm(SystemTime::now());
@@ -388,6 +396,7 @@ impl<'a> Work<'a> {
         if matches!(error, LdapError::Library { .. }) {
             return Err(chain(error));
         }
+        self.core.numbers.following(false);
         // Where another connection ended need not mean anything to this server any more.
         self.mute |= follow.fresh;
         tracing::warn!(
@@ -440,9 +449,9 @@ impl<'a> Work<'a> {
             && self.last_try.elapsed() >= self.config.primary_interval
         {
             self.trying = true;
-            let (config, servers) = (self.config.clone(), servers.clone());
+            let (core, config, servers) = (self.core.clone(), self.config.clone(), servers.clone());
             self.tasks.spawn(async move {
-                let found = connect(&config, &servers, 1).await;
+                let found = connect(&core, &config, &servers, 1).await;
                 Done::Primary(found.ok().map(|(session, _)| session))
             });
         }
@@ -495,6 +504,9 @@ impl<'a> Work<'a> {
                 result,
                 done,
             } => {
+                if let Ok(time) = asked.elapsed() {
+                    self.core.numbers.took("look-up", time);
+                }
                 match result {
                     Ok(found) => {
                         let news = self.core.set_account(&name, *found, asked);
@@ -564,6 +576,7 @@ impl<'a> Work<'a> {
         match pass.replica {
             Some(replica) => {
                 self.cost = pass.started.elapsed();
+                self.core.numbers.took("everything", self.cost);
                 self.last_full = Instant::now();
                 self.core.set_replica(replica)?;
                 self.follow(true);
