@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use gateway_wire::Settings;
 use gateway_wire::accept::Health;
+use gateway_wire::monitor::Line;
 use gateway_wire::numbers::Channel;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -227,10 +228,11 @@ impl Gateway {
         let startups = self.monitors.startups();
         let all = self.monitors.logins().count();
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let mut terminals = 0;
+        let (mut terminals, mut detached) = (0, 0);
         let mut open = [0; Channel::ALL.len()];
         for login in self.monitors.logins() {
             terminals += login.terminals.len();
+            detached += usize::from(login.line == Line::Detached);
             for (sum, one) in open.iter_mut().zip(login.traffic.open) {
                 *sum += u64::from(one);
             }
@@ -247,6 +249,7 @@ impl Gateway {
             penalties,
             penalised: number(penalised),
             terminals: number(terminals),
+            detached: number(detached),
             open,
             numbers: self.totals.numbers,
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use gateway_wire::Settings;
 use gateway_wire::monitor::{Connection, FromMonitor, ToMonitor};
+use gateway_wire::timeout::Time;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -47,7 +48,7 @@ pub fn run(options: &Inetd, arguments: &Arguments) -> Result<(), Failure> {
         None => {}
     }
     service::log::init(&arguments.log);
-    let settings = settings(arguments)?;
+    let settings = without_reattaching(settings(arguments)?);
     let programs = Programs::find(&arguments.log)?;
     let signals = Signals::of(&[
         Signal::SIGCHLD,
@@ -130,6 +131,15 @@ fn settings(arguments: &Arguments) -> Result<Settings, Failure> {
         login_records: false,
         ..settings
     })
+}
+
+/// Whoever has started this process waits for its end with the connection's.
+fn without_reattaching(mut settings: Settings) -> Settings {
+    settings.reattach_time = Time(None);
+    for block in &mut settings.r#match {
+        block.reattach_time = None;
+    }
+    settings
 }
 
 /// Eight hexadecimal digits.

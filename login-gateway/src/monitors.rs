@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use gateway_wire::UserName;
 use gateway_wire::accept::Endpoints;
 use gateway_wire::control::{Connected, Whom};
-use gateway_wire::monitor::{Connection, FromMonitor, ToMonitor};
+use gateway_wire::monitor::{Connection, FromMonitor, Line, ToMonitor};
 use gateway_wire::numbers::{NoLogin, Numbers, Traffic};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,6 +26,9 @@ const MAX_MESSAGE: usize = 512;
 
 /// Terminals of one login that are listed.
 const MAX_TERMINALS: usize = 256;
+
+/// Logins of one user whose line has dropped; the one that dropped first ends for a further one.
+const MAX_DETACHED: usize = 8;
 
 /// A monitor process.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Login {
     pub no_login: Option<NoLogin>,
     /// What it has carried so far.
     pub traffic: Traffic,
+    /// How it is reached.
+    pub line: Line,
 }
 
 /// What monitors have said.
@@ -185,6 +190,7 @@ impl Monitors {
                 place_of: None,
                 no_login: None,
                 traffic: Traffic::default(),
+                line: Line::Connected,
             });
             return Ok(());
         }
@@ -202,6 +208,17 @@ impl Monitors {
             let Some(monitor) = self.all.get_mut(&pid) else {
                 break;
             };
+            if let (Ok(FromMonitor::Line(line)), Some(login)) = (&message, &mut monitor.login) {
+                // Its own terminals have gone with its connection.
+                if login.line == Line::Connected {
+                    login.terminals.clear();
+                }
+                login.line = *line;
+                if let Some(user) = login.user.clone().filter(|_| *line == Line::Detached) {
+                    self.bound_detached(&user);
+                }
+                continue;
+            }
             match (message, &mut monitor.login) {
                 (Ok(FromMonitor::Authenticated(user)), Some(login)) if login.user.is_none() => {
                     login.user = Some(user);
@@ -237,10 +254,28 @@ impl Monitors {
         heard
     }
 
+    /// Ends what one user has left behind, if it is too much.
+    fn bound_detached(&self, user: &UserName) {
+        let all = self
+            .all
+            .iter()
+            .filter_map(|(pid, m)| Some((*pid, m.login.as_ref()?)));
+        let mut left: Vec<(u64, i32)> = all
+            .filter(|(_, l)| l.line == Line::Detached && l.user.as_ref() == Some(user))
+            .map(|(pid, login)| (login.opened, pid))
+            .collect();
+        left.sort_unstable();
+        for (_, pid) in left.iter().rev().skip(MAX_DETACHED) {
+            terminate(*pid);
+        }
+    }
+
     /// Answers whether one more login of this user may be.
     fn may_log_in(&mut self, pid: i32, user: &UserName, max_logins: u32) -> bool {
         let has = |who: &Option<UserName>| who.as_ref() == Some(user);
-        let logins = self.logins().filter(|l| has(&l.user) || has(&l.place_of));
+        // Who comes back to a shell must find a place to come in by.
+        let connected = self.logins().filter(|l| l.line == Line::Connected);
+        let logins = connected.filter(|l| has(&l.user) || has(&l.place_of));
         let number = logins.count();
         let may = number < max_logins as usize;
         let answer = if may {
@@ -320,6 +355,7 @@ impl Monitors {
                 opened: login.opened,
                 pid,
                 terminals: login.terminals.iter().copied().collect(),
+                line: login.line,
             })
             .collect();
         all.sort_by_key(|login| (login.opened, login.pid));

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use gateway_wire::accept::TurnedAway;
+use gateway_wire::monitor::Line;
 use gateway_wire::numbers::{Numbers, Traffic};
 use gateway_wire::{Settings, UserName};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -123,6 +124,8 @@ struct CarriedLogin {
     terminals: BTreeSet<u32>,
     #[serde(default, deserialize_with = "or_anew")]
     traffic: Traffic,
+    #[serde(default)]
+    line: Line,
 }
 
 /// What the program before has left, if there was one. Call before anything else is opened.
@@ -153,6 +156,7 @@ pub fn resume() -> Result<Option<Resumed>, ReexecError> {
             place_of: None,
             no_login: None,
             traffic: login.traffic,
+            line: login.line,
         };
         monitors.adopt(login.pid, login.socket.and_then(take), known);
     }
@@ -229,6 +233,7 @@ pub fn reexec(
             opened: login.opened,
             terminals: login.terminals,
             traffic: login.traffic,
+            line: login.line,
         });
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gateway_wire::control::{Answer, Connected, MAX_ANSWER, Request, Status, Whom};
+use gateway_wire::monitor::Line;
 use gateway_wire::{Settings, UserName};
 use service::{Exit, Failure};
 use sys::clock::local_time;
@@ -111,7 +112,11 @@ fn row(session: &Connected) -> [String; 7] {
         .as_ref()
         .map_or("(authenticating)", |user| user.as_str());
     let terminals = session.terminals.iter().map(|n| format!("pts/{n}"));
-    let terminals = terminals.collect::<Vec<_>>().join(",");
+    let mut terminals = terminals.collect::<Vec<_>>();
+    if session.line != Line::Connected {
+        terminals.push(session.line.name().to_owned());
+    }
+    let terminals = terminals.join(",");
     [
         session.login.clone(),
         user.to_owned(),

@@ -42,6 +42,32 @@ pub fn resize(master: &impl AsFd, size: Winsize) -> io::Result<()> {
     }
 }
 
+/// The window size of a terminal, by either end.
+///
+/// # Errors
+/// Those of `ioctl(TIOCGWINSZ)`.
+pub fn size(terminal: &impl AsFd) -> io::Result<Winsize> {
+    let mut size = Winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the descriptor is open for the borrow, and the kernel writes one `winsize`.
+    let done = unsafe {
+        libc::ioctl(
+            terminal.as_fd().as_raw_fd(),
+            libc::TIOCGWINSZ,
+            &raw mut size,
+        )
+    };
+    if done == 0 {
+        Ok(size)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Edits the terminal's settings in place.
 ///
 /// # Errors
@@ -66,16 +92,7 @@ mod tests {
         };
         let (master, slave) = open(first).unwrap();
         let size = || {
-            let mut size = Winsize {
-                ws_row: 0,
-                ws_col: 0,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
-            // SAFETY: the kernel writes one `winsize`.
-            assert_eq!(0, unsafe {
-                libc::ioctl(slave.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size)
-            });
+            let size = super::size(&slave).unwrap();
             (size.ws_col, size.ws_row)
         };
         assert_eq!(size(), (132, 43));

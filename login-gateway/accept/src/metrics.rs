@@ -117,6 +117,13 @@ fn logins(text: &mut String, health: &Health) {
         "Terminals of logins.",
         [("", health.terminals.into())],
     );
+    metric(
+        text,
+        "detached_logins",
+        "gauge",
+        "Logins whose line has dropped and whose shells wait; they are logins as well.",
+        [("", health.detached.into())],
+    );
     let by_kind = |numbers: [u64; Channel::ALL.len()]| {
         let all = Channel::ALL.into_iter().zip(numbers);
         all.map(|(channel, number)| (format!("{{kind=\"{}\"}}", channel.name()), number))

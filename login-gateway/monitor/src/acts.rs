@@ -1,17 +1,22 @@
 //! What the user does, as the session tells it, on its way to the audit log. The session is our
 //! program, but it runs as the user: what it says is bounded, and believed as far as SECURITY.md says.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use gateway_wire::monitor::Line;
 use gateway_wire::session::{Act, ExitStatus, MAX_ACT};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{Shutdown, shutdown};
 
 /// Lines of one login that may come at once, and those a second after them.
 const LINES: (f64, f64) = (2000.0, 20.0);
 /// The same of its files, which have their own: whoever floods the one does not silence the other.
 const FILES: (f64, f64) = (5000.0, 100.0);
+/// Shells of one login that are known to be kept.
+const MAX_KEPT: usize = 256;
 /// Messages taken before others have their turn.
 const TURN: usize = 64;
 
@@ -20,6 +25,17 @@ pub struct Acts {
     socket: Option<OwnedFd>,
     lines: Budget,
     files: Budget,
+    /// Shells that live on without their line, by channel.
+    kept: BTreeMap<u32, Kept>,
+}
+
+struct Kept {
+    /// N of `/dev/pts/N`.
+    terminal: u32,
+    /// Somebody looks at it.
+    attached: bool,
+    /// From another login.
+    elsewhere: bool,
 }
 
 /// Lines that may still be written.
@@ -80,8 +96,35 @@ impl Acts {
             socket: Some(ours),
             lines: Budget::new("acts", LINES),
             files: Budget::new("files", FILES),
+            kept: BTreeMap::new(),
         };
         Ok((acts, theirs))
+    }
+
+    /// How the shells that are kept are reached, now that the login's own line has gone; `None` if
+    /// there is none.
+    pub fn line(&self) -> Option<Line> {
+        let reached = self
+            .kept
+            .values()
+            .any(|kept| kept.attached && kept.elsewhere);
+        (!self.kept.is_empty()).then_some(if reached {
+            Line::Reattached
+        } else {
+            Line::Detached
+        })
+    }
+
+    /// Terminals of those shells.
+    pub fn terminals(&self) -> impl Iterator<Item = u32> {
+        self.kept.values().map(|kept| kept.terminal)
+    }
+
+    /// Tells the session to end, whatever it keeps.
+    pub fn end(&self) {
+        if let Some(socket) = &self.socket {
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
+        }
     }
 
     /// The descriptor to wait for; `None` after its end.
@@ -119,12 +162,40 @@ impl Acts {
     }
 
     fn take(&mut self, act: &Act, now: Instant) {
+        self.follow(act);
         let budget = match act {
             Act::File(_) => &mut self.files,
             _ => &mut self.lines,
         };
         if budget.take(now) {
             log(act);
+        }
+    }
+
+    /// Follows the shells that are kept.
+    fn follow(&mut self, act: &Act) {
+        let kept = &mut self.kept;
+        match act {
+            Act::Kept { channel, terminal } if kept.len() < MAX_KEPT => {
+                let new = Kept {
+                    terminal: *terminal,
+                    attached: true,
+                    elsewhere: false,
+                };
+                kept.insert(*channel, new);
+            }
+            Act::Ended { channel, .. } => drop(kept.remove(channel)),
+            Act::Detached { channel } => {
+                if let Some(kept) = kept.get_mut(channel) {
+                    kept.attached = false;
+                }
+            }
+            Act::Reattached { channel, .. } => {
+                if let Some(kept) = kept.get_mut(channel) {
+                    (kept.attached, kept.elsewhere) = (true, true);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -161,6 +232,16 @@ fn log(act: &Act) {
         }
         Act::Lost(records) => {
             tracing::warn!(target: "audit", event = "record.dropped", records);
+        }
+        Act::Kept { channel, terminal } => {
+            let terminal = format!("pts/{terminal}");
+            tracing::info!(target: "audit", event = "shell.kept", channel, terminal);
+        }
+        Act::Detached { channel } => {
+            tracing::info!(target: "audit", event = "shell.detached", channel);
+        }
+        Act::Reattached { channel, by } => {
+            tracing::info!(target: "audit", event = "shell.reattached", channel, by);
         }
         Act::File(file) => {
             let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());

@@ -4,21 +4,23 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use gateway_wire::doors::Failure;
 use gateway_wire::monitor::{
-    Connection, FromMonitor, FromNet, GRACE_IS_OVER, Serve, ToMonitor, ToNet,
+    Connection, FromMonitor, FromNet, GRACE_IS_OVER, Line, Serve, ToMonitor, ToNet,
 };
 use gateway_wire::numbers::{Step, Tally, Traffic};
 use gateway_wire::{MAX_MESSAGE, Settings, UserName};
 
+use nix::sys::socket::shutdown;
+
 use crate::account;
 use crate::authentication::{Authentication, Outcome};
 use crate::limits::{Due, Limits};
-use crate::link::{Event, Link, TERMINATED};
+use crate::link::{Event, Link, NET_ENDED, TERMINATED};
 use crate::login_records::LoginRecords;
 use crate::recordings::Recordings;
 use crate::terminals;
@@ -31,6 +33,17 @@ fn failure_of(why: &str) -> Option<Failure> {
 
 /// net enforces the grace time; the monitor ends a net that does not, this much later.
 const GRACE_MARGIN: Duration = Duration::from_secs(5);
+
+/// More than a keeper of a shell needs to end it in time; the monitor ends those that do not.
+const KEEPER_MARGIN: Duration = Duration::from_secs(10);
+
+/// How a login's time with its connection ended.
+struct Logout {
+    reason: String,
+    traffic: Traffic,
+    /// Nobody has ended it: the line has dropped, or the client has gone.
+    dropped: bool,
+}
 
 /// What is kept of a login's terminals.
 struct Terminals {
@@ -102,7 +115,7 @@ impl Monitor {
         let user = self.authenticate(&mut authentication, deadline);
         self.report(&FromMonitor::Tally(authentication.tally()))?;
         match user? {
-            Some(user) => self.logged_in(user, connection),
+            Some(user) => self.logged_in(user, connection, socket),
             None => Ok(()),
         }
     }
@@ -197,12 +210,18 @@ impl Monitor {
         })
     }
 
-    fn logged_in(&self, user: AuthenticatedUser, connection: &Connection) -> io::Result<()> {
+    fn logged_in(
+        &self,
+        user: AuthenticatedUser,
+        connection: &Connection,
+        socket: &OwnedFd,
+    ) -> io::Result<()> {
         let name = user.account().name.clone();
         let uid = user.account().identity.uid;
         let of_directory = user.account().of_directory;
         let (time, interval) = (user.policy().session_time.0, self.settings.account_interval);
         let record = user.policy().record_terminals;
+        let reattach = user.policy().reattach_time.0;
         // The client hears "accepted" while the session is being opened.
         self.answer(ToNet::Accepted, None)?;
         self.report(&FromMonitor::Authenticated(name.clone()))?;
@@ -243,7 +262,11 @@ impl Monitor {
             .then(|| Recordings::new(&self.settings.recordings, name.clone(), &connection.login));
         let mut terminals = Terminals { records, record };
         let mut limits = Limits::new(time, interval, of_directory, Instant::now());
-        let (reason, traffic) = self.until_logout(&mut session, &mut terminals, &mut limits, &name);
+        let Logout {
+            mut reason,
+            traffic,
+            dropped,
+        } = self.until_logout(&mut session, &mut terminals, &mut limits, &name);
         // Nothing is open on a connection that has ended.
         let traffic = Traffic {
             open: Default::default(),
@@ -257,6 +280,19 @@ impl Monitor {
         self.end_net();
         // net writes no more.
         drop(record);
+        if let Some(time) = reattach {
+            // The client must not wait while its shells do.
+            let _ = shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+            let ended = if dropped {
+                self.until_the_last_shell(&mut session, &mut limits, &name, uid, time)
+            } else {
+                Some(reason.clone())
+            };
+            if let Some(why) = ended {
+                reason = why;
+                session.end();
+            }
+        }
         session.close();
         tracing::info!(
             target: "audit",
@@ -298,6 +334,81 @@ impl Monitor {
         }
     }
 
+    /// Without a line: until the session has ended with the last shell that it keeps, or must end; then
+    /// the result says why.
+    fn until_the_last_shell(
+        &self,
+        session: &mut UserSession,
+        limits: &mut Limits,
+        user: &UserName,
+        uid: u32,
+        time: Duration,
+    ) -> Option<String> {
+        let mut line = Line::Connected;
+        let mut since = Instant::now();
+        let mut listener_lives = true;
+        loop {
+            let now = session.acts.line();
+            if let Some(now) = now.filter(|now| *now != line) {
+                let first = line == Line::Connected;
+                (line, since) = (now, Instant::now());
+                let _ = self.report(&FromMonitor::Line(line));
+                for number in session.acts.terminals().filter(|_| first) {
+                    let _ = self.report(&FromMonitor::Terminal { number, open: true });
+                }
+                if line == Line::Detached {
+                    tracing::info!(target: "audit", event = "session.detached", user = %user);
+                } else {
+                    tracing::info!(target: "audit", event = "session.reattached", user = %user);
+                }
+            }
+            let end = match now {
+                Some(Line::Reattached) => None,
+                Some(_) => Some(since + time + KEEPER_MARGIN),
+                // It hears its file servers out, and is gone.
+                None => Some(since + KEEPER_MARGIN),
+            };
+            let deadline = [end, limits.next()].into_iter().flatten().min();
+            let event = self
+                .link
+                .borrow_mut()
+                .wait_without_net(session, deadline, listener_lives);
+            match event {
+                Ok(Event::SessionEnded) => return None,
+                Ok(Event::Listener) => match self.hear_listener() {
+                    Ok(Some(ToMonitor::Message(text))) => {
+                        terminals::show(uid, session.acts.terminals(), &text);
+                    }
+                    Ok(Some(ToMonitor::End(words))) => {
+                        terminals::show(uid, session.acts.terminals(), &words);
+                        return Some("ended by an administrator".into());
+                    }
+                    Ok(Some(ToMonitor::Welcome)) => {}
+                    Ok(None) | Err(_) => listener_lives = false,
+                },
+                Ok(Event::Deadline) if end.is_some_and(|end| end <= Instant::now()) => {
+                    return Some("reattach-time is over".into());
+                }
+                Ok(Event::Deadline) => {
+                    let refusal = || account::refusal(&self.settings, user);
+                    match limits.look(Instant::now(), refusal) {
+                        Due::Nothing => {}
+                        Due::Warn(words) => {
+                            terminals::show(uid, session.acts.terminals(), words);
+                        }
+                        Due::End(why, words) => {
+                            terminals::show(uid, session.acts.terminals(), words);
+                            return Some(why);
+                        }
+                    }
+                }
+                Ok(Event::End(why)) => return Some(why.into()),
+                Ok(Event::Told | Event::Net(_)) => {}
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+    }
+
     /// The reason of the end, and what net said last that it has carried.
     fn until_logout(
         &self,
@@ -305,15 +416,25 @@ impl Monitor {
         terminals: &mut Terminals,
         limits: &mut Limits,
         user: &UserName,
-    ) -> (String, Traffic) {
+    ) -> Logout {
         // The end is ours, unless net tells us of it.
-        let ended = |why: String, words: &str, last| (why, self.farewell(words).unwrap_or(last));
+        let ended = |why: String, words: &str, last| Logout {
+            dropped: why == NET_ENDED,
+            traffic: self.farewell(words).unwrap_or(last),
+            reason: why,
+        };
         let mut listener_lives = true;
         let mut carried = Traffic::default();
         loop {
             let event = self.wait(Some(session), limits.next(), !listener_lives);
             let why = match event {
-                Ok(Event::Net(FromNet::Ended { reason, traffic })) => return (reason, traffic),
+                Ok(Event::Net(FromNet::Ended { reason, traffic })) => {
+                    return Logout {
+                        reason,
+                        traffic,
+                        dropped: true,
+                    };
+                }
                 Ok(Event::Net(FromNet::Traffic(traffic))) => {
                     carried = traffic;
                     match self.report(&FromMonitor::Traffic(traffic)) {
@@ -354,6 +475,7 @@ impl Monitor {
                         Due::End(why, words) => return ended(why, words, carried),
                     }
                 }
+                Ok(Event::Told) => continue,
                 Ok(Event::SessionEnded) => "the session program ended".into(),
                 Ok(Event::End(why)) => why.into(),
                 Ok(Event::Net(_)) => "net spoke out of order".into(),

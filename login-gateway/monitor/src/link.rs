@@ -17,6 +17,9 @@ use crate::user_session::UserSession;
 /// Why a connection ends that a signal ends.
 pub const TERMINATED: &str = "terminated";
 
+/// Why one ends whose net has.
+pub const NET_ENDED: &str = "login-gateway-net ended";
+
 /// The monitor's ends of everything.
 pub struct Link {
     /// Socket to the listener.
@@ -34,6 +37,8 @@ pub enum Event {
     Net(FromNet),
     /// The listener has closed its socket, or sent something.
     Listener,
+    /// The session has told something.
+    Told,
     /// The session program has ended.
     SessionEnded,
     /// The deadline is over.
@@ -56,6 +61,59 @@ impl Link {
                 Err(Errno::EINTR) => {}
                 Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
                 other => return other.map(drop).map_err(Into::into),
+            }
+        }
+    }
+
+    /// Waits for the next event of a login that has no net any more. `listener`: it is there.
+    pub fn wait_without_net(
+        &mut self,
+        session: &mut UserSession,
+        deadline: Option<Instant>,
+        listener: bool,
+    ) -> io::Result<Event> {
+        loop {
+            let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
+                None => PollTimeout::NONE,
+                Some(left) if left.is_zero() => return Ok(Event::Deadline),
+                Some(left) => {
+                    PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            let its = [session.log.fd(), session.acts.fd()];
+            let fds = [
+                Some(self.signals.as_fd()),
+                Some(self.listener.as_fd()).filter(|_| listener),
+            ];
+            let mut ready: Vec<_> = fds
+                .into_iter()
+                .chain(its)
+                .flatten()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            match poll(&mut ready, timeout) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let ready: Vec<bool> = ready.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            let (fixed, its) = ready.split_at(1 + usize::from(listener));
+            if its.contains(&true) {
+                session.log.drain();
+                session.acts.drain();
+            }
+            while let Some(signal) = self.signals.next()? {
+                if signal == Signal::SIGTERM {
+                    return Ok(Event::End(TERMINATED));
+                }
+            }
+            if session.child.try_wait()?.is_some() {
+                return Ok(Event::SessionEnded);
+            }
+            if fixed.get(1) == Some(&true) {
+                return Ok(Event::Listener);
+            }
+            if its.contains(&true) {
+                return Ok(Event::Told);
             }
         }
     }
@@ -109,7 +167,7 @@ impl Link {
             if ready[0] {
                 return Ok(match self.net.receive() {
                     Ok(Some(message)) => Event::Net(message),
-                    Ok(None) => Event::End("login-gateway-net ended"),
+                    Ok(None) => Event::End(NET_ENDED),
                     Err(error) => {
                         tracing::error!(event = "net.malformed", %error);
                         Event::End("malformed message from net")

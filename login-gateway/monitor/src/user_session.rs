@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use gateway_wire::accept::Endpoints;
 use gateway_wire::session::Setup;
@@ -23,6 +24,9 @@ use crate::relay::Relay;
 
 /// Bytes of an argument that says nothing, so that the session can show its user's name in `ps`.
 const TITLE_ROOM: usize = 96;
+
+/// Patience with a session that is to end although it keeps shells.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An account that may log in now. Only the end of a whole way in makes one.
 pub struct AuthenticatedUser {
@@ -61,6 +65,8 @@ pub struct UserSession {
     /// The session program.
     pub child: Child,
     pam: Option<Pam>,
+    /// It was told to end, and is killed if it has not by then.
+    ending: Option<Instant>,
 }
 
 /// Opens the PAM session and starts the session program; the socket goes to net.
@@ -151,11 +157,18 @@ pub fn open(
         acts,
         child,
         pam,
+        ending: None,
     };
     Ok((session, for_net))
 }
 
 impl UserSession {
+    /// Tells it to end, with the shells that it keeps.
+    pub fn end(&mut self) {
+        self.acts.end();
+        self.ending = Some(Instant::now() + PATIENCE);
+    }
+
     /// Hears the session's last words, until it has closed its end.
     fn hear_out(&mut self) {
         while let Some(acts) = self.acts.fd() {
@@ -165,7 +178,16 @@ impl UserSession {
                 .flatten()
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
-            match poll(&mut ready, PollTimeout::NONE) {
+            let left = self
+                .ending
+                .map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                let _ = self.child.kill();
+                return;
+            }
+            let left = left.map(|left| PollTimeout::try_from(left.as_millis() + 1));
+            let left = left.and_then(Result::ok).unwrap_or(PollTimeout::NONE);
+            match poll(&mut ready, left) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }

@@ -236,6 +236,13 @@ impl<'a> Forwards<'a> {
         self.displays.remove(&channel);
     }
 
+    /// Ends what listens: there is nobody to carry it to.
+    pub fn close_all(&mut self) {
+        self.listeners.clear();
+        self.displays.clear();
+        self.agent = None;
+    }
+
     /// Variables for the programs of the login.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         self.agent

@@ -11,6 +11,8 @@ mod environment;
 mod files;
 mod forwards;
 mod greeting;
+mod keepers;
+mod kept;
 mod key_files;
 mod oom;
 mod permitted;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     service::run("login-gateway-session", || match arguments.as_slice() {
         [command] if command == "find-key" => find_key(),
         [command] if command == "stage" => stage::run(),
+        [command] if command == "keep" => kept::keeper::run(),
         // What follows `serve` is room for the title in ps.
         [command, ..] if command == "serve" => serve(),
         _ => Err(Failure::new(

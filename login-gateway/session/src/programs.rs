@@ -19,6 +19,7 @@ use sys::signals::Signals;
 use crate::auth_file::AuthFile;
 use crate::files::Files;
 use crate::forwards::Forwards;
+use crate::keepers::Keepers;
 use crate::record::{Record, asked, cut};
 use crate::start::{StartError, Started, Wanted, start, winsize};
 
@@ -29,6 +30,8 @@ const LAST_FILES: Duration = Duration::from_secs(3);
 struct Running {
     /// `None` once it has ended.
     pid: Option<Pid>,
+    /// Its keeper tells of the shell's end.
+    kept: bool,
     /// The terminal's master side, kept for resizing; `None` for pipes or after a hang-up.
     terminal: Option<OwnedFd>,
 }
@@ -47,10 +50,15 @@ pub fn serve(
         auth_file: auth_file(setup),
         forwards: Forwards::new(net, setup, record.clone())?,
         files: Files::default(),
+        keepers: Keepers::default(),
         record,
     };
     let ended = until_the_end(&mut programs, signals);
     programs.running.clear();
+    if matches!(ended, Ok(End::Net)) {
+        programs.forwards.close_all();
+        programs.until_the_last_shell(signals)?;
+    }
     let patience = match ended {
         Ok(End::Net) => LAST_FILES,
         _ => Duration::ZERO,
@@ -72,9 +80,10 @@ fn until_the_end(programs: &mut Programs<'_>, signals: &Signals) -> io::Result<E
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let pause = programs.forwards.pause().map(PollTimeout::try_from);
-        let files = programs.files.awaited(&programs.record);
-        let files_number = files.len();
+        let mut files = programs.files.awaited(&programs.record);
         let incoming = |fd| (fd, PollFlags::POLLIN);
+        files.extend(programs.keepers.awaited().map(incoming));
+        let files_number = files.len();
         let mut ready: Vec<_> = [net, signals.as_fd()]
             .into_iter()
             .map(incoming)
@@ -99,6 +108,7 @@ fn until_the_end(programs: &mut Programs<'_>, signals: &Signals) -> io::Result<E
         }
         if from_files {
             programs.files.take(&programs.record);
+            programs.hear_keepers();
         }
         if from_children {
             while let Some(signal) = signals.next()? {
@@ -125,10 +135,53 @@ struct Programs<'a> {
     auth_file: Option<AuthFile>,
     forwards: Forwards<'a>,
     files: Files,
+    keepers: Keepers,
     record: Arc<Record>,
 }
 
 impl Programs<'_> {
+    fn hear_keepers(&mut self) {
+        self.keepers.take(&self.record);
+        for (channel, program) in &mut self.running {
+            program.kept |= self.keepers.tells_of(*channel);
+        }
+    }
+
+    /// The connection has gone; shells that are kept have not. They end with the monitor's word, or
+    /// its end, and each in its own time.
+    fn until_the_last_shell(&mut self, signals: &Signals) -> io::Result<()> {
+        loop {
+            self.files.take(&self.record);
+            self.hear_keepers();
+            if self.keepers.is_empty() {
+                return Ok(());
+            }
+            let incoming = |fd| (fd, PollFlags::POLLIN);
+            let mut awaited = vec![incoming(signals.as_fd()), incoming(self.record.as_fd())];
+            awaited.extend(self.files.awaited(&self.record));
+            awaited.extend(self.keepers.awaited().map(incoming));
+            let awaited = awaited.into_iter().map(|(fd, what)| PollFd::new(fd, what));
+            let mut ready: Vec<_> = awaited.collect();
+            match poll(&mut ready, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            // The monitor says nothing; it ends.
+            if ready.get(1).and_then(PollFd::any) == Some(true) {
+                return Ok(());
+            }
+            while let Some(signal) = signals.next()? {
+                if signal != Signal::SIGCHLD {
+                    return Ok(());
+                }
+            }
+            while matches!(
+                waitpid(None, Some(WaitPidFlag::WNOHANG)),
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+            ) {}
+        }
+    }
+
     fn handle(&mut self, message: ToSession) -> io::Result<()> {
         match message {
             ToSession::Start {
@@ -213,14 +266,26 @@ impl Programs<'_> {
                 pid,
                 terminal,
                 number,
+                keeper,
                 files,
                 fds,
             }) => {
+                if let Some(keeper) = keeper {
+                    self.keepers.add(channel, keeper);
+                }
                 if let Some(files) = files {
                     self.files.add(channel, files);
                 }
                 let pid = Some(pid);
-                self.running.insert(channel, Running { pid, terminal });
+                let kept = false;
+                self.running.insert(
+                    channel,
+                    Running {
+                        pid,
+                        kept,
+                        terminal,
+                    },
+                );
                 let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
                 let terminal = number;
                 let (kind, asked) = asked(program);
@@ -274,10 +339,12 @@ impl Programs<'_> {
             if let Some((channel, program)) = ended {
                 let channel = *channel;
                 program.pid = None;
-                self.record.tell(&Act::Ended {
-                    channel,
-                    status: status.clone(),
-                });
+                if !program.kept {
+                    self.record.tell(&Act::Ended {
+                        channel,
+                        status: status.clone(),
+                    });
+                }
                 self.send(&FromSession::Exited { channel, status }, &[])?;
             }
         }

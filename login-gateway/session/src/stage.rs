@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use gateway_wire::session::Setup;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+use nix::unistd::ttyname;
 use serde::{Deserialize, Serialize};
 use service::Failure;
 use sys::memfd::Shared;
@@ -18,6 +20,7 @@ use sys::spawn::Spawn;
 use crate::command::{self, Command};
 use crate::display::Display;
 use crate::greeting::Greeting;
+use crate::kept::{Keep, keeper, offer, visit};
 use crate::rc::Rc;
 
 /// Descriptors of the plan and of the pipe whose end is the permission to begin.
@@ -25,6 +28,8 @@ const PLAN: i32 = 3;
 const GO: i32 = 4;
 /// And of the socket that becomes the program's [`command::RECORD`].
 const RECORD: i32 = 5;
+/// And, for a shell that is kept, of the keeper's socket to the session.
+const KEEPER: i32 = 6;
 
 /// Largest plan, in bytes: a command of 128 KiB and its environment.
 const MAX_PLAN: usize = 1 << 20;
@@ -46,6 +51,7 @@ pub struct Stage {
     greeting: Option<Greeting>,
     rc: Option<Rc>,
     display: Option<Display>,
+    keep: Option<Keep>,
 }
 
 impl Stage {
@@ -68,7 +74,45 @@ impl Stage {
             greeting,
             rc,
             display,
+            keep: None,
         }
+    }
+
+    /// The shell gets a keeper, and this process becomes its first visitor.
+    #[must_use]
+    pub fn kept(self, keep: Option<Keep>) -> Self {
+        Self { keep, ..self }
+    }
+
+    /// The process of a shell that is kept. The keeper tells `keeper`'s other end how it goes.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn spawn_kept(&self, wait: OwnedFd, keeper: OwnedFd) -> io::Result<Spawn> {
+        Ok(self.spawn(Some(wait), None)?.fd(KEEPER, keeper))
+    }
+
+    /// Goes back to a shell, or begins one; ends this process as the shell has ended.
+    fn visit(mut self, keep: Keep) -> io::Result<()> {
+        let session = sys::fds::take_inherited(KEEPER)?;
+        let (login, source) = (keep.login.clone(), keep.source.clone());
+        if let Some(keeper) = offer::ask() {
+            drop(session);
+            return visit::visit(&keeper, &login, &source);
+        }
+        let here = io::stdin();
+        let (master, terminal) = sys::pty::open(sys::pty::size(&here)?)?;
+        tcsetattr(&terminal, SetArg::TCSANOW, &tcgetattr(&here)?)?;
+        let path = ttyname(&terminal)?;
+        let known = self.env.iter_mut().find(|(name, _)| name == "SSH_TTY");
+        if let Some((_, value)) = known {
+            *value = path.into();
+        }
+        let (ours, theirs) = sys::fds::seqpacket_pair()?;
+        keeper::nonblocking(&ours)?;
+        let plan = keeper::Plan { stage: self, keep };
+        keeper::begin(&plan, session, theirs, (master, terminal))?;
+        visit::visit(&ours, &login, &source)
     }
 
     /// The process, to be given its descriptors 0 to 2. It begins when the other end of `wait` is
@@ -136,11 +180,15 @@ pub fn run() -> Result<(), Failure> {
         wait(&go);
     }
     let program = stage.program.clone();
-    Err(StageError {
-        program,
-        source: stage.run(),
-    }
-    .into())
+    let mut stage = stage;
+    let source = match stage.keep.take() {
+        Some(keep) => match stage.visit(keep) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+        None => stage.run(),
+    };
+    Err(StageError { program, source }.into())
 }
 
 /// Waits until the other end has been closed, or for [`PATIENCE`].

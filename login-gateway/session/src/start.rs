@@ -14,6 +14,7 @@ use sys::spawn::Spawn;
 
 use crate::display::Display;
 use crate::environment::{self, Facts};
+use crate::kept::{Keep, keeper};
 use crate::stage::Stage;
 use crate::{command, files, greeting, rc, terminal_modes};
 
@@ -45,6 +46,8 @@ pub struct Started {
     pub terminal: Option<OwnedFd>,
     /// N of `/dev/pts/N`.
     pub number: Option<u32>,
+    /// Where the keeper of a shell tells how it goes.
+    pub keeper: Option<OwnedFd>,
     /// Where a file server tells what it does.
     pub files: Option<OwnedFd>,
     /// For net: the terminal's master side and what lets the program begin, or three pipes.
@@ -155,6 +158,7 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
             pid,
             terminal: None,
             number: None,
+            keeper: None,
             files: heard,
             fds: vec![to_input, from_output, from_error],
         });
@@ -173,10 +177,24 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
     let is_login =
         matches!(wanted.program, Program::Shell) && setup.policy.force_command.is_empty();
     let greeting = is_login.then(|| greeting::of(setup)).flatten();
-    let stage = Stage::new(setup, &command, vars, greeting, rc, wanted.display.clone());
-    let spawn = stage
-        .spawn(Some(wait.into()), record)
-        .map_err(StartError::Terminal)?
+    let time = setup.policy.reattach_time.0.filter(|_| is_login);
+    let keep = time.map(|time| Keep {
+        time,
+        login: setup.login.clone(),
+        source: setup.endpoints.source.ip().to_canonical().to_string(),
+    });
+    let is_kept = keep.is_some();
+    let stage = Stage::new(setup, &command, vars, greeting, rc, wanted.display.clone()).kept(keep);
+    let spawned = || {
+        if !is_kept {
+            return Ok((stage.spawn(Some(wait.into()), record)?, None));
+        }
+        let (ours, theirs) = sys::fds::seqpacket_pair()?;
+        keeper::nonblocking(&ours)?;
+        Ok((stage.spawn_kept(wait.into(), theirs)?, Some(ours)))
+    };
+    let (spawn, keeper) = spawned().map_err(StartError::Terminal)?;
+    let spawn = spawn
         .fd(0, slave)
         .fd(1, output)
         .fd(2, error)
@@ -185,6 +203,7 @@ pub fn start(setup: &Setup, wanted: &Wanted<'_>) -> Result<Started, StartError> 
         pid: run(spawn)?,
         terminal: Some(master),
         number: Some(number),
+        keeper,
         files: heard,
         fds: vec![for_net, go.into()],
     })
@@ -215,7 +234,7 @@ fn enterable(home: &Path) -> bool {
 }
 
 /// N of `/dev/pts/N`.
-fn number(path: &Path) -> Option<u32> {
+pub fn number(path: &Path) -> Option<u32> {
     path.strip_prefix("/dev/pts").ok()?.to_str()?.parse().ok()
 }
 

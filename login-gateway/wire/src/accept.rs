@@ -59,6 +59,8 @@ pub struct Health {
     pub penalised: u32,
     /// Terminals of logins.
     pub terminals: u32,
+    /// Logins whose line has dropped and whose shells wait.
+    pub detached: u32,
     /// Channels that are open, by [`Channel::ALL`].
     pub open: [u64; Channel::ALL.len()],
     /// All other counts.

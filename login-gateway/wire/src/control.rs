@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::UserName;
+use crate::monitor::Line;
 
 /// Largest request in bytes.
 pub const MAX_REQUEST: usize = 16 * 1024;
@@ -117,4 +118,7 @@ pub struct Connected {
     pub pid: i32,
     /// N of each `/dev/pts/N` that it has.
     pub terminals: Vec<u32>,
+    /// How it is reached.
+    #[serde(default)]
+    pub line: Line,
 }

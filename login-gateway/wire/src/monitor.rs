@@ -65,6 +65,32 @@ pub enum FromMonitor {
     Tally(Tally),
     /// What the connection has carried so far.
     Traffic(Traffic),
+    /// How the login is reached from now on.
+    Line(Line),
+}
+
+/// How a login is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// By its own connection.
+    #[default]
+    Connected,
+    /// By none: its connection has dropped, its shells wait.
+    Detached,
+    /// From another login of the same user.
+    Reattached,
+}
+
+impl Line {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Detached => "detached",
+            Self::Reattached => "reattached",
+        }
+    }
 }
 
 /// From the monitor to net, once: the connection. Its socket is the one descriptor.

@@ -313,6 +313,25 @@ pub enum Act {
     Lost(u64),
     /// The file server has done something, or has refused to.
     File(FileAct),
+    /// A shell begins that lives on when its line drops.
+    Kept {
+        /// The channel that it began on.
+        channel: u32,
+        /// N of its own terminal `/dev/pts/N`.
+        terminal: u32,
+    },
+    /// Nobody looks at it any more.
+    Detached {
+        /// As above.
+        channel: u32,
+    },
+    /// Somebody does again.
+    Reattached {
+        /// As above.
+        channel: u32,
+        /// The login that does, by its name in the log.
+        by: String,
+    },
 }
 
 /// What the file server did.

@@ -278,6 +278,9 @@ settings! {
         /// How long a login may last; users are warned five minutes before on their terminals. "0s": as
         /// long as they like.
         session_time: Time = Time(None);
+        /// How long a login shell on a terminal lives on when its line drops. Whoever logs in again with a
+        /// terminal meanwhile is offered it, with what it showed last. "0s": it ends with its line.
+        reattach_time: Time = Time(None);
         /// Silence in both directions after which a channel is closed, as "KIND=TIME" with patterns;
         /// the first entry that fits counts. Kinds: session:shell, session:command,
         /// session:subsystem:NAME, direct-tcpip, forwarded-tcpip, direct-streamlocal@openssh.com,
