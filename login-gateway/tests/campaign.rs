@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -425,4 +426,31 @@ fn a_client_that_hangs_is_ended_and_others_go_on() {
         frozen.child.try_wait().unwrap().is_some()
     });
     worker.works();
+}
+
+#[test]
+fn a_silent_directory_is_named_as_the_reason() {
+    if !possible("a_silent_directory_is_named_as_the_reason") {
+        return;
+    }
+    // It takes connections and never answers.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.sock");
+    let silent = UnixListener::bind(&path).unwrap();
+    let gateway = Gateway::start(&format!(
+        "directory-socket = \"{}\"\ndirectory-timeout = \"300ms\"",
+        path.display()
+    ));
+    // Keys of files are good for those whom this machine knows.
+    assert_eq!(gateway.says("echo in"), "in\n");
+    gateway.logged("did not answer in time", 1);
+    let keys = gateway.folder.path().join("home/.ssh/authorized_keys");
+    fs::write(keys, "").unwrap();
+    let output = try_login(&gateway, &[], "echo in");
+    assert_eq!(output.status.code(), Some(255));
+    gateway.logged(
+        "key not authorized by files, and the directory did not answer",
+        1,
+    );
+    drop(silent);
 }

@@ -49,7 +49,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If it does not answer, or does not hold the whole directory yet.
-pub fn status(client: &Client, json: bool) -> Result<(), Failure> {
+pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
     let status = client.status()?;
     let age = status.age.map(|age| age.as_secs());
     let text = if json {
@@ -96,6 +96,7 @@ pub fn status(client: &Client, json: bool) -> Result<(), Failure> {
     };
     print(&text)?;
     match (status.complete, status.resolves) {
+        _ if alive => Ok(()),
         (true, true) => Ok(()),
         (false, _) => Err(Failure::new(
             Exit::Failure,

@@ -77,8 +77,11 @@ struct Arguments {
 enum Command {
     /// Print the effective configuration and every problem with it; start nothing.
     Check,
-    /// Print how the running daemon is; exit with 0 if it holds the whole directory.
+    /// Print how the running daemon is; exit with 0 if it holds the whole directory and users resolve.
     Status {
+        /// Exit with 0 if it answers at all, whatever it holds: for a liveness probe.
+        #[arg(long)]
+        alive: bool,
         /// As one JSON object.
         #[arg(long)]
         json: bool,
@@ -158,7 +161,7 @@ fn main() -> ExitCode {
         match &arguments.command {
             None => serve(config()?),
             Some(Command::Check) => command::check(&config()?),
-            Some(Command::Status { json }) => command::status(&client()?, *json),
+            Some(Command::Status { alive, json }) => command::status(&client()?, *alive, *json),
             Some(Command::Account { name, json }) => command::account(&client()?, name, *json),
             Some(Command::Explain { name, json }) => command::explain(&client()?, name, *json),
             Some(Command::Getent {

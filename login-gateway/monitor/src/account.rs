@@ -25,6 +25,8 @@ pub struct Account {
     pub directory_keys: Vec<String>,
     /// Whether the directory knows it.
     pub of_directory: bool,
+    /// The directory did not answer: what it has is not known.
+    pub unavailable: bool,
 }
 
 impl Account {
@@ -124,6 +126,7 @@ pub fn find(settings: &Settings, name: &UserName) -> Result<Account, NoAccount> 
         shell,
         directory_keys,
         of_directory,
+        unavailable,
     })
 }
 

@@ -49,6 +49,7 @@ fn account(line: &str, name: &UserName) -> Option<Account> {
         shell: if shell.is_empty() { "/bin/sh" } else { shell }.into(),
         directory_keys: Vec::new(),
         of_directory: false,
+        unavailable: false,
     })
 }
 

@@ -84,9 +84,13 @@ impl Authentication<'_> {
         key: &[u8],
         found: Option<Found>,
     ) -> Result<Found, String> {
-        candidate.may_log_in()?;
+        let account = candidate.may_log_in()?;
         let kind = key_policy::key_type(key).ok_or("not a key")?;
-        let found = found.ok_or("key not authorized")?;
+        let found = found.ok_or(if account.unavailable {
+            "key not authorized by files, and the directory did not answer"
+        } else {
+            "key not authorized"
+        })?;
         key_policy::check(&candidate.policy, key, kind)?;
         not_revoked(candidate, key)?;
         if candidate.has_used(key) {
