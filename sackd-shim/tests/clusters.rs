@@ -33,6 +33,9 @@ fn each_has_its_own_key_socket_and_rules() {
          run-dir = \"{at}/run\"\n"
     );
     let shim = Shim::start(CONF, &more);
+    wait_for("the second socket", || {
+        outside.path().join("run/sack.socket").exists()
+    });
     let reader = Verifier { uid: 0, now: now() };
     let token = token_at(&outside.path().join("run/sack.socket"), ANYBODY).unwrap();
     let claims = slurm_auth::verify(&token, &keys(OTHER), reader).unwrap();
@@ -60,6 +63,62 @@ fn each_has_its_own_key_socket_and_rules() {
         slurm_auth::verify(&token, &keys(third), reader).is_ok()
     });
     assert!(slurm_auth::verify(&shim.token(ANYBODY, b"").unwrap(), &keys(KEY), reader).is_ok());
+}
+
+/// Each cluster's configuration is kept by a process of its own, from its own controllers.
+#[test]
+fn each_has_its_own_configuration_process() {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_sackd-shim"));
+    if !program.with_file_name("sackd-shim-config").exists() {
+        println!(
+            "skipped: each_has_its_own_configuration_process: 'sackd-shim-config' is not built"
+        );
+        return;
+    }
+    // Nobody listens at these; what each process says of that tells them apart.
+    let (one, two) = ("127.0.0.1:1", "127.0.0.2:1");
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    let key = folder.path().join("key");
+    fs::write(&key, OTHER).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    for run in ["run", "two"] {
+        fs::create_dir(folder.path().join(run)).unwrap();
+    }
+    let config = format!(
+        "key-file = \"{at}/key\"\nrun-dir = \"{at}/run\"\nslurm-user = \"{}\"\n\
+         conf-server = [\"{one}\"]\nport = 16818\n[[clusters]]\nname = \"two\"\n\
+         key-file = \"{at}/key\"\nconf-server = [\"{two}\"]\nrun-dir = \"{at}/two\"\nport = 16819\n",
+        nix::unistd::geteuid()
+    );
+    let file = folder.path().join("config.toml");
+    fs::write(&file, config).unwrap();
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let mut child = std::process::Command::new(program)
+        .env_clear()
+        .arg("--config")
+        .arg(file)
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let error = |run: &str| {
+        let text = fs::read(folder.path().join(run).join(".config-status.json")).ok()?;
+        let report: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        Some(report["last_error"].as_str()?.to_owned())
+    };
+    let done = std::panic::catch_unwind(|| {
+        for (run, server) in [("run", one), ("two", two)] {
+            wait_for(run, || {
+                error(run).is_some_and(|error| error.contains(server))
+            });
+            // And tokens are made meanwhile.
+            let socket = folder.path().join(run).join("sack.socket");
+            assert!(token_at(&socket, ANYBODY).is_some());
+        }
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    done.unwrap();
 }
 
 #[test]

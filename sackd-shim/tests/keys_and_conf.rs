@@ -7,6 +7,7 @@ mod running;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,59 +46,184 @@ fn keys_are_rotated_and_bad_ones_are_not_taken() {
     wait_for("the first key again", || is_signed_with(&shim, KEY));
 }
 
-/// Each request gets a token of a key that counts, while the file is swapped as Kubernetes does it.
-#[test]
-fn a_swapped_link_loses_no_request() {
-    let set = |default: &str, other: &str| {
-        let key = |kid: &str, more: &str| {
-            let k = if kid == "a" {
-                "VGhlIGtleSBiZWxvdyBtZSBuZXZlciBsaWVz"
-            } else {
-                "QW5vdGhlciBrZXkgb2YgdGhlIHNhbWUgbGVuZ3RoLi4"
-            };
-            format!(r#"{{"kid":"{kid}","alg":"HS256","kty":"oct","k":"{k}"{more}}}"#)
+/// Ends a crowd, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A folder as Kubernetes mounts a Secret: the file is a link through `..data`, which is swapped.
+struct Secret {
+    folder: tempfile::TempDir,
+    generation: usize,
+}
+
+impl Secret {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("slurm.jwks");
+        std::os::unix::fs::symlink("..data/slurm.jwks", path).unwrap();
+        let mut secret = Self {
+            folder,
+            generation: 0,
         };
-        format!(
-            r#"{{"keys":[{},{}]}}"#,
-            key(other, ""),
-            key(default, r#","use":"default""#)
-        )
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let generation = |name: &str, text: &str| {
-        fs::create_dir(folder.path().join(name)).unwrap();
-        let path = folder.path().join(name).join("slurm.jwks");
+        secret.swap(text);
+        secret
+    }
+
+    fn path(&self) -> String {
+        let path = self.folder.path().join("slurm.jwks");
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn swap(&mut self, text: &str) {
+        let at = |name: &str| self.folder.path().join(name);
+        self.generation += 1;
+        let name = format!("..{}", self.generation);
+        fs::create_dir(at(&name)).unwrap();
+        let path = at(&name).join("slurm.jwks");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
-    };
-    let point_at = |name: &str| {
-        let fresh = folder.path().join("..data_tmp");
-        std::os::unix::fs::symlink(name, &fresh).unwrap();
-        fs::rename(&fresh, folder.path().join("..data")).unwrap();
-    };
-    generation("..1", &set("a", "b"));
-    point_at("..1");
-    std::os::unix::fs::symlink("..data/slurm.jwks", folder.path().join("slurm.jwks")).unwrap();
-    let path = folder.path().join("slurm.jwks");
-    let variables = [("SLURM_SACK_JWKS", path.to_str().unwrap())];
-    let shim = Shim::start_in("ClusterName=lab\nAuthType=auth/slurm\n", "", &variables);
-    let both = slurm_auth::Keyring::from_jwks(set("a", "b").as_bytes()).unwrap();
-    let one_token = || {
-        let token = shim.token(ANYBODY, b"").expect("a token");
-        slurm_auth::verify(&token, &both, Verifier { uid: 0, now: now() }).unwrap();
-        assert_eq!(shim.verify(&token), [0; 4]);
-    };
-    for n in 2..30 {
-        let (default, other) = if n % 2 == 0 { ("b", "a") } else { ("a", "b") };
-        generation(&format!("..{n}"), &set(default, other));
-        one_token();
-        point_at(&format!("..{n}"));
-        fs::remove_dir_all(folder.path().join(format!("..{}", n - 1))).unwrap();
-        one_token();
+        std::os::unix::fs::symlink(&name, at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        if self.generation > 1 {
+            fs::remove_dir_all(at(&format!("..{}", self.generation - 1))).unwrap();
+        }
     }
-    let kid = format!("\"kid\":\"{}\"", "a");
-    wait_for("the last key in the numbers", || {
-        shim.http("/status").contains(&kid)
+}
+
+/// A file slurm.jwks with keys a and b and these fields of theirs.
+fn jwks(a: &str, b: &str) -> String {
+    let key = |kid: &str, k: &str, more: &str| {
+        format!(r#"{{"kid":"{kid}","alg":"HS256","kty":"oct","k":"{k}"{more}}}"#)
+    };
+    format!(
+        r#"{{"keys":[{},{}]}}"#,
+        key("a", "VGhlIGtleSBiZWxvdyBtZSBuZXZlciBsaWVz", a),
+        key("b", "QW5vdGhlciBrZXkgb2YgdGhlIHNhbWUgbGVuZ3RoLi4", b)
+    )
+}
+
+const DEFAULT: &str = r#","use":"default""#;
+const CONF: &str = "ClusterName=lab\nAuthType=auth/slurm\n";
+
+/// Each request of a crowd gets a token of a key that counts, and a good verdict on it, while the file is
+/// swapped as Kubernetes does it, with a broken one in between.
+#[test]
+fn a_swapped_link_loses_no_request() {
+    let mut secret = Secret::new(&jwks(DEFAULT, ""));
+    let path = secret.path();
+    let variables = [("SLURM_SACK_JWKS", path.as_str())];
+    let limits = "[limits]\nrequests-per-second = 0\nsystem-requests-per-second = 0";
+    let shim = Shim::start_in(CONF, limits, &variables);
+    let both = slurm_auth::Keyring::from_jwks(jwks("", "").as_bytes()).unwrap();
+    let is_over = AtomicBool::new(false);
+    let ask_on = || {
+        let mut asked = 0_u32;
+        while !is_over.load(Ordering::Relaxed) {
+            let token = shim.token(ANYBODY, b"").expect("a token");
+            slurm_auth::verify(&token, &both, Verifier { uid: 0, now: now() }).unwrap();
+            assert_eq!(shim.verify(&token), [0; 4]);
+            asked += 1;
+        }
+        asked
+    };
+    std::thread::scope(|scope| {
+        let over = Over(&is_over);
+        let crowd: Vec<_> = (0..4).map(|_| scope.spawn(ask_on)).collect();
+        for n in 1..30 {
+            let (kid, set) = match n % 3 {
+                0 => ("a", jwks(DEFAULT, "")),
+                1 => ("b", jwks("", DEFAULT)),
+                _ => ("b", "{\"keys\":".to_owned()),
+            };
+            let kid = format!("\"kid\":\"{kid}\"");
+            let kept = || shim.log().matches("keys.kept").count();
+            let before = kept();
+            secret.swap(&set);
+            wait_for("the key to be taken or not", || match n % 3 {
+                2 => kept() > before,
+                _ => header(&shim.token(ANYBODY, b"").unwrap()).contains(&kid),
+            });
+        }
+        drop(over);
+        for one in crowd {
+            assert!(one.join().unwrap() > 0);
+        }
+    });
+}
+
+/// The same with a single slurm.key: tokens of the key before are good for their life.
+#[test]
+fn a_crowd_goes_on_while_slurm_key_is_replaced() {
+    let limits = "[limits]\nrequests-per-second = 0\nsystem-requests-per-second = 0";
+    let shim = Shim::start(CONF, limits);
+    let is_over = AtomicBool::new(false);
+    let ask_on = || {
+        while !is_over.load(Ordering::Relaxed) {
+            let token = shim.token(ANYBODY, b"").expect("a token");
+            assert_eq!(shim.verify(&token), [0; 4]);
+        }
+    };
+    std::thread::scope(|scope| {
+        let over = Over(&is_over);
+        let crowd: Vec<_> = (0..4).map(|_| scope.spawn(ask_on)).collect();
+        for n in 0..10 {
+            let key = if n % 2 == 0 { OTHER } else { KEY };
+            shim.replace("slurm.key", key, 0o600);
+            wait_for("the new key", || is_signed_with(&shim, key));
+        }
+        drop(over);
+        crowd.into_iter().for_each(|one| one.join().unwrap());
+    });
+}
+
+/// The header of a token, as JSON text.
+fn header(token: &str) -> String {
+    use base64::Engine as _;
+    let part = token.split('.').next().unwrap();
+    let bytes = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part);
+    String::from_utf8(bytes.unwrap()).unwrap()
+}
+
+/// Nothing changes but the time: the default key ends, another one takes its place, and both is told.
+#[test]
+fn a_key_that_expires_is_told_of_and_gives_way() {
+    let exp = now() + 4;
+    let soon = format!(r#"{DEFAULT},"exp":{exp}"#);
+    let secret = Secret::new(&jwks(&soon, ""));
+    let path = secret.path();
+    let start = |lifetime: &str| {
+        let variables = [("SLURM_SACK_JWKS", path.as_str())];
+        Shim::start_in(
+            CONF,
+            &format!("token-lifetime = \"{lifetime}\""),
+            &variables,
+        )
+    };
+    // Its tokens would outlive it, and another key's do not.
+    let long = start("60s");
+    assert!(header(&long.token(ANYBODY, b"").unwrap()).contains("\"kid\":\"b\""));
+    let short = start("1s");
+    let signs = |kid: &str| {
+        let token = short.token(ANYBODY, b"").unwrap();
+        header(&token).contains(&format!("\"kid\":\"{kid}\""))
+    };
+    assert!(signs("a"));
+    wait_for("the warning", || {
+        short.log().contains("the signing key expires in 0 minutes")
+    });
+    let expires =
+        format!("sackd_shim_key_expires_timestamp_seconds{{cluster=\"lab\",kid=\"a\"}} {exp}");
+    wait_for("the number", || short.http("/metrics").contains(&expires));
+    wait_for("the other key", || signs("b"));
+    assert!(now() >= exp - 1, "not before its time");
+    wait_for("the warning", || {
+        let words = "the default key has expired: key 'b' signs in its place";
+        short.log().contains(words)
     });
 }
 
@@ -249,6 +375,7 @@ fn the_process_is_closed() {
         status.contains("Seccomp:\t2")
     });
     assert_eq!(field("NoNewPrivs:"), "1");
+    assert_ne!(field("VmLck:"), "0", "the memory of the keys is locked");
     let limits = fs::read_to_string(format!("/proc/{}/limits", shim.pid())).unwrap();
     let core = limits
         .lines()

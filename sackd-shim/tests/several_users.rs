@@ -5,6 +5,7 @@
 mod running;
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -41,12 +42,62 @@ fn users_are_told_apart_and_none_starves_another() {
     who_asks_too_fast_waits_and_then_is_refused();
     only_root_and_slurm_user_see_the_numbers();
     it_may_run_as_somebody_else_than_slurm_user();
+    each_cluster_has_its_own_rules();
+    a_client_of_another_pid_namespace_is_known_by_its_uid_alone();
+    users_of_another_user_namespace_are_refused();
+}
+
+fn each_cluster_has_its_own_rules() {
+    let two = "[access]\ndeny = [\"uid:1111\"]\n[[clusters]]\nname = \"two\"\nkey-file = \"@/slurm.key\"\n\
+               conf = \"@/slurm.conf\"\nrun-dir = \"@/run2\"\naccess = { deny = [\"uid:2222\"] }";
+    let shim = Shim::start(CONF, two);
+    let at = |folder: &str| shim.path(folder).join("sack.socket");
+    wait_for("the second socket", || at("run2").exists());
+    for (uid, folder, expected) in [
+        (1111, "run", false),
+        (1111, "run2", true),
+        (2222, "run", true),
+        (2222, "run2", false),
+    ] {
+        let token = as_user(uid, 100, || running::token_at(&at(folder), ANYBODY));
+        assert_eq!(token.is_some(), expected, "{uid} {folder}");
+    }
+}
+
+/// As in a pod whose containers do not share processes: the kernel gives us no number of the client's.
+fn a_client_of_another_pid_namespace_is_known_by_its_uid_alone() {
+    let wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let shim = Shim::start_within(&wrapper, CONF, "");
+    let made = as_user(1234, 100, || {
+        claims(&shim.token(ANYBODY, b"").expect("a token"))
+    });
+    assert_eq!((made.uid, made.gid), (1234, 100));
+    let lacks = "uid=1234 user=\"-\" gid=100 pid=0 exe=\"-\" cgroup=\"-\" login=\"-\"";
+    wait_for("the line", || shim.log().contains(lacks));
+}
+
+/// As in a pod with `hostUsers: false`, asked from outside of it: whom the kernel cannot name here gets nothing.
+fn users_of_another_user_namespace_are_refused() {
+    let wrapper = ["unshare", "--user", "--map-root-user"];
+    let shim = Shim::start_within(&wrapper, CONF, "");
+    assert_eq!(
+        claims(&shim.token(ANYBODY, b"").expect("for root, who is mapped")).uid,
+        0
+    );
+    assert!(as_user(1234, 100, || shim.token(ANYBODY, b"")).is_none());
+    wait_for("the reason", || {
+        let log = shim.log();
+        log.contains("uid=65534") && log.contains("another user namespace")
+    });
 }
 
 /// The configuration process, which runs as the signer does, has the controller's pushes verified: they
 /// are for SlurmUser. Nobody else may.
 fn it_may_run_as_somebody_else_than_slurm_user() {
     let shim = Shim::start_as(12345, CONF, "", "4711");
+    // Its memory is root's: nobody of the same user may look into it.
+    let memory = format!("/proc/{}/mem", shim.pid());
+    assert_eq!(std::fs::metadata(memory).unwrap().uid(), 0);
     let (folder, socket) = (shim.path("run"), shim.socket());
     assert!(folder.exists() && socket.exists());
     let push = Claims {

@@ -67,6 +67,23 @@ impl Shim {
         log
     }
 
+    /// Started by another program, such as `unshare`, which has this one as its only child.
+    pub fn start_within(wrapper: &[&str], slurm_conf: &str, more: &str) -> Self {
+        let folder = folder(slurm_conf, more);
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(wrapper[0])
+            .args(&wrapper[1..])
+            .arg(env!("CARGO_BIN_EXE_sackd-shim"))
+            .arg("--config")
+            .arg(folder.path().join("config.toml"))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let shim = Self { folder, child };
+        wait_for("the socket", || UnixStream::connect(shim.socket()).is_ok());
+        shim
+    }
+
     /// Runs as this uid, which is not SlurmUser; needs root.
     pub fn start_as(uid: u32, slurm_conf: &str, more: &str, slurm_user: &str) -> Self {
         let folder = folder(slurm_conf, more);
