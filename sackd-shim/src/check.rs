@@ -197,6 +197,12 @@ fn slurm_conf(cluster: &Cluster, report: &mut Report) {
         policy.lifetime().as_secs(),
         if policy.use_client_ids() { "yes" } else { "no" }
     ));
+    if let Some(tls_type) = policy.tls_type() {
+        report.problem(
+            format!("'{shown}' has TLSType={tls_type}, and TLS to slurmctld is not spoken here"),
+            "tokens are made all the same; have the configuration brought by other means ('conf'), or use Slurm's sackd",
+        );
+    }
 }
 
 fn identity(settings: &Settings, report: &mut Report) {

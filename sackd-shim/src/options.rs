@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, global = true)]
     pub systemd: bool,
 
-    /// CA of the controller, for TLS
+    /// CA of the controller; refused, since TLS to slurmctld is not spoken here
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_cert_file: Option<PathBuf>,
 
@@ -122,7 +122,10 @@ impl Options {
             return refuse("--systemd needs NOTIFY_SOCKET: Type=notify in the unit");
         }
         if self.ca_cert_file.is_some() {
-            return refuse("--ca-cert-file: TLS to the controller is not spoken yet");
+            return refuse(
+                "--ca-cert-file: TLS to slurmctld (TLSType=tls/s2n, Slurm 25.05 and later) is not spoken here; \
+                 a controller with TLSType=tls/none needs no such file",
+            );
         }
         Ok(())
     }

@@ -77,6 +77,13 @@ impl Policy {
                 "clients with this slurm.conf will not ask for tokens"
             );
         }
+        if let Some(tls_type) = self.tls_type() {
+            tracing::warn!(
+                event = "slurm_conf.tls_type",
+                tls_type,
+                "slurmctld expects TLS, which is not spoken here: configurations and pushes will not come"
+            );
+        }
     }
 
     /// The `cluster` claim.
@@ -84,6 +91,12 @@ impl Policy {
         self.cluster
             .as_deref()
             .or(self.conf.cluster_name.as_deref())
+    }
+
+    /// `TLSType`, if it is one that we do not speak.
+    pub fn tls_type(&self) -> Option<&str> {
+        let tls_type = self.conf.tls_type.as_deref();
+        tls_type.filter(|name| !name.eq_ignore_ascii_case("tls/none"))
     }
 
     /// How long a token lives.

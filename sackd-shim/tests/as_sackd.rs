@@ -51,7 +51,12 @@ fn whatever_goes_wrong_is_one() {
         &[("NOTIFY_SOCKET", "/x")],
         "exclude each other",
     );
-    check("", &["-D", "--ca-cert-file", "/x"], &[], "TLS");
+    check(
+        "",
+        &["-D", "--ca-cert-file", "/x"],
+        &[],
+        "TLS to slurmctld (TLSType=tls/s2n, Slurm 25.05 and later) is not spoken here",
+    );
     check("", &["-D", "--key-file", "/nowhere"], &[], "'/nowhere'");
     check(
         "",

@@ -352,6 +352,14 @@ fn check_prints_every_problem() {
         2,
         "{said}"
     );
+    let tls = format!("{conf}TLSType=tls/s2n\n");
+    let output = running::check(&tls, more, |_| {});
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(said.contains("has TLSType=tls/s2n"), "{said}");
+    let none = format!("{conf}TLSType=tls/none\n");
+    let output = running::check(&none, more, |_| {});
+    assert_eq!(output.status.code(), Some(0));
     let output = running::check(conf, more, |folder| {
         fs::remove_file(folder.join("slurm.conf")).unwrap();
         fs::set_permissions(folder.join("slurm.key"), fs::Permissions::from_mode(0o644)).unwrap();

@@ -13,6 +13,8 @@ pub struct SlurmConf {
     pub cluster_name: Option<String>,
     /// `AuthType`.
     pub auth_type: Option<String>,
+    /// `TLSType` (25.05 and later).
+    pub tls_type: Option<String>,
     /// `SlurmUser`: a name or a number.
     pub slurm_user: Option<String>,
     /// `SlurmdPort`: where pushes are expected, too.
@@ -60,6 +62,7 @@ impl SlurmConf {
         match key {
             "clustername" => self.cluster_name = Some(value.to_lowercase()),
             "authtype" => self.auth_type = Some(value.to_owned()),
+            "tlstype" => self.tls_type = Some(value.to_owned()),
             "slurmuser" => self.slurm_user = Some(value.to_owned()),
             "slurmdport" => self.slurmd_port = value.parse().ok(),
             "slurmctldport" => {
@@ -132,13 +135,14 @@ mod tests {
     fn settings() {
         let conf = parse(
             "# head\nclustername = TestCl # mine\nSlurmctldHost=ctl(10.0.0.1)\nSlurmctldHost=b\n\
-             AuthType=auth/slurm\nAuthInfo=use_client_ids,ttl=123\nSlurmUser=slurm\n\
+             AuthType=auth/slurm\nTLSType=tls/s2n\nAuthInfo=use_client_ids,ttl=123\nSlurmUser=slurm\n\
              SlurmdPort=7001\nSlurmctldPort=6817-6820\nGroupUpdateTime=60\n\
              NodeName=c[1-2] CPUs=2\nPartitionName=p Nodes=ALL \\\n  Default=YES\n",
         );
         assert_eq!(conf.cluster_name.as_deref(), Some("testcl"));
         assert_eq!(conf.slurmctld_hosts, ["ctl", "b"]);
         assert_eq!(conf.auth_type.as_deref(), Some("auth/slurm"));
+        assert_eq!(conf.tls_type.as_deref(), Some("tls/s2n"));
         assert!(conf.use_client_ids);
         assert_eq!(conf.token_lifetime, Some(Duration::from_secs(123)));
         assert_eq!(conf.slurm_user.as_deref(), Some("slurm"));
