@@ -45,9 +45,13 @@ pub fn judge(connections: &Connections, uid: u32, limits: Limits) -> Verdict {
     if connections.len() < limits.connections {
         return Verdict::Admit;
     }
+    dispensable(connections).map_or(Verdict::TurnAway, Verdict::Evict)
+}
+
+/// Who makes way when all are in use.
+pub fn dispensable(connections: &Connections) -> Option<u64> {
     oldest_of_greediest(connections, Connection::is_idle)
         .or_else(|| oldest_of_greediest(connections, Connection::is_waiting))
-        .map_or(Verdict::TurnAway, Verdict::Evict)
 }
 
 fn oldest_of_greediest(

@@ -102,6 +102,11 @@ impl Origins {
         self.processes.retain(|_, process| process.is_fresh());
     }
 
+    /// Lets go of all processes: descriptors are needed elsewhere.
+    pub fn let_go(&mut self) {
+        self.processes.clear();
+    }
+
     fn keep(&mut self, pid: u32, held: OwnedFd, origin: &Arc<Origin>) {
         if self.processes.len() >= KEPT_PROCESSES {
             self.processes.clear();

@@ -8,9 +8,14 @@ use std::path::Path;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, getgrouplist};
 
-use crate::config::{Settings, SlurmUser};
+use crate::config::{Limits, Settings, SlurmUser};
 use crate::error::ShimError;
 use crate::origin::KEPT_PROCESSES;
+
+/// Descriptors besides those of connections: the processes remembered, look-ups, sockets and files.
+const SPARE: usize = KEPT_PROCESSES + 128;
+/// Connections at least, however few descriptors there are.
+const FEWEST: usize = 8;
 
 /// Makes the run directories if it is missing and, as root, becomes SlurmUser.
 ///
@@ -68,7 +73,7 @@ fn make_run_dir(path: &Path, user: &SlurmUser) -> Result<(), ShimError> {
 /// A descriptor for each connection, for the processes remembered and some for look-ups, as far as
 /// the hard limit goes.
 fn raise_descriptors(connections: usize) {
-    let wanted = (connections + KEPT_PROCESSES + 128) as u64;
+    let wanted = (connections + SPARE) as u64;
     let limit = getrlimit(Resource::RLIMIT_NOFILE);
     let Ok((soft, hard)) = limit else { return };
     if soft < wanted {
@@ -81,6 +86,21 @@ fn raise_descriptors(connections: usize) {
             wanted,
             "raise LimitNOFILE or lower 'limits.connections'"
         );
+    }
+}
+
+/// No more connections than there are descriptors for, so that look-ups find some left.
+pub fn within_descriptors(limits: Limits) -> Limits {
+    let Ok((soft, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return limits;
+    };
+    let most = usize::try_from(soft).unwrap_or(usize::MAX);
+    let connections = limits
+        .connections
+        .min(most.saturating_sub(SPARE).max(FEWEST));
+    Limits {
+        connections,
+        ..limits
     }
 }
 

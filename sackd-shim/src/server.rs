@@ -11,7 +11,7 @@ use slurm_wire::sack::{Request, token_reply, verdict_reply};
 use sys::signals::Signals;
 
 use crate::access::Caller;
-use crate::admission::{Connections, Verdict, judge};
+use crate::admission::{Connections, Verdict, dispensable, judge};
 use crate::audit::{self, Asker};
 use crate::config::{Limits, Settings};
 use crate::connection::{Connection, Progress, State};
@@ -21,6 +21,7 @@ use crate::metrics::{Class, Metrics, Reason};
 use crate::options::Options;
 use crate::origin::Origins;
 use crate::pace::{Pace, Turn};
+use crate::privileges;
 use crate::readiness::{Readiness, Source};
 use crate::reload::Reload;
 use crate::signer::{Create, Refusal, Signer, unix_now};
@@ -105,7 +106,7 @@ impl Server {
             signals,
             identities,
             readiness,
-            limits: settings.limits,
+            limits: privileges::within_descriptors(settings.limits),
             reload: Reload::new(options, settings),
             pace: Pace::new(PATIENCE),
             connections: Connections::new(),
@@ -198,7 +199,7 @@ impl Server {
     /// Looks for changed files; `forced` reads them in any case and has configurations fetched.
     fn refresh(&mut self, forced: bool) {
         if let Some(settings) = self.reload.look(forced) {
-            self.limits = settings.limits;
+            self.limits = privileges::within_descriptors(settings.limits);
             for (desk, cluster) in self.desks.iter_mut().zip(&settings.clusters) {
                 desk.signer.set(cluster);
             }
@@ -244,6 +245,7 @@ impl Server {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if self.makes_room() => {}
                 Err(error) => {
                     tracing::warn!(event = "sack.accept", %error);
                     if self.readiness.listen(&self.desks, false).is_ok() {
@@ -255,6 +257,18 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Out of descriptors, before the limits of ours are reached: the same connections make way as then.
+    fn makes_room(&mut self) -> bool {
+        self.origins.let_go();
+        let Some(number) = dispensable(&self.connections) else {
+            return false;
+        };
+        // Its request may have come in the meantime.
+        self.progress(number);
+        self.end(number, Reason::Evicted);
+        true
     }
 
     fn admit(&mut self, connection: Connection) {

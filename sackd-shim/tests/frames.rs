@@ -115,6 +115,22 @@ fn every_split_is_answered_and_every_truncation_is_not() {
     }
 }
 
+/// Where the system gives fewer descriptors than our limits count on, silent connections make way as well.
+#[test]
+fn too_few_descriptors_hold_nobody_up() {
+    let few = ["prlimit", "--nofile=48:48"];
+    let conf = format!("{CONF}AuthInfo=use_client_ids\n");
+    let shim = Shim::start_within(&few, &conf, "[limits]\nrequest-timeout = \"60s\"");
+    let idle: Vec<UnixStream> = (0..100)
+        .map(|_| UnixStream::connect(shim.socket()).unwrap())
+        .collect();
+    for _ in 0..3 {
+        let made = claims(&shim.token(ANYBODY, b"").expect("a token"), KEY);
+        assert!(made.id.is_some(), "look-ups find descriptors as well");
+    }
+    drop(idle);
+}
+
 #[test]
 fn garbage_closes_and_others_go_on() {
     let shim = Shim::start(CONF, "[limits]\nrequest-timeout = \"300ms\"");
