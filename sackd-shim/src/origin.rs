@@ -20,6 +20,9 @@ const DEPTH: usize = 32;
 const KEPT: usize = 4096;
 /// Processes remembered; each takes a descriptor.
 pub const KEPT_PROCESSES: usize = 64;
+/// How long a session is taken for the same without a look at its leader. A number is not given to
+/// another process so soon: all others would have to be used in between.
+const SETTLED: Duration = Duration::from_millis(100);
 /// How long what was read of a process goes for its next requests as well.
 const FRESH: Duration = Duration::from_secs(1);
 /// The program that is root's end of a login, as the kernel cuts its name.
@@ -43,8 +46,17 @@ pub struct Origin {
 /// read of a process: most commands ask twice or more.
 #[derive(Debug, Default)]
 pub struct Origins {
-    sessions: HashMap<u32, (String, String)>,
+    sessions: HashMap<u32, Session>,
     processes: HashMap<u32, Process>,
+}
+
+/// A session that somebody has asked from.
+#[derive(Debug)]
+struct Session {
+    /// When its leader was started.
+    started: String,
+    login: String,
+    seen: Instant,
 }
 
 /// A process that has asked. As long as it has not ended nobody else has its number.
@@ -132,6 +144,11 @@ impl Origins {
     /// Ancestors of the leader of a session do not change while it lives, so one walk for each
     /// session is enough.
     fn login(&mut self, pid: u32, stat: &Stat) -> String {
+        if let Some(session) = self.sessions.get(&stat.session)
+            && session.seen.elapsed() < SETTLED
+        {
+            return session.login.clone();
+        }
         let leader = match stat.session {
             own if own == pid => Some(stat.clone()),
             other => Stat::of(other),
@@ -139,10 +156,11 @@ impl Origins {
         let Some(leader) = leader else {
             return login_above(stat.clone()).unwrap_or_else(|| audit_session(pid));
         };
-        if let Some((started, login)) = self.sessions.get(&stat.session)
-            && *started == leader.started
+        if let Some(session) = self.sessions.get_mut(&stat.session)
+            && session.started == leader.started
         {
-            return login.clone();
+            session.seen = Instant::now();
+            return session.login.clone();
         }
         let login = login_above(leader.clone())
             .or_else(|| login_above(stat.clone()))
@@ -150,8 +168,12 @@ impl Origins {
         if self.sessions.len() >= KEPT {
             self.sessions.clear();
         }
-        self.sessions
-            .insert(stat.session, (leader.started, login.clone()));
+        let session = Session {
+            started: leader.started,
+            login: login.clone(),
+            seen: Instant::now(),
+        };
+        self.sessions.insert(stat.session, session);
         login
     }
 }
