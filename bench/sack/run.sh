@@ -2,8 +2,8 @@
 # Tokens a second, latency and processor time: our signer, the real sackd of each version, and `floor`, which answers without
 # doing anything, in turn on one machine, each with the same key, slurm.conf and clients. Raw runs go to bench/results/sack.csv, medians to bench/results/sack.txt.
 #
-#   run.sh VERSION=ROOT...    ROOT: a root folder with that version's sackd in usr/sbin (an image of the lab, mounted or
-#                             copied, in which `apt-get install sackd` was run)
+#   run.sh [VERSION=ROOT...]    ROOT: a root folder with that version's sackd in usr/sbin. Without any, those of the lab's
+#                               images (SACKD_IMAGE without its tag), in containers that are only mounted
 # Environment: SHIM (target/release/sackd-shim), RUNS (5), SECONDS_EACH (2).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,8 +15,23 @@ results=$repo/bench/results
 [ -x "$shim" ] || { echo "run.sh: '$shim' is missing: cargo build --release -p sackd-shim" >&2; exit 1; }
 work=$(mktemp -d)
 server=
-ending() { [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"; }
+containers=()
+ending() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    [ ${#containers[@]} -eq 0 ] || podman rm --force "${containers[@]}" >/dev/null || true
+    rm -rf "$work"
+}
 trap ending EXIT
+if [ $# -eq 0 ]; then
+    for version in 24.11 26.05; do
+        name=sackd-bench-$version-$$
+        podman create --name "$name" "${SACKD_IMAGE:-localhost/slurm-login/slurm}:$version" true >/dev/null || continue
+        containers+=("$name")
+        root=$(podman mount "$name")
+        [ ! -x "$root/usr/sbin/sackd" ] || set -- "$@" "$version=$root"
+    done
+    [ $# -gt 0 ] || { echo "run.sh: no image has a sackd: tests/lab/lab up" >&2; exit 1; }
+fi
 cc -O2 -Wall -o "$work/clients" "$here/clients.c"
 cc -O2 -Wall -o "$work/floor" "$here/floor.c"
 head -c 1024 /dev/urandom >"$work/slurm.key"
