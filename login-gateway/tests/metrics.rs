@@ -258,3 +258,61 @@ fn what_fails_is_counted_by_its_reason() {
     login.leave();
     until("it has left", || gateway.metric("logins ") == 0);
 }
+
+#[test]
+fn a_trace_has_each_step_of_a_login() {
+    if !possible("a_trace_has_each_step_of_a_login") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("traces.jsonl");
+    let gateway = Gateway::start(&format!("traces = \"{}\"", file.display()));
+    let name = gateway.says("echo $SLURM_LOGIN_ID");
+    let stranger = gateway
+        .client(&["-o", "User=nobody-here"])
+        .arg("true")
+        .output();
+    assert!(!stranger.unwrap().status.success());
+    drop(gateway.connect().unwrap());
+    gateway.logged("connection.ended", 2);
+    let spans = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["resourceSpans"][0]["scopeSpans"][0]["spans"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    until("both are there", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 2)
+    });
+    let text = std::fs::read_to_string(&file).unwrap();
+    let of: Vec<_> = text.lines().map(spans).collect();
+    let (opened, refused) = if of[0].len() > of[1].len() {
+        (&of[0], &of[1])
+    } else {
+        (&of[1], &of[0])
+    };
+    let names: Vec<&str> = opened.iter().map(|s| s["name"].as_str().unwrap()).collect();
+    let steps = [
+        "login",
+        "key-exchange",
+        "lookup",
+        "authentication",
+        "account",
+        "session",
+    ];
+    assert_eq!(names, steps);
+    let number =
+        |span: &serde_json::Value, key: &str| span[key].as_str().unwrap().parse::<u128>().unwrap();
+    let (begin, end) = ("startTimeUnixNano", "endTimeUnixNano");
+    for span in opened {
+        assert!(span["traceId"].as_str().unwrap().starts_with(name.trim()));
+        assert!(number(&opened[0], begin) <= number(span, begin), "{span}");
+        assert!(number(span, begin) <= number(span, end), "{span}");
+        assert!(number(span, end) <= number(&opened[0], end), "{span}");
+    }
+    assert_eq!(opened[0]["status"]["code"], 1);
+    assert_eq!(opened[1]["parentSpanId"], opened[0]["spanId"]);
+    assert_eq!(refused[0]["status"]["code"], 2);
+    assert_eq!(refused[1]["name"], "key-exchange");
+}

@@ -33,6 +33,7 @@ pub use self::key_policy::key_type;
 use crate::account::NoAccount;
 use crate::link::{Event, Link};
 use crate::login_records;
+use crate::trace::Trace;
 use crate::user_session::{self, AuthenticatedUser};
 
 /// A refused password takes this long, or a multiple of it, from the client's last word, whatever
@@ -107,6 +108,7 @@ pub struct Authentication<'a> {
     begun: Instant,
     first_question: Option<Instant>,
     tally: Tally,
+    trace: Trace,
 }
 
 impl<'a> Authentication<'a> {
@@ -146,6 +148,7 @@ impl<'a> Authentication<'a> {
             begun: Instant::now(),
             first_question: None,
             tally: Tally::default(),
+            trace: Trace::begin(),
         })
     }
 
@@ -167,6 +170,17 @@ impl<'a> Authentication<'a> {
         self.tally
     }
 
+    /// How the login went, and whether it came to a question.
+    pub fn into_trace(self) -> (Trace, bool) {
+        (self.trace, self.first_question.is_some())
+    }
+
+    fn took(&mut self, step: Step, begun: Instant, ended: Instant) {
+        let time = ended.saturating_duration_since(begun);
+        self.tally.took(step, time);
+        self.trace.took_until(step, begun, ended);
+    }
+
     /// Takes one question.
     ///
     /// # Errors
@@ -175,8 +189,7 @@ impl<'a> Authentication<'a> {
         let heard = Instant::now();
         if self.first_question.is_none() {
             self.first_question = Some(heard);
-            let taken = heard.saturating_duration_since(self.begun);
-            self.tally.took(Step::KeyExchange, taken);
+            self.took(Step::KeyExchange, self.begun, heard);
         }
         self.questions = self
             .questions
@@ -234,7 +247,7 @@ impl<'a> Authentication<'a> {
             _ => {
                 let begun = Instant::now();
                 let candidate = Candidate::find(self.settings, user, self.endpoints);
-                self.tally.took(Step::Lookup, begun.elapsed());
+                self.took(Step::Lookup, begun, Instant::now());
                 Ok(candidate)
             }
         }
@@ -315,10 +328,9 @@ impl<'a> Authentication<'a> {
         };
         let begun = Instant::now();
         let since = self.first_question.unwrap_or(begun);
-        self.tally
-            .took(Step::Authentication, begun.saturating_duration_since(since));
+        self.took(Step::Authentication, since, begun);
         let judged = self.account_step(&mut candidate);
-        self.tally.took(Step::Account, begun.elapsed());
+        self.took(Step::Account, begun, Instant::now());
         match judged {
             Ok(()) => {}
             Err(error) if candidate.break_glass.is_some() => {

@@ -24,6 +24,7 @@ use crate::link::{Event, Link, NET_ENDED, TERMINATED};
 use crate::login_records::LoginRecords;
 use crate::recordings::Recordings;
 use crate::terminals;
+use crate::trace::{self, Trace};
 use crate::user_session::{self, AuthenticatedUser, UserSession};
 
 /// What the end of a connection says that net did not tell of; nothing if we were told to end it.
@@ -114,9 +115,24 @@ impl Monitor {
             Authentication::new(&self.settings, endpoints, self.link.clone(), deadline)?;
         let user = self.authenticate(&mut authentication, deadline);
         self.report(&FromMonitor::Tally(authentication.tally()))?;
+        let (trace, came_to_a_question) = authentication.into_trace();
         match user? {
-            Some(user) => self.logged_in(user, connection, socket),
-            None => Ok(()),
+            Some(user) => self.logged_in(user, connection, socket, trace),
+            None => {
+                // Those who only knock leave no trace.
+                if came_to_a_question {
+                    self.keep(&trace, connection, trace::Ended::Refused);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn keep(&self, trace: &Trace, connection: &Connection, result: trace::Ended<'_>) {
+        if let Some(file) = &self.settings.traces
+            && let Err(error) = trace.write(file, connection, result)
+        {
+            tracing::warn!(event = "trace.failed", file = %file.display(), %error);
         }
     }
 
@@ -215,6 +231,7 @@ impl Monitor {
         user: AuthenticatedUser,
         connection: &Connection,
         socket: &OwnedFd,
+        mut trace: Trace,
     ) -> io::Result<()> {
         let name = user.account().name.clone();
         let uid = user.account().identity.uid;
@@ -240,6 +257,8 @@ impl Monitor {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::error!(event = "session.failed", user = %name, %error);
+                trace.took(Step::Session, begun);
+                self.keep(&trace, connection, trace::Ended::Refused);
                 self.report(&FromMonitor::NoSession)?;
                 // What execve says of a user who is over RLIMIT_NPROC.
                 self.farewell(if error.kind() == io::ErrorKind::WouldBlock {
@@ -254,6 +273,8 @@ impl Monitor {
         drop(for_net);
         let mut tally = Tally::default();
         tally.took(Step::Session, begun.elapsed());
+        trace.took(Step::Session, begun);
+        self.keep(&trace, connection, trace::Ended::Opened(name.as_str()));
         self.report(&FromMonitor::Tally(tally))?;
         tracing::info!(target: "audit", event = "session.opened", user = %name);
         let source = connection.endpoints.source.ip();

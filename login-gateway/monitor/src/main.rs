@@ -21,6 +21,7 @@ mod net_process;
 mod recordings;
 mod relay;
 mod terminals;
+mod trace;
 mod trusted_file;
 mod user_session;
 

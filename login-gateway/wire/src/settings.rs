@@ -198,6 +198,9 @@ settings! {
         account_interval: Duration = Duration::from_secs(60);
         /// Folder of recorded terminals; root's, closed to other writers.
         recordings: PathBuf = "/var/log/login-gateway/recordings".into();
+        /// File to which a trace of each login is appended, step by step, a line of OTLP's JSON each, for the
+        /// receiver `otlpjsonfile` of an OpenTelemetry collector. Left out: none.
+        traces: Option<PathBuf> = None;
         /// Whether the first login makes the home.
         make_home: bool = true;
         /// What a new home starts with.
