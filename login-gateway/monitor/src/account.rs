@@ -1,6 +1,8 @@
 //! Who a name is: the directory is asked first, so that its replica is fresh for this user, then
 //! NSS, which also knows local users. What the account's state forbids holds for every method.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use gateway_wire::{Settings, UserName};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use sys::identity::Identity;
+
+/// Bytes of passwd(5) that are looked at.
+const MAX_PASSWD: u64 = 4 << 20;
 
 /// An account that exists and may log in, as far as its state says.
 #[derive(Debug, Clone)]
@@ -108,6 +113,10 @@ pub fn find(settings: &Settings, name: &UserName) -> Result<Account, NoAccount> 
     if !served {
         return Err(NoAccount::NotServed);
     }
+    // Whom only the copy on disk knows must be asked for while the login lives, now that nobody answered.
+    if unavailable && !is_local(&user.name) {
+        of_directory = true;
+    }
     let text = CString::new(user.name.clone()).map_err(|e| NoAccount::Nss(e.to_string()))?;
     let groups = getgrouplist(&text, user.gid).map_err(|e| NoAccount::Nss(e.to_string()))?;
     let shell = if user.shell.as_os_str().is_empty() {
@@ -130,6 +139,19 @@ pub fn find(settings: &Settings, name: &UserName) -> Result<Account, NoAccount> 
     })
 }
 
+/// Whether passwd(5) has the name. A file that cannot be read has everybody: they are not asked for.
+fn is_local(name: &str) -> bool {
+    let Ok(file) = File::open("/etc/passwd") else {
+        return true;
+    };
+    let mut text = String::new();
+    if file.take(MAX_PASSWD).read_to_string(&mut text).is_err() {
+        return true;
+    }
+    text.lines()
+        .any(|line| line.split(':').next() == Some(name))
+}
+
 /// Why the directory would not let a user in who is logged in; `None` if it would, or does not know.
 /// Its replica answers at once.
 pub fn refusal(settings: &Settings, name: &UserName) -> Option<String> {
@@ -139,5 +161,16 @@ pub fn refusal(settings: &Settings, name: &UserName) -> Option<String> {
         Ok(Lookup::Found(account)) => Some(format!("account state: {:?}", account.state)),
         Ok(Lookup::NotFound) => Some("the directory no longer has the account".to_owned()),
         Ok(Lookup::Unavailable) | Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_local() {
+        assert!(is_local("root"));
+        assert!(!is_local("roo") && !is_local("x"));
     }
 }
