@@ -103,6 +103,7 @@ fn serve(options: &Options) -> Result<(), error::ShimError> {
     let identities = identity::Identities::start()?;
     service::log::write_in_background()
         .map_err(error::ShimError::system("start the thread of the log"))?;
+    server::be_quick();
     filter::enter()?;
     service::ready();
     detach::ready();

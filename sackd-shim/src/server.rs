@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_secs(1);
 const BATCH: usize = 64;
 /// How far off the time is at which something is due, while there is nothing.
 const FAR: Duration = Duration::from_secs(3600);
+/// The shortest turn on the processor that the kernel gives: a request takes a fraction of it.
+const PROCESSOR_TURN: Duration = Duration::from_micros(100);
 /// Longest wait of a request that came too fast.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,14 @@ pub fn signals() -> Result<Signals, ShimError> {
         Signal::SIGPROF,
     ];
     Signals::of(&list).map_err(ShimError::system("read signals"))
+}
+
+/// Makes the calling thread, which is to be the loop's, quick to answer where others keep the processors
+/// busy, as users of a login node do. Before the filter.
+pub fn be_quick() {
+    if let Err(error) = sys::process::short_turns(PROCESSOR_TURN) {
+        tracing::debug!(event = "shim.turns", %error, "the scheduler keeps its own turns");
+    }
 }
 
 /// One cluster: its socket and what answers there.

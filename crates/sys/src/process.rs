@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -84,6 +85,37 @@ pub fn enter_root(folder: &Path) -> io::Result<()> {
     Ok(nix::unistd::chdir("/")?)
 }
 
+/// Asks for short turns on the processor, more often, for the calling thread: on a busy machine it is there
+/// sooner when somebody asks, and gets no more time in all. `sched_setattr(2)`: `sched_runtime` of an ordinary
+/// thread, from 0.1 ms up, since Linux 6.12; older kernels pass it over.
+///
+/// # Errors
+/// Those of `sched_getattr(2)` and `sched_setattr(2)`; callers go on.
+pub fn short_turns(turn: Duration) -> io::Result<()> {
+    let mut attributes = scheduling()?;
+    attributes.sched_runtime = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+    // SAFETY: the kernel reads the structure, whose size stands in it.
+    if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0_u32) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn scheduling() -> io::Result<libc::sched_attr> {
+    // SAFETY: all fields are numbers, for which zero is a value.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let size = size_of_val(&attributes) as u32;
+    // SAFETY: the kernel writes at most `size` bytes into the structure, which lives as long as the call.
+    let read =
+        unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0_u32) };
+    if read != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    attributes.size = size;
+    Ok(attributes)
+}
+
 /// Names the process in `ps`: writes over the argument vector that the kernel shows, as far as it
 /// reaches.
 ///
@@ -144,5 +176,26 @@ mod title_area {
             std::ptr::copy_nonoverlapping(text.as_ptr(), area, text.len());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_turns_change_nothing_else() {
+        let before = scheduling().unwrap();
+        short_turns(Duration::from_micros(100)).unwrap();
+        let after = scheduling().unwrap();
+        assert_eq!(
+            (after.sched_policy, after.sched_nice),
+            (before.sched_policy, before.sched_nice)
+        );
+        if after.sched_runtime == before.sched_runtime {
+            println!("skipped: short_turns_change_nothing_else: this kernel keeps its own turns");
+        } else {
+            assert_eq!(after.sched_runtime, 100_000);
+        }
     }
 }
