@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -17,12 +17,20 @@ use support::{Gateway, SOON, possible, until};
 /// A login shell on a terminal, typed to and read.
 struct Shell {
     child: Child,
-    keys: ChildStdin,
+    keys: Box<dyn Write>,
     output: Receiver<Vec<u8>>,
     seen: String,
+    /// The same from the beginning.
+    all: String,
 }
 
 impl Shell {
+    fn takes(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        self.seen += &text;
+        self.all += &text;
+    }
+
     fn of(mut ssh: Command) -> Self {
         let mut child = ssh
             .stdin(Stdio::piped())
@@ -31,7 +39,11 @@ impl Shell {
             .spawn()
             .unwrap();
         let keys = child.stdin.take().unwrap();
-        let mut from = child.stdout.take().unwrap();
+        let from = child.stdout.take().unwrap();
+        Self::reading(child, keys, from)
+    }
+
+    fn reading(child: Child, keys: impl Write + 'static, mut from: ChildStdout) -> Self {
         let (sender, output) = channel();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -43,9 +55,10 @@ impl Shell {
         });
         Self {
             child,
-            keys,
+            keys: Box::new(keys),
             output,
             seen: String::new(),
+            all: String::new(),
         }
     }
 
@@ -67,18 +80,36 @@ impl Shell {
             }
             let left = end.saturating_duration_since(Instant::now());
             match self.output.recv_timeout(left) {
-                Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
+                Ok(bytes) => self.takes(&bytes),
                 Err(_) => panic!("not shown: '{text}' in '{}'", self.seen),
             }
         }
     }
 
+    /// Whether the first of two comes.
+    fn shows_one_of(&mut self, first: &str, second: &str) -> bool {
+        let end = Instant::now() + SOON;
+        loop {
+            if let Some(at) = self.seen.find(first) {
+                self.seen.drain(..at + first.len());
+                return true;
+            }
+            if let Some(at) = self.seen.find(second) {
+                self.seen.drain(..at + second.len());
+                return false;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let bytes = self.output.recv_timeout(left).unwrap();
+            self.takes(&bytes);
+        }
+    }
+
     /// The exit status, and all that was shown until then.
     fn ends(mut self) -> (Option<i32>, String) {
-        drop(self.keys);
+        self.keys = Box::new(std::io::sink());
         let status = self.child.wait().unwrap();
         while let Ok(bytes) = self.output.recv() {
-            self.seen += &String::from_utf8_lossy(&bytes);
+            self.takes(&bytes);
         }
         (status.code(), self.seen)
     }
@@ -228,6 +259,87 @@ fn a_shell_outlives_its_net() {
         shell.drops();
         until("it is detached again", || detached(&gateway) == 1);
     }
+}
+
+#[test]
+fn size_and_screen_follow_the_terminal_that_shows_it() {
+    if !possible("size_and_screen_follow_the_terminal_that_shows_it") {
+        return;
+    }
+    let _alone = alone();
+    let gateway = Gateway::start(KEPT);
+    let size = |rows, columns| sys::pty::Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let with = |first| {
+        let (master, slave) = sys::pty::open(first).unwrap();
+        // The client's end is a terminal of its own, which echoes nothing here.
+        sys::pty::edit_settings(&slave, nix::sys::termios::cfmakeraw).unwrap();
+        let mut ssh = gateway.client(&["-tt"]);
+        let mut child = ssh
+            .stdin(slave)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let from = child.stdout.take().unwrap();
+        (
+            Shell::reading(child, fs::File::from(master.try_clone().unwrap()), from),
+            master,
+        )
+    };
+    let (mut shell, master) = with(size(40, 100));
+    shell.types("stty size | sed 's/^/is /'\n");
+    shell.shows("is 40 100");
+    sys::pty::resize(&master, size(50, 120)).unwrap();
+    kill(Pid::from_raw(shell.child.id() as i32), Signal::SIGWINCH).unwrap();
+    until("it is told", || {
+        shell.types("stty size | grep '50 120' && echo told-$((1+1)) || echo not-$((1+1))\n");
+        shell.shows_one_of("told-2", "not-2")
+    });
+    shell.types("trap 'echo winched-$((1+1))' WINCH; echo trapped-$((1+1))\n");
+    shell.shows("trapped-2");
+    shell.types(
+        "printf '\\033]0;title\\007\\033[6n\\033[31mred\\033[0m\\n'; printf '\\033[?2004h'\n",
+    );
+    shell.shows("red\u{1b}[0m");
+    shell.drops();
+    until("it is detached", || detached(&gateway) == 1);
+
+    let (mut shell, _master) = with(size(24, 80));
+    shell.shows("Enter goes back");
+    shell.types("\n");
+    shell.shows("trapped-2");
+    shell.shows("\u{1b}[31mred\u{1b}[0m");
+    // What was asked of the old terminal is not asked of the new one; its modes are the old one's.
+    shell.shows("\u{1b}[?2004h");
+    assert!(!shell.all.contains("\u{1b}[6n"), "{}", shell.all);
+    // dash runs a trap behind the next line.
+    shell.types("true\n");
+    shell.shows("winched-2");
+    shell.types("stty size | sed 's/^/is /'\n");
+    shell.shows("is 24 80");
+    shell.types("exit 0\n");
+    assert_eq!(shell.ends().0, Some(0));
+}
+
+#[test]
+fn what_a_script_types_is_the_new_shells() {
+    if !possible("what_a_script_types_is_the_new_shells") {
+        return;
+    }
+    let _alone = alone();
+    let gateway = Gateway::start(KEPT);
+    remembering(&gateway).drops();
+    until("it is detached", || detached(&gateway) == 1);
+    let mut script = Shell::log_in(&gateway);
+    script.types("echo one-$((1+1))\necho two-$((1+1)):$V:\nexit 5\n");
+    script.shows("one-2");
+    script.shows("two-2::");
+    assert_eq!(script.ends().0, Some(5));
 }
 
 #[test]

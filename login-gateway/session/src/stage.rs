@@ -20,7 +20,8 @@ use sys::spawn::Spawn;
 use crate::command::{self, Command};
 use crate::display::Display;
 use crate::greeting::Greeting;
-use crate::kept::{Keep, keeper, offer, visit};
+use crate::kept::offer::{self, Answer};
+use crate::kept::{Keep, keeper, visit};
 use crate::rc::Rc;
 
 /// Descriptors of the plan and of the pipe whose end is the permission to begin.
@@ -96,13 +97,17 @@ impl Stage {
     fn visit(mut self, keep: Keep) -> io::Result<()> {
         let session = sys::fds::take_inherited(KEEPER)?;
         let (login, source) = (keep.login.clone(), keep.source.clone());
-        if let Some(keeper) = offer::ask() {
-            drop(session);
-            return visit::visit(&keeper, &login, &source);
-        }
+        let typed = match offer::ask() {
+            Answer::Back(keeper) => {
+                drop(session);
+                return visit::visit(&keeper, &login, &source);
+            }
+            Answer::New(typed) => typed,
+        };
         let here = io::stdin();
         let (master, terminal) = sys::pty::open(sys::pty::size(&here)?)?;
         tcsetattr(&terminal, SetArg::TCSANOW, &tcgetattr(&here)?)?;
+        nix::unistd::write(&master, typed.as_bytes())?;
         let path = ttyname(&terminal)?;
         let known = self.env.iter_mut().find(|(name, _)| name == "SSH_TTY");
         if let Some((_, value)) = known {

@@ -11,39 +11,45 @@ use super::{FromKeeper, Kept, connect_to, names, now, receive};
 
 /// Shells that are offered at one time.
 const MOST: usize = 9;
-/// Sockets that are tried; names are anybody's to take.
-const TRIED: usize = 64;
+/// Sockets that are tried; names are anybody's to take, so there may be many that are not ours.
+const TRIED: usize = 4096;
 /// Patience with a keeper.
 const HELLO: Duration = Duration::from_secs(1);
 /// Patience with the user; then there is a new shell.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Questions that are answered with something else.
-const ROUNDS: usize = 3;
 
-/// Asks, if there is something to offer; the keeper's socket if the user wants it.
-pub fn ask() -> Option<OwnedFd> {
+/// What the user wants.
+pub enum Answer {
+    /// A new shell, which gets to read what was typed and is no answer: a script that is fed to the
+    /// terminal knows of no question.
+    New(String),
+    /// One that is kept, by its keeper's socket.
+    Back(OwnedFd),
+}
+
+/// Asks, if there is something to offer.
+pub fn ask() -> Answer {
     let mut all = find();
     if all.is_empty() {
-        return None;
+        return Answer::New(String::new());
     }
     // The one that was left last comes first, those that somebody looks at come last.
     all.sort_by_key(|(kept, _)| std::cmp::Reverse((kept.detached, kept.begun)));
     all.truncate(MOST);
     let kept: Vec<&Kept> = all.iter().map(|(kept, _)| kept).collect();
     let question = question(&kept, now());
-    for _ in 0..ROUNDS {
-        let mut out = io::stdout();
-        let _ = out
-            .write_all(question.as_bytes())
-            .and_then(|()| out.flush());
-        let line = line(Instant::now() + ANSWER)?;
-        match choice(&line, &kept) {
-            Choice::New => return None,
-            Choice::Kept(at) => return Some(all.swap_remove(at).1),
-            Choice::Unknown => {}
-        }
+    let mut out = io::stdout();
+    let _ = out
+        .write_all(question.as_bytes())
+        .and_then(|()| out.flush());
+    let Some(line) = line(Instant::now() + ANSWER) else {
+        return Answer::New(String::new());
+    };
+    match choice(&line, &kept) {
+        Choice::New => Answer::New(String::new()),
+        Choice::Kept(at) => Answer::Back(all.swap_remove(at).1),
+        Choice::Unknown => Answer::New(line + "\n"),
     }
-    None
 }
 
 /// Keepers of this user that answer.
