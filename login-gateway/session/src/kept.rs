@@ -115,16 +115,24 @@ fn new_socket() -> io::Result<OwnedFd> {
 /// Listens under the name of this user and `id`.
 fn listen_as(id: &str) -> io::Result<OwnedFd> {
     let socket = new_socket()?;
-    let uid = nix::unistd::getuid();
-    let name = UnixAddr::new_abstract(format!("{PREFIX}{uid}-{id}").as_bytes())?;
+    let name = UnixAddr::new_abstract(format!("{}{id}", prefix()).as_bytes())?;
     bind(socket.as_raw_fd(), &name)?;
     listen(&socket, Backlog::new(8)?)?;
     Ok(socket)
 }
 
+/// How names of this user's keepers begin, in this container: where networks are shared, such names
+/// are seen in others as well, and a shell there is another place.
+fn prefix() -> String {
+    let namespace = std::fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+    let namespace = namespace.to_string_lossy();
+    let number: String = namespace.chars().filter(char::is_ascii_digit).collect();
+    format!("{PREFIX}{number}-{}-", nix::unistd::getuid())
+}
+
 /// Names of sockets that may be keepers' of this user. Anybody can take a name.
 fn names() -> Vec<String> {
-    let mine = format!("@{PREFIX}{}-", nix::unistd::getuid());
+    let mine = format!("@{}", prefix());
     let all = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     let names = all
         .lines()

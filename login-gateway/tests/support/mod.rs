@@ -322,14 +322,11 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+        // The second one ends it, and two may arrive as one.
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
             self.signal(Signal::SIGTERM);
-            self.signal(Signal::SIGTERM);
-            // Both may arrive as one.
             std::thread::sleep(Duration::from_millis(50));
-            self.signal(Signal::SIGTERM);
         }
-        let _ = self.child.wait();
         if std::thread::panicking() {
             println!("{}", self.log());
         }
