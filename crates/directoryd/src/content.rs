@@ -106,7 +106,7 @@ mod tests {
             ..User::default()
         };
         let dn = format!("uid={name}");
-        let what = What::User(dn.clone(), Box::new(user));
+        let what = What::User((&dn).into(), Box::new(user));
         let seen = Seen {
             dn,
             uuid: Some([uuid; 16]),

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     content::{Message, Refresh},
     generation::{GenerationError, Present},
+    key::Key,
     ldap::{Found, LdapError},
     local::Local,
     map_files::MapFiles,
@@ -66,7 +67,7 @@ pub struct Facts {
     /// A local user has the name.
     pub local: bool,
     /// The only entry of that name, by normal DN.
-    pub entry: Option<(String, User)>,
+    pub entry: Option<(Key, User)>,
     /// Why entries of that name are not served.
     pub refused: Vec<String>,
     /// How long a lock after failures counts.
@@ -155,6 +156,7 @@ impl Core {
         inputs.checked.retain(|_, time| *time > replica.confirmed);
         let same = inputs.complete && inputs.replica.says_the_same(&replica);
         inputs.replica = replica;
+        Key::sweep();
         if !same {
             inputs.complete = true;
             self.publish(&mut inputs);
@@ -305,7 +307,7 @@ impl Core {
         let inputs = self.inputs();
         let present = self.present.get();
         let user = inputs.replica.users.get(present.accounts.get(name)?)?;
-        Some(user.dn.clone())
+        Some(user.dn.to_string())
     }
 
     /// Everything known about a name, for an explanation.
@@ -313,14 +315,14 @@ impl Core {
         let inputs = self.inputs();
         let health = self.health();
         let entries = inputs.replica.users.iter();
-        let named: Vec<(&String, &User)> = entries.filter(|(_, user)| user.name == name).collect();
+        let named: Vec<(&Key, &User)> = entries.filter(|(_, user)| user.name == name).collect();
         let unusable = format!("uid={name},");
         let refused = inputs
             .said
             .refused
             .iter()
             .filter(|refusal| {
-                named.iter().any(|(dn, _)| **dn == refusal.entry)
+                named.iter().any(|(dn, _)| ***dn == *refusal.entry)
                     || refusal.entry.to_lowercase().starts_with(&unusable)
             })
             .map(|refusal| format!("'{}': {}", refusal.entry, refusal.reason))
@@ -400,7 +402,7 @@ impl Core {
         let of_user = |name: &str| {
             let dn = present.accounts.get(name);
             match dn.and_then(|dn| inputs.replica.users.get(dn)) {
-                Some(user) => user.dn.clone(),
+                Some(user) => user.dn.to_string(),
                 None => self.config.passwd_file.display().to_string(),
             }
         };
@@ -408,7 +410,7 @@ impl Core {
             let local = inputs.local.groups.iter().any(|group| group.gid == gid);
             let mut groups = inputs.replica.groups.iter();
             match groups.find(|(_, group)| group.gid == Some(gid) && !local) {
-                Some((dn, _)) => dn.clone(),
+                Some((dn, _)) => dn.to_string(),
                 None => self.config.group_file.display().to_string(),
             }
         };

@@ -18,7 +18,7 @@ use directory_map::{
 };
 use sys::memfd::Shared;
 
-use crate::view::View;
+use crate::{key::Key, view::View};
 
 /// How long, in seconds, running programs go on with a map after this daemon's last life sign. libc
 /// counts from the map's timestamp, so the timestamp lies that much less than its own 300 s back. A
@@ -50,7 +50,7 @@ pub struct Generation {
     /// Counts up from 1.
     pub number: u64,
     /// The directory's users in it, with the DNs of their entries.
-    pub accounts: HashMap<String, String>,
+    pub accounts: HashMap<String, Key>,
     /// How many users and groups there are, and how many of them are local.
     pub users: (usize, usize),
     /// Groups, as `users`.

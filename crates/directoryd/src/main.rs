@@ -16,6 +16,7 @@ mod explain;
 mod generation;
 mod id_map;
 mod jobs;
+mod key;
 mod ldap;
 mod limits;
 mod local;

@@ -13,9 +13,9 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::replica::Replica;
+use crate::{key, replica::Replica};
 
-const MAGIC: &[u8] = b"directoryd replica 4\n";
+const MAGIC: &[u8] = b"directoryd replica 5\n";
 const SUM: usize = 32;
 /// Largest file read, in bytes: several hundred thousand entries.
 const MAX_FILE: u64 = 512 << 20;
@@ -87,7 +87,10 @@ impl Store {
         if fingerprint != self.fingerprint {
             return Err(PersistError::Foreign(self.path.clone()));
         }
-        postcard::from_bytes(rest).map(Some).map_err(|_| damaged())
+        key::another_file();
+        let replica = postcard::from_bytes(rest).map(Some);
+        key::another_file();
+        replica.map_err(|_| damaged())
     }
 
     /// The bytes of a replica behind the sum.
@@ -95,9 +98,11 @@ impl Store {
     /// # Errors
     /// [`PersistError::Encode`].
     pub fn encode(&self, replica: &Replica) -> Result<Vec<u8>, PersistError> {
-        postcard::to_stdvec(&self.fingerprint)
-            .and_then(|body| postcard::to_extend(replica, body))
-            .map_err(PersistError::Encode)
+        key::another_file();
+        let body = postcard::to_stdvec(&self.fingerprint)
+            .and_then(|body| postcard::to_extend(replica, body));
+        key::another_file();
+        body.map_err(PersistError::Encode)
     }
 
     /// Writes what was encoded beside the old file and puts it in its place. On any error, a full disk
@@ -161,7 +166,7 @@ mod tests {
             ..User::default()
         };
         replica.users.insert("uid=bob".into(), user);
-        let members = ["uid=bob".to_owned()].into();
+        let members = ["uid=bob".into()].into();
         replica.groups.insert(
             "cn=x".into(),
             Group {

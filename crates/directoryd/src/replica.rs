@@ -8,13 +8,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{dn, marks::Marks};
+use crate::{dn, key::Key, marks::Marks};
 
 /// One user entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The entry's DN as the server spells it, for binds.
-    pub dn: String,
+    pub dn: Key,
     /// Login name.
     pub name: String,
     /// `uidNumber`.
@@ -26,7 +26,7 @@ pub struct User {
     /// `homeDirectory`.
     pub home: String,
     /// `loginShell`; empty if there is none.
-    pub shell: String,
+    pub shell: Key,
     /// `sshPublicKey`, as `type base64`.
     pub keys: Vec<String>,
     /// How many stored keys were refused.
@@ -47,7 +47,7 @@ pub struct Group {
     /// `gidNumber`; a group without one only connects others.
     pub gid: Option<u32>,
     /// What it lists: names (rfc2307) or DNs in normal form (rfc2307bis).
-    pub members: BTreeSet<String>,
+    pub members: BTreeSet<Key>,
 }
 
 /// Everything, by DN in normal form.
@@ -56,9 +56,9 @@ pub struct Replica {
     /// When the directory server last confirmed all of it.
     pub confirmed: SystemTime,
     /// User entries.
-    pub users: BTreeMap<String, User>,
+    pub users: BTreeMap<Key, User>,
     /// Group entries.
-    pub groups: BTreeMap<String, Group>,
+    pub groups: BTreeMap<Key, Group>,
     /// Entries that lack what they must have, with the reason.
     pub unusable: BTreeMap<String, String>,
     /// How long a lock after failures counts, if the directory says (Active Directory's
@@ -88,7 +88,7 @@ pub struct Step {
     /// The server's word for this state (RFC 4533 2.1.2); empty without one.
     pub cookie: Vec<u8>,
     /// The entries, by DN as the server spells it.
-    pub entries: BTreeMap<Uuid, String>,
+    pub entries: BTreeMap<Uuid, Key>,
     /// An entry came without its UUID, so that its end would go unnoticed.
     pub gaps: bool,
 }
@@ -108,9 +108,9 @@ pub struct Seen {
 #[derive(Debug)]
 pub enum What {
     /// A user by normal DN.
-    User(String, Box<User>),
+    User(Key, Box<User>),
     /// A group by normal DN.
-    Group(String, Group),
+    Group(Key, Group),
     /// It lacks what it must have.
     Unusable(String),
     /// Nothing to us, and that is no mistake.
@@ -162,13 +162,13 @@ impl Replica {
     pub fn put(&mut self, part: Part, seen: Seen) -> bool {
         let step = self.step_mut(part);
         let before = match seen.uuid {
-            Some(uuid) => step.entries.insert(uuid, seen.dn.clone()),
+            Some(uuid) => step.entries.insert(uuid, Key::from(&seen.dn)),
             None => {
                 step.gaps = true;
                 None
             }
         };
-        let renamed = before.filter(|before| *before != seen.dn);
+        let renamed = before.filter(|before| **before != *seen.dn);
         let mut news = self.forget_free(part, renamed.into_iter().collect());
         news |= match seen.what {
             What::User(dn, user) if self.users.get(&dn) == Some(&*user) => false,
@@ -206,7 +206,7 @@ impl Replica {
 
     /// Forgets DNs but those that another entry has by now: names are given anew before it is said that
     /// they became free.
-    fn forget_free(&mut self, part: Part, mut dns: BTreeSet<String>) -> bool {
+    fn forget_free(&mut self, part: Part, mut dns: BTreeSet<Key>) -> bool {
         if !dns.is_empty() {
             for held in self.step(part).entries.values() {
                 dns.remove(held);
@@ -222,8 +222,8 @@ impl Replica {
             return unusable;
         };
         let gone = match part {
-            Part::Users => self.users.remove(&dn).is_some(),
-            Part::Groups => self.groups.remove(&dn).is_some(),
+            Part::Users => self.users.remove(dn.as_str()).is_some(),
+            Part::Groups => self.groups.remove(dn.as_str()).is_some(),
         };
         gone || unusable
     }
@@ -237,7 +237,7 @@ impl Replica {
     }
 
     /// Takes what an online look-up of `name` said about the user. True if that is news.
-    pub fn put_user(&mut self, name: &str, found: Option<(String, User)>) -> bool {
+    pub fn put_user(&mut self, name: &str, found: Option<(Key, User)>) -> bool {
         let old = self
             .users
             .iter()
@@ -264,14 +264,14 @@ impl Replica {
             .map(|holder| (holder.dn.as_str(), holder))
             .collect();
         for (dn, group) in &mut self.groups {
-            if !holding.contains_key(dn.as_str()) {
+            if !holding.contains_key(&**dn) {
                 for member in members {
-                    news.changed |= group.members.remove(member);
+                    news.changed |= group.members.remove(member.as_str());
                 }
             }
         }
         for (dn, holder) in holding {
-            let group = self.groups.entry(dn.to_owned()).or_insert_with(|| {
+            let group = self.groups.entry(dn.into()).or_insert_with(|| {
                 news.unknown = true;
                 Group {
                     name: String::new(),
@@ -285,8 +285,12 @@ impl Replica {
                 news.changed = true;
             }
             match members {
-                [member] => news.changed |= group.members.insert(member.clone()),
-                _ => news.unknown |= !members.iter().any(|member| group.members.contains(member)),
+                [member] => news.changed |= group.members.insert(member.into()),
+                _ => {
+                    news.unknown |= !members
+                        .iter()
+                        .any(|member| group.members.contains(member.as_str()))
+                }
             }
         }
         news
@@ -328,6 +332,6 @@ mod tests {
         assert_eq!(put(&["uid=a", "cn=q"], &[head("y")]), (false, false));
         assert_eq!(put(&["uid=a", "cn=q"], &[]), (true, false));
         assert!(replica.groups["cn=x"].members.is_empty());
-        assert_eq!(replica.groups["cn=y"].members, ["uid=b".to_owned()].into());
+        assert_eq!(replica.groups["cn=y"].members, ["uid=b".into()].into());
     }
 }

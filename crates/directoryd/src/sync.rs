@@ -383,7 +383,7 @@ impl<'a> Work<'a> {
         if std::mem::take(&mut follow.news) {
             let start = Instant::now();
             self.core.serve_news();
-            self.not_before = Instant::now() + 4 * start.elapsed();
+            self.not_before = Instant::now() + 2 * start.elapsed();
         }
         Ok(())
     }

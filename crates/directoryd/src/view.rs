@@ -11,7 +11,14 @@ use std::{
 
 use directory_map::record::{Group, Passwd};
 
-use crate::{config::Schema, id_map::IdMap, local::Local, name, replica::Replica};
+use crate::{
+    config::Schema,
+    id_map::IdMap,
+    key::Key,
+    local::Local,
+    name,
+    replica::{self, Replica},
+};
 
 /// Most groups a user can be in; more than `setgroups` takes would fail every login.
 const MAX_GROUPS: usize = 65_536;
@@ -41,7 +48,7 @@ pub struct View<'a> {
     /// directory's.
     pub lists: HashMap<&'a str, Vec<u32>>,
     /// The directory's users, with the DNs of their entries.
-    pub accounts: HashMap<String, String>,
+    pub accounts: HashMap<String, Key>,
     /// How many of the users and groups are local.
     pub local: (usize, usize),
     /// What was refused.
@@ -157,7 +164,7 @@ impl<'a> View<'a> {
         local: &Local,
         replica: &'a Replica,
         rules: &Rules,
-    ) -> HashMap<&'a str, &'a str> {
+    ) -> HashMap<usize, &'a str> {
         let names: HashSet<&str> = local.users.iter().map(|user| user.name.as_str()).collect();
         let ids: HashSet<u32> = local.users.iter().map(|user| user.uid).collect();
         let same_name = repeated(replica.users.values().map(|user| user.name.as_str()));
@@ -185,8 +192,8 @@ impl<'a> View<'a> {
                 }
             }
             let key = match rules.schema {
-                Schema::Rfc2307 => user.name.as_str(),
-                Schema::Rfc2307bis | Schema::Ad => dn.as_str(),
+                Schema::Rfc2307 => Key::from(&user.name).id(),
+                Schema::Rfc2307bis | Schema::Ad => dn.id(),
             };
             served.insert(key, user.name.as_str());
             self.users.push(Passwd {
@@ -200,7 +207,7 @@ impl<'a> View<'a> {
                 shell: if user.shell.is_empty() {
                     NO_SHELL.into()
                 } else {
-                    (&user.shell).into()
+                    (&*user.shell).into()
                 },
             });
             self.accounts.insert(user.name.clone(), dn.clone());
@@ -213,7 +220,7 @@ impl<'a> View<'a> {
         local: &Local,
         replica: &'a Replica,
         rules: &Rules,
-        served: &HashMap<&'a str, &'a str>,
+        served: &HashMap<usize, &'a str>,
     ) {
         let names: HashSet<&str> = local
             .groups
@@ -224,6 +231,11 @@ impl<'a> View<'a> {
         let posix = || replica.groups.values().filter(|group| group.gid.is_some());
         let same_name = repeated(posix().map(|group| group.name.as_str()));
         let same_id = repeated(posix().filter_map(|group| group.gid));
+        let by_key: HashMap<usize, &replica::Group> = replica
+            .groups
+            .iter()
+            .map(|(dn, group)| (dn.id(), group))
+            .collect();
         for (dn, group) in &replica.groups {
             let Some(gid) = group.gid else { continue };
             let reason = check_name(&group.name, &names, &same_name)
@@ -237,7 +249,7 @@ impl<'a> View<'a> {
             }
             // A group of the directory holds users of the directory: a local user's rights are a
             // local matter.
-            let members = members(dn, replica, served);
+            let members = members(dn, group, &by_key, served);
             for member in &members {
                 let list = self.lists.entry(member).or_default();
                 if list.len() < MAX_GROUPS - 1 {
@@ -256,24 +268,22 @@ impl<'a> View<'a> {
 
 /// The served users in a group, through groups in groups, each once however they are nested.
 fn members<'a>(
-    dn: &'a str,
-    replica: &'a Replica,
-    served: &HashMap<&'a str, &'a str>,
+    dn: &Key,
+    group: &'a replica::Group,
+    groups: &HashMap<usize, &'a replica::Group>,
+    served: &HashMap<usize, &'a str>,
 ) -> Vec<&'a str> {
-    let mut found = Vec::new();
-    let mut seen = HashSet::from([dn]);
-    let mut open = vec![dn];
-    while let Some(dn) = open.pop() {
-        for member in replica
-            .groups
-            .get(dn)
-            .into_iter()
-            .flat_map(|group| &group.members)
-        {
-            if let Some(name) = served.get(member.as_str()) {
+    let mut found = Vec::with_capacity(group.members.len());
+    let mut seen = HashSet::from([dn.id()]);
+    let mut open = vec![group];
+    while let Some(group) = open.pop() {
+        for member in &group.members {
+            if let Some(name) = served.get(&member.id()) {
                 found.push(*name);
-            } else if replica.groups.contains_key(member) && seen.insert(member) {
-                open.push(member);
+            } else if let Some(group) = groups.get(&member.id())
+                && seen.insert(member.id())
+            {
+                open.push(group);
             }
         }
     }
@@ -391,21 +401,20 @@ mod tests {
                 gid: 1500,
                 gecos: "a:b\n".into(),
                 home: format!("/home/{index}"),
-                shell: String::new(),
                 ..replica::User::default()
             };
             // The same name twice has two DNs.
-            let dn = if replica.users.contains_key(&format!("uid={name}")) {
+            let dn = if replica.users.contains_key(&*format!("uid={name}")) {
                 format!("uid={name},ou={index}")
             } else {
                 format!("uid={name}")
             };
-            replica.users.insert(dn, user);
+            replica.users.insert(dn.into(), user);
         }
         for (name, gid, members) in groups {
-            let members = members.iter().map(|member| (*member).to_owned()).collect();
+            let members = members.iter().map(|member| Key::from(*member)).collect();
             replica.groups.insert(
-                format!("cn={name}"),
+                format!("cn={name}").into(),
                 replica::Group {
                     name: (*name).into(),
                     gid: *gid,

@@ -6,6 +6,7 @@ use super::{names::Names, search::Entry};
 use crate::{
     config::{self, Schema},
     dn,
+    key::Key,
     marks::{Lock, Marks, generalized_time, windows_time},
     replica::{Group, User, Uuid},
     sid::{self, Slices},
@@ -16,7 +17,7 @@ use crate::{
 const UNREADABLE: &str = "its dn cannot be read";
 
 /// A user by normal DN, or why the entry is none.
-pub fn user(entry: &Entry, names: &Names) -> Result<(String, User), String> {
+pub fn user(entry: &Entry, names: &Names) -> Result<(Key, User), String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.user_name)?;
     let gecos = names.full_name.iter().find_map(|name| entry.text(name));
@@ -40,7 +41,7 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(String, User), String> {
             .collect()
     };
     let user = User {
-        dn: entry.dn.clone(),
+        dn: (&entry.dn).into(),
         name,
         uid: numbered(entry, &names.uid)?,
         gid: numbered(entry, &names.gid)?,
@@ -49,7 +50,7 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(String, User), String> {
             .text(&names.home)
             .ok_or_else(|| format!("it has no {}", names.home))?
             .to_owned(),
-        shell: entry.text(&names.shell).unwrap_or_default().to_owned(),
+        shell: entry.text(&names.shell).unwrap_or_default().into(),
         keys,
         refused_keys,
         marks: Marks {
@@ -65,11 +66,11 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(String, User), String> {
         hosts: texts("host"),
         services: texts("authorizedservice"),
     };
-    Ok((dn, user))
+    Ok((dn.into(), user))
 }
 
 /// A group by normal DN, or why the entry is none. One without a number only connects others.
-pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(String, Group), String> {
+pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(Key, Group), String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.group_name)?;
     let gid = match entry.all(&names.group_gid) {
@@ -79,10 +80,10 @@ pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(String, Gr
     let values = entry.all(&names.member).iter();
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
     let members = match schema {
-        Schema::Rfc2307 => texts.map(str::to_owned).collect(),
-        Schema::Rfc2307bis | Schema::Ad => texts.filter_map(dn::normal).collect(),
+        Schema::Rfc2307 => texts.map(Key::from).collect(),
+        Schema::Rfc2307bis | Schema::Ad => texts.filter_map(dn::normal).map(Key::from).collect(),
     };
-    Ok((dn, Group { name, gid, members }))
+    Ok((dn.into(), Group { name, gid, members }))
 }
 
 /// A user of Active Directory by normal DN, or why the entry is none; `None` for one without a number of
@@ -93,7 +94,7 @@ pub fn user_ad(
     config: &config::Ldap,
     names: &Names,
     slices: &mut Slices,
-) -> Result<Option<(String, User)>, String> {
+) -> Result<Option<(Key, User)>, String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.user_name)?.to_lowercase();
     let (uid, gid) = if config.id_mapping {
@@ -131,14 +132,12 @@ pub fn user_ad(
     let gecos = names.full_name.iter().find_map(text);
     let home = text(&names.home).map(str::to_owned);
     let user = User {
-        dn: entry.dn.clone(),
+        dn: (&entry.dn).into(),
         uid,
         gid,
         gecos: gecos.unwrap_or_default().to_owned(),
         home: home.unwrap_or_else(|| config.home_template.replace("%u", &name)),
-        shell: text(&names.shell)
-            .unwrap_or(&config.default_shell)
-            .to_owned(),
+        shell: text(&names.shell).unwrap_or(&config.default_shell).into(),
         keys,
         refused_keys,
         marks: Marks {
@@ -156,7 +155,7 @@ pub fn user_ad(
         services: texts("authorizedservice"),
         name,
     };
-    Ok(Some((dn, user)))
+    Ok(Some((dn.into(), user)))
 }
 
 /// A group of Active Directory by normal DN, or why the entry is none; builtin groups have no number
@@ -166,7 +165,7 @@ pub fn group_ad(
     config: &config::Ldap,
     names: &Names,
     slices: &mut Slices,
-) -> Result<(String, Group), String> {
+) -> Result<(Key, Group), String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.group_name)?
         .to_lowercase()
@@ -177,8 +176,8 @@ pub fn group_ad(
     };
     let values = entry.all(&names.member).iter();
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
-    let members = texts.filter_map(dn::normal).collect();
-    Ok((dn, Group { name, gid, members }))
+    let members = texts.filter_map(dn::normal).map(Key::from).collect();
+    Ok((dn.into(), Group { name, gid, members }))
 }
 
 /// The UUID of an entry.

@@ -9,6 +9,7 @@ use service::config::ConfigError;
 use super::People;
 use crate::{
     config::{Attributes, PeopleFile, Schema},
+    key::Key,
     ldap::{Entry, entry, names::Names},
     password_hash::Hash,
 };
@@ -25,7 +26,7 @@ const GROUPS: [&str; 4] = [
 pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
     let mut people = People::empty();
     // Groups that list users by name.
-    let mut by_name: Vec<(String, Vec<String>)> = Vec::new();
+    let mut by_name: Vec<(Key, Vec<Key>)> = Vec::new();
     let names_with = |schema, member: &str| {
         let set = Attributes {
             member: Some(member.to_owned()),
@@ -53,7 +54,7 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
             match entry::user(&record.entry, &names) {
                 Ok((key, mut user)) => {
                     if user.shell.is_empty() {
-                        user.shell.clone_from(&file.default_shell);
+                        user.shell = (&file.default_shell).into();
                     }
                     if let Some(hash) = password(&record.entry, &user.name) {
                         people.hashes.insert(user.name.clone(), Arc::new(hash));
@@ -83,7 +84,7 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
             }
         }
     }
-    let users: HashMap<&str, &String> = people
+    let users: HashMap<&str, &Key> = people
         .replica
         .users
         .iter()
@@ -91,12 +92,10 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
         .collect();
     for (key, names) in by_name {
         if let Some(group) = people.replica.groups.get_mut(&key) {
-            let members = names
-                .into_iter()
-                .map(|name| match users.get(name.as_str()) {
-                    Some(key) => (*key).clone(),
-                    None => format!("uid={name}"),
-                });
+            let members = names.into_iter().map(|name| match users.get(&*name) {
+                Some(key) => (*key).clone(),
+                None => format!("uid={name}").into(),
+            });
             group.members.extend(members);
         }
     }
@@ -242,13 +241,13 @@ mod tests {
         let people = read(text.as_bytes()).unwrap();
         let alice = &people.replica.users["uid=alice,dc=example"];
         assert_eq!(
-            (alice.gecos.as_str(), alice.shell.as_str()),
+            (alice.gecos.as_str(), &*alice.shell),
             ("Alice", "/bin/bash")
         );
         assert_eq!(alice.marks.expire_day, Some(1));
         assert!(people.hashes.contains_key("alice"));
         let group = &people.replica.groups["cn=a,dc=example"];
-        let expected = ["uid=alice,dc=example", "uid=zoe"].map(str::to_owned);
+        let expected = ["uid=alice,dc=example", "uid=zoe"].map(Key::from);
         assert_eq!(group.members, expected.into());
         let refused: Vec<&String> = people.replica.unusable.keys().collect();
         assert_eq!(refused, ["cn=a,dc=example: uid=zoe", "uid=poor,dc=example"]);

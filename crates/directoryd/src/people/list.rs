@@ -9,6 +9,7 @@ use toml::{Spanned, value::Datetime};
 use super::People;
 use crate::{
     config::PeopleFile,
+    key::Key,
     marks::{Marks, generalized_time},
     password_hash::Hash,
     replica::{Group, User},
@@ -149,7 +150,7 @@ impl Person {
             gid: self.gid,
             gecos: self.full_name,
             home: self.home.unwrap_or_else(home),
-            shell: self.shell.unwrap_or_else(|| file.default_shell.clone()),
+            shell: self.shell.as_ref().unwrap_or(&file.default_shell).into(),
             keys,
             refused_keys,
             marks: Marks {
@@ -166,12 +167,12 @@ impl Person {
     }
 }
 
-fn user_key(name: &str) -> String {
-    format!("uid={name}")
+fn user_key(name: &str) -> Key {
+    format!("uid={name}").into()
 }
 
-fn group_key(name: &str) -> String {
-    format!("cn={name}")
+fn group_key(name: &str) -> Key {
+    format!("cn={name}").into()
 }
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ mod tests {
         assert!(people.replica.users["uid=carol"].marks.disabled);
         assert_eq!(
             people.replica.groups["cn=science"].members,
-            ["cn=physics".to_owned(), "uid=carol".to_owned()].into()
+            ["cn=physics".into(), "uid=carol".into()].into()
         );
         assert!(people.replica.unusable.is_empty());
     }

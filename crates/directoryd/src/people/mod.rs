@@ -16,7 +16,7 @@ use std::{
 pub use keeper::keep;
 use service::config::{ConfigError, read_trusted};
 
-use crate::{config::PeopleFile, password_hash::Hash, replica::Replica};
+use crate::{config::PeopleFile, key::Key, password_hash::Hash, replica::Replica};
 
 /// Largest file read, in bytes: a few hundred thousand people.
 const MAX_FILE: u64 = 128 << 20;
@@ -73,7 +73,7 @@ impl People {
             unusable,
             ..
         } = &mut self.replica;
-        let known: BTreeSet<&String> = users.keys().chain(groups.keys()).collect();
+        let known: BTreeSet<&Key> = users.keys().chain(groups.keys()).collect();
         for (dn, group) in &*groups {
             for member in group
                 .members
