@@ -1,6 +1,8 @@
-"""What a kubelet does to a pod's volumes and podman 4.3 does not.
+"""What a kubelet does to a pod's volumes and probes, and podman 4.3 does not.
 
     kubelet.py empty-dirs FILE   before `podman play kube`: makes each emptyDir (in memory if so asked, open to all)
+    kubelet.py without-probes FILE  prints the objects without liveness probes, which podman would do by systemd
+    kubelet.py probes FILE POD   runs the commands of all probes once; exits with 0 if each did
     kubelet.py secrets FILE      after `podman play kube --start=false`: gives each Secret's files their content
                                  and mode (podman leaves base64 text that everybody may read)
 
@@ -54,8 +56,16 @@ def secrets(pod, objects):
             os.chmod(path, secret.get("defaultMode", 0o644))
 
 
+def probes(pod, name):
+    for container in pod["containers"]:
+        for probe in ("readinessProbe", "livenessProbe"):
+            command = container.get(probe, {}).get("exec", {}).get("command")
+            if command:
+                podman("exec", f"{name}-{container['name']}", *command)
+
+
 def main():
-    what, path = sys.argv[1:]
+    what, path, *more = sys.argv[1:]
     with open(path, encoding="utf-8") as file:
         objects = [o for o in yaml.safe_load_all(file) if o]
     pod = next(o for o in objects if o["kind"] == "Deployment")["spec"]["template"]["spec"]
@@ -63,6 +73,15 @@ def main():
         empty_dirs(pod)
     elif what == "secrets":
         secrets(pod, objects)
+    elif what == "without-probes":
+        for container in pod["containers"]:
+            container.pop("livenessProbe", None)
+        yaml.safe_dump_all(objects, sys.stdout)
+    elif what == "probes":
+        try:
+            probes(pod, *more)
+        except subprocess.CalledProcessError as failed:
+            sys.exit(failed.stderr)
     else:
         sys.exit(f"kubelet.py: no such step: '{what}'")
 

@@ -41,7 +41,8 @@ rm -f "$LAB/pod.state"
 LAB_LOCKED=yes "$LAB_SCRIPTS/lab" down pod
 
 "$LAB/venv/bin/python" "$LAB_SCRIPTS/kubelet.py" empty-dirs "$rendered"
-podman play kube --network $NETWORK --start=false "$rendered" >"$LAB/log/play-kube.log" 2>&1 || {
+(umask 077 && "$LAB/venv/bin/python" "$LAB_SCRIPTS/kubelet.py" without-probes "$rendered" >"$rendered.play")
+podman play kube --network $NETWORK --start=false "$rendered.play" >"$LAB/log/play-kube.log" 2>&1 || {
     cat "$LAB/log/play-kube.log" >&2
     die "podman refused the pod" "the objects are in $rendered"
 }
@@ -53,6 +54,11 @@ podman pod start $pod >>"$LAB/log/play-kube.log" 2>&1 || {
 within 30 "login pod: ready" ready || {
     "$LAB_SCRIPTS/lab" logs pod 2>&1 | tail -n 40 >&2
     die "the login pod did not turn ready" "tests/lab/lab logs pod"
+}
+probed() { "$LAB/venv/bin/python" "$LAB_SCRIPTS/kubelet.py" probes "$rendered" $pod; }
+within 60 "login pod: its probes succeed" probed || {
+    "$LAB_SCRIPTS/lab" logs pod 2>&1 | tail -n 40 >&2
+    die "a probe of the login pod fails" "tests/lab/kubelet.py probes $rendered $pod"
 }
 configured() { podman exec $pod-gateway test -s /run/slurm/conf/slurm.conf; }
 within 60 "login pod: has the cluster's configuration" configured || {
