@@ -59,7 +59,27 @@ fn a_session_that_pam_refuses_is_told() {
     let service = gateway.folder.path().join("pam.d/login-gateway");
     let refusing = "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_deny.so\n";
     std::fs::write(service, refusing).unwrap();
+    // Those that ask for a terminal, or set a variable, wait for the policy, which never comes.
+    for more in [
+        &["true"][..],
+        &["-tt", "true"],
+        &["-o", "SendEnv=HOME", "true"],
+    ] {
+        for _ in 0..5 {
+            let (code, text) = said(client(&gateway, more));
+            assert_eq!(code, Some(255), "{text}");
+            assert!(text.contains("Your session could not be opened"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn who_is_refused_altogether_is_told() {
+    if !support::possible("who_is_refused_altogether_is_told") {
+        return;
+    }
+    let gateway = Gateway::start("[[match]]\nuser = [\"carol\"]\nrefuse-connection = true");
     let (code, text) = said(client(&gateway, &["true"]));
     assert_eq!(code, Some(255), "{text}");
-    assert!(text.contains("Your session could not be opened"), "{text}");
+    assert!(text.contains("Not allowed at this time"), "{text}");
 }

@@ -29,7 +29,7 @@ use crate::forward::Forwarding;
 use crate::greeting::Greeted;
 use crate::growing_reader::GrowingReader;
 use crate::listeners::Listeners;
-use crate::monitor_link::MonitorLink;
+use crate::monitor_link::{Farewell, MonitorLink};
 use crate::prompt_stream::PromptStream;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
 use crate::session_channels::SessionChannels;
@@ -101,7 +101,7 @@ async fn run(
     config: Arc<Config>,
     handler: Connection,
     connections: UnboundedReceiver<Accepted>,
-    farewell: oneshot::Receiver<String>,
+    farewell: oneshot::Receiver<Farewell>,
 ) -> Result<(), String> {
     let words = |error: russh::Error| error.to_string();
     let stream = tune(socket, settings).map_err(|e| e.to_string())?;
@@ -121,7 +121,7 @@ async fn run(
     // A monitor that goes away says nothing; the kernel ends this process then.
     let farewell = async {
         match farewell.await {
-            Ok(words) => words,
+            Ok(farewell) => farewell,
             Err(_) => std::future::pending().await,
         }
     };
@@ -137,17 +137,19 @@ async fn run(
         }
     };
     tokio::pin!(unused);
-    let (words, reason) = loop {
+    let (words, queued, reason) = loop {
         tokio::select! {
             ended = &mut running => return ended.map_err(words),
             () = logged_in.notified() => deadline.as_mut().reset(Instant::now() + FAR_FUTURE),
             () = &mut deadline => {
-                break ("Login grace time is over".to_owned(), GRACE_IS_OVER);
+                break ("Login grace time is over".to_owned(), None, GRACE_IS_OVER);
             }
             () = &mut unused => {
-                break ("No channel was open for too long".to_owned(), "without a channel for too long");
+                break ("No channel was open for too long".to_owned(), None, "without a channel for too long");
             }
-            words = &mut farewell => break (words, "ended by the monitor"),
+            farewell = &mut farewell => {
+                break (farewell.words, Some(farewell.queued), "ended by the monitor");
+            }
         }
     };
     // A client that takes nothing does not hear it, and is not waited for (T3, T23).
@@ -155,6 +157,7 @@ async fn run(
         let _ = handle
             .disconnect(Disconnect::ByApplication, words, String::new())
             .await;
+        drop(queued);
         let _ = (&mut running).await;
     };
     let _ = tokio::time::timeout(FAREWELL, told).await;
@@ -204,16 +207,21 @@ impl Connection {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         let started = self.sessions.start(channel, what, session.handle());
-        answer(session, channel, started)
+        answer(session, channel, Some(started))
     }
 }
 
-/// Answers a request on a channel.
-fn answer(session: &mut Session, channel: ChannelId, granted: bool) -> Result<(), russh::Error> {
-    if granted {
-        session.channel_success(channel)
-    } else {
-        session.channel_failure(channel)
+/// Answers a request on a channel. Without a session there is no answer: a client that reads a failure may
+/// leave before it reads why the connection ends.
+fn answer(
+    session: &mut Session,
+    channel: ChannelId,
+    granted: Option<bool>,
+) -> Result<(), russh::Error> {
+    match granted {
+        Some(true) => session.channel_success(channel),
+        Some(false) => session.channel_failure(channel),
+        None => Ok(()),
     }
 }
 
@@ -382,7 +390,7 @@ impl Handler for Connection {
         let display = self
             .sessions
             .display(channel, single, protocol, cookie, screen);
-        answer(session, channel, display.await)
+        answer(session, channel, Some(display.await))
     }
 
     async fn data(
@@ -460,11 +468,11 @@ impl Handler for Connection {
         name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let policy = self.session.policy().await;
-        if policy.is_some_and(|policy| policy.subsystems.contains_key(name)) {
-            self.start(channel, What::Subsystem(name.to_owned()), session)
-        } else {
-            session.channel_failure(channel)
+        match self.session.policy().await {
+            Some(policy) if policy.subsystems.contains_key(name) => {
+                self.start(channel, What::Subsystem(name.to_owned()), session)
+            }
+            policy => answer(session, channel, policy.map(|_| false)),
         }
     }
 

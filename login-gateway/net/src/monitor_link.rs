@@ -17,6 +17,14 @@ pub struct Started {
     pub policy: Policy,
 }
 
+/// The end, in the monitor's words.
+pub struct Farewell {
+    /// For the client.
+    pub words: String,
+    /// Dropped when they are on their way: what was asked of the monitor then has no answer.
+    pub queued: oneshot::Sender<()>,
+}
+
 /// Asks the monitor. One question at a time.
 pub struct MonitorLink {
     sender: Sender<FromNet>,
@@ -29,7 +37,11 @@ impl MonitorLink {
     pub fn start(
         sender: Sender<FromNet>,
         receiver: Receiver<ToNet>,
-    ) -> (Self, oneshot::Receiver<Started>, oneshot::Receiver<String>) {
+    ) -> (
+        Self,
+        oneshot::Receiver<Started>,
+        oneshot::Receiver<Farewell>,
+    ) {
         let (answer, answers) = mpsc::channel(1);
         let (session, started) = oneshot::channel();
         let (farewell, ended) = oneshot::channel();
@@ -70,9 +82,10 @@ async fn listen(
     mut receiver: Receiver<ToNet>,
     answer: mpsc::Sender<(ToNet, Option<OwnedFd>)>,
     session: oneshot::Sender<Started>,
-    farewell: oneshot::Sender<String>,
+    farewell: oneshot::Sender<Farewell>,
 ) -> io::Result<()> {
     let mut session = Some(session);
+    let mut answer = Some(answer);
     let mut farewell = Some(farewell);
     while let Some((message, fds)) = receiver.receive().await? {
         match message {
@@ -82,8 +95,23 @@ async fn listen(
                     let _ = session.send(Started { socket, policy });
                 }
             }
-            ToNet::Farewell(words) => drop(farewell.take().map(|farewell| farewell.send(words))),
-            answered => drop(answer.try_send((answered, fds.into_iter().next()))),
+            ToNet::Farewell(words) => {
+                let (queued, words_are_queued) = oneshot::channel();
+                drop(farewell.take().map(|f| f.send(Farewell { words, queued })));
+                let _ = words_are_queued.await;
+                // What has not come by now never will. Who waits for it does so in russh's loop and would
+                // keep the words from going out.
+                session = None;
+                answer = None;
+            }
+            answered => {
+                let first = fds.into_iter().next();
+                drop(
+                    answer
+                        .as_ref()
+                        .map(|answer| answer.try_send((answered, first))),
+                );
+            }
         }
     }
     Ok(())

@@ -198,16 +198,17 @@ impl SessionChannels {
         true
     }
 
-    /// Gives a channel a terminal, once and before its program; false if it may not have one.
+    /// Gives a channel a terminal, once and before its program; false if it may not have one, nothing if
+    /// there is no session: the words of its end are the answer then.
     pub async fn terminal(
         &self,
         channel: ChannelId,
         term: &str,
         size: WindowSize,
         modes: &[(russh::Pty, u32)],
-    ) -> bool {
-        let permitted = self.session.policy().await.is_some_and(|p| p.permit_tty);
-        match lock(&self.open).get_mut(&channel) {
+    ) -> Option<bool> {
+        let permitted = self.session.policy().await?.permit_tty;
+        Some(match lock(&self.open).get_mut(&channel) {
             Some(open) if permitted && open.idle.is_some() && open.pty.is_none() => {
                 let term = term.chars().filter(|c| c.is_ascii_graphic());
                 let modes = modes.iter().map(|(mode, value)| (*mode as u8, *value));
@@ -219,23 +220,23 @@ impl SessionChannels {
                 true
             }
             _ => false,
-        }
+        })
     }
 
-    /// Sets a variable for a channel's program; false if it may not.
-    pub async fn variable(&self, channel: ChannelId, name: &str, value: &str) -> bool {
-        let policy = self.session.policy().await;
-        let allowed = policy.is_some_and(|p| listed(&p.accept_env, name))
+    /// Sets a variable for a channel's program; false if it may not, nothing if there is no session.
+    pub async fn variable(&self, channel: ChannelId, name: &str, value: &str) -> Option<bool> {
+        let policy = self.session.policy().await?;
+        let allowed = listed(&policy.accept_env, name)
             && name.len() + value.len() <= MAX_ENV_BYTES
             && !name.contains(['=', '\0'])
             && !value.contains('\0');
-        match lock(&self.open).get_mut(&channel) {
+        Some(match lock(&self.open).get_mut(&channel) {
             Some(open) if allowed && open.env.len() < MAX_ENV => {
                 open.env.push((name.to_owned(), value.to_owned()));
                 true
             }
             _ => false,
-        }
+        })
     }
 
     /// Gives a channel's program a display, once; false if it may not have one.
