@@ -51,6 +51,13 @@ podman pod start $pod >>"$LAB/log/play-kube.log" 2>&1 || {
     cat "$LAB/log/play-kube.log" >&2
     die "the pod does not start"
 }
+# srun and salloc say where they are by their machine's name. While slurmctld looks for one that nobody knows, which it does
+# ten times, their job's node is "completing" for more than a minute.
+infra=$(podman pod inspect --format '{{.InfraContainerID}}' $pod)
+address=$(podman inspect --format "{{(index .NetworkSettings.Networks \"$NETWORK\").IPAddress}}" "$infra")
+for container in ctl node1; do
+    podman exec $PREFIX-$container sh -c "grep -v ' $pod\$' /etc/hosts >/tmp/hosts; echo '$address $pod' >>/tmp/hosts; cat /tmp/hosts >/etc/hosts"
+done
 within 30 "login pod: ready" ready || {
     "$LAB_SCRIPTS/lab" logs pod 2>&1 | tail -n 40 >&2
     die "the login pod did not turn ready" "tests/lab/lab logs pod"
