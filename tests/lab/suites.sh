@@ -129,7 +129,7 @@ sack() {
     local version
     "$LAB_SCRIPTS/base-images.sh" trixie forky
     for version in 24.11 26.05; do SLURM_VERSION=$version "$LAB_SCRIPTS/images.sh" slurm; done
-    attempt sack-build "sackd-shim, to be run beside the real ones" cargo build -p sackd-shim -p sackd-shim-config --locked || true
+    check sack-build "sackd-shim, to be run beside the real ones" cargo build -p sackd-shim -p sackd-shim-config --locked
     counted conformance "the same requests to sackd of both versions, then ours" \
         cargo test -p sackd-shim --locked --test conformance
     for version in 24.11 26.05; do
