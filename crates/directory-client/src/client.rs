@@ -133,6 +133,17 @@ impl Client {
         }
     }
 
+    /// Drops all passwords that are kept for when no server answers; how many that were.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no daemon answered.
+    pub fn forget_passwords(&self) -> Result<u64, ClientError> {
+        match self.ask(&Request::Forget, Duration::ZERO)? {
+            Answer::Forgotten(count) => Ok(count),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
     /// What libc sees, and where it comes from; the daemon's copy alone is asked.
     ///
     /// # Errors
@@ -267,7 +278,8 @@ impl Client {
             | Answer::Verdict(_)
             | Answer::Change(_)
             | Answer::Explanation(_)
-            | Answer::Entry(_) => self.malformed(CodecError::Value),
+            | Answer::Entry(_)
+            | Answer::Forgotten(_) => self.malformed(CodecError::Value),
         }
     }
 

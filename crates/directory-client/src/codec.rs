@@ -62,6 +62,8 @@ pub enum Request {
         /// As in `Account`.
         budget: Duration,
     },
+    /// Drop all passwords that are kept for when no server answers.
+    Forget,
     /// What does libc see, and where does it come from?
     Entry {
         /// Of what kind.
@@ -93,6 +95,8 @@ pub enum Answer {
     Explanation(Explanation),
     /// To [`Request::Entry`].
     Entry(Lookup<Entry>),
+    /// To [`Request::Forget`]: so many are dropped.
+    Forgotten(u64),
 }
 
 /// Why a body could not be read.
@@ -178,6 +182,7 @@ impl Request {
                 });
                 body.text(key);
             }
+            Self::Forget => body.byte(8),
         }
         body.frame()
     }
@@ -219,6 +224,7 @@ impl Request {
                 },
                 key: body.text()?,
             },
+            8 => Self::Forget,
             kind => return Err(CodecError::Kind(kind)),
         };
         body.end()?;
@@ -283,6 +289,10 @@ impl Answer {
                     Lookup::Unavailable => body.byte(2),
                 }
             }
+            Self::Forgotten(count) => {
+                body.byte(10);
+                body.long(*count);
+            }
         }
         body.frame()
     }
@@ -319,6 +329,7 @@ impl Answer {
                 2 => Lookup::Unavailable,
                 _ => return Err(CodecError::Value),
             }),
+            10 => Self::Forgotten(body.long()?),
             kind => return Err(CodecError::Kind(kind)),
         };
         body.end()?;
@@ -568,6 +579,9 @@ impl Status {
         body.long(self.refused);
         body.text(&self.server);
         body.text(&self.problem);
+        body.byte(self.offline_passwords.is_some().into());
+        body.long(self.offline_passwords.unwrap_or_default());
+        body.text(&self.offline_problem);
     }
 
     fn read(body: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -576,7 +590,7 @@ impl Status {
         let resolves = body.flag()?;
         let known = body.flag()?;
         let age = body.duration()?;
-        Ok(Self {
+        let mut status = Self {
             version,
             complete,
             resolves,
@@ -589,7 +603,13 @@ impl Status {
             refused: body.long()?,
             server: body.text()?,
             problem: body.text()?,
-        })
+            ..Self::default()
+        };
+        let kept = body.flag()?;
+        let count = body.long()?;
+        status.offline_passwords = kept.then_some(count);
+        status.offline_problem = body.text()?;
+        Ok(status)
     }
 }
 
@@ -760,6 +780,7 @@ mod tests {
                 database: Database::Initgroups,
                 key: "alice".into(),
             },
+            Request::Forget,
         ]
     }
 
@@ -783,8 +804,11 @@ mod tests {
             Answer::Status(status),
             Answer::Status(Status {
                 problem: "no server".into(),
+                offline_passwords: Some(3),
+                offline_problem: "no secret".into(),
                 ..Status::default()
             }),
+            Answer::Forgotten(7),
             Answer::Refreshed,
             Answer::Denied,
             Answer::Failed("why".into()),
@@ -870,7 +894,7 @@ mod tests {
         }
         check(b"", CodecError::Short);
         check(b"\x02\x03", CodecError::Version(2));
-        check(b"\x01\x0a", CodecError::Kind(10));
+        check(b"\x01\x0b", CodecError::Kind(11));
         check(b"\x01\x01\x03", CodecError::Value);
         check(b"\x01\x06\x04", CodecError::Value);
         check(b"\x01\x05\xff\xff\xff\xff", CodecError::Short);

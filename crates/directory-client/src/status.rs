@@ -32,4 +32,8 @@ pub struct Status {
     pub server: String,
     /// Why there is no connection, or why the last refresh failed; empty if all is well.
     pub problem: String,
+    /// How many passwords are kept for when no server answers; absent where none are to be.
+    pub offline_passwords: Option<u64>,
+    /// What is wrong with those; empty if nothing is.
+    pub offline_problem: String,
 }

@@ -5,10 +5,11 @@
 //! look-ups.
 
 use std::{
+    cell::Cell,
     io,
     sync::{Arc, mpsc as blocking},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use directory_client::{Change, Password, Verdict};
@@ -26,6 +27,7 @@ use crate::{
     ldap::{self, Bound, Changed, LdapError, Policy, Server, Servers},
     limits::{Attempt, Limits},
     name,
+    offline::{self, Offline, Remember},
     password_hash::Hashes,
     sync,
 };
@@ -36,6 +38,9 @@ const MOST_BINDS: usize = 16;
 const MOST_WAITING: usize = 128;
 /// How long the replica is brought up to date for a name it does not have.
 const LOOK_UP: Duration = Duration::from_secs(1);
+/// To who was let in while no server could be asked.
+const OFFLINE: &str =
+    "The directory of users cannot be reached now; your last known password was accepted.";
 /// To who would change a password that stands in a file.
 const NOT_HERE: &str = "Passwords are kept in a file here; ask who keeps it for a new one.";
 
@@ -48,7 +53,7 @@ pub enum Job {
         /// What was typed.
         password: Password,
         /// Who waits.
-        done: blocking::SyncSender<Option<Bound>>,
+        done: blocking::SyncSender<Result<Bound, Silence>>,
     },
     /// A new one in place of the old.
     Change {
@@ -58,9 +63,18 @@ pub enum Job {
         old: Password,
         /// The one to be.
         new: Password,
-        /// Who waits.
-        done: blocking::SyncSender<Option<Changed>>,
+        /// Who waits; with whether a server has been told and has not answered.
+        done: blocking::SyncSender<Result<(Changed, bool), (Silence, bool)>>,
     },
+}
+
+/// Why no server has said anything about a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// None can be reached, or none answers in time.
+    Away,
+    /// One answered neither yes nor no, or none was asked.
+    Unclear,
 }
 
 /// Who knows whether a password is right.
@@ -109,56 +123,136 @@ pub struct Passwords {
     sync: jobs::Handle,
     limits: Arc<Limits>,
     way: Way,
+    offline: Option<Away>,
+}
+
+/// What is asked while no server can be, with limits of its own: no server counts along.
+#[derive(Clone)]
+struct Away {
+    kept: Arc<Offline>,
+    tries: Arc<Limits>,
 }
 
 impl Passwords {
     /// Passwords tried that way, within the configured limits.
-    pub fn new(core: Arc<Core>, sync: jobs::Handle, way: Way) -> Self {
+    ///
+    /// # Errors
+    /// If the thread that keeps passwords cannot be started.
+    pub fn new(core: Arc<Core>, sync: jobs::Handle, way: Way) -> io::Result<Self> {
         let config = &core.config.password;
         let limits = Limits::new(
             config.user_failures,
             config.source_failures,
             config.failure_window,
         );
-        Self {
+        let offline = match (&core.config.offline_passwords, &way) {
+            (Some(offline), Way::Servers { jobs, .. }) => {
+                let tries = Limits::new(
+                    offline.tries.min(config.user_failures),
+                    config.source_failures,
+                    offline.tries_window,
+                );
+                let (kept, arriving) =
+                    Offline::new(offline.clone(), &core.config.state_dir, core.clone());
+                let kept = Arc::new(kept);
+                let (jobs, patience) = (jobs.clone(), config.timeout);
+                let again = move |dn: &str, password: &Password| {
+                    let (dn, password) = (dn.to_owned(), password.clone());
+                    let job = |done| Job::Ask { dn, password, done };
+                    matches!(ask(&jobs, patience, job), Some(Ok(Bound::Yes(policy))) if policy.is_plain())
+                };
+                offline::start(kept.clone(), arriving, core.clone(), sync.clone(), again)?;
+                let tries = Arc::new(tries);
+                Some(Away { kept, tries })
+            }
+            _ => None,
+        };
+        Ok(Self {
             limits: Arc::new(limits),
             core,
             sync,
             way,
-        }
+            offline,
+        })
+    }
+
+    /// What is kept for when no server answers, if anything is.
+    pub fn offline(&self) -> Option<&Offline> {
+        self.offline.as_ref().map(|away| &*away.kept)
     }
 
     /// Tries a password. Blocks the calling thread, a refusal for whole multiples of `refusal-time`.
     pub fn try_one(&self, user: &str, password: Password, source: &str) -> Verdict {
         let start = Instant::now();
-        let verdict = self.verdict(user, password, source);
+        let (verdict, result) = self.verdict(user, password, source);
+        self.core.numbers.answered("control", "password", result);
         if !matches!(verdict, Verdict::Accepted { .. }) {
             self.pause(start);
         }
         verdict
     }
 
-    fn verdict(&self, user: &str, password: Password, source: &str) -> Verdict {
-        let Some(attempt) = self.attempt(user, source) else {
+    /// The verdict, and what it is counted as.
+    fn verdict(&self, user: &str, password: Password, source: &str) -> (Verdict, &'static str) {
+        let Some(attempt) = self.attempt(&self.limits, user, source) else {
             tracing::warn!(target: service::log::AUDIT, event = "password.too_many", user, source);
-            return Verdict::Refused;
+            return (Verdict::Refused, "refused");
         };
         let (dn, known) = self.dn_of(user);
+        let before = self.offline.as_ref().and_then(|_| self.core.subject(user));
+        let asked = (Instant::now(), SystemTime::now());
+        let typed = self.offline.as_ref().map(|_| password.clone());
         let bound = match &self.way {
-            Way::Servers { jobs, .. } => self.ask(jobs, |done| Job::Ask { dn, password, done }),
-            Way::File(hashes) => Some(match hashes.verify(user, &password) {
+            Way::Servers { jobs, .. } => {
+                let patience = self.core.config.password.timeout;
+                ask(jobs, patience, |done| Job::Ask { dn, password, done })
+                    .unwrap_or(Err(Silence::Unclear))
+            }
+            Way::File(hashes) => Ok(match hashes.verify(user, &password) {
                 true => Bound::Yes(Policy::default()),
                 false => Bound::No,
             }),
         };
-        match bound {
-            None => {
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(silence) => {
                 self.limits.not_made(&attempt);
                 tracing::warn!(event = "password.not_asked", user, source);
-                Verdict::Unavailable
+                let (verdict, result) = match (&self.offline, typed, silence) {
+                    (Some(away), Some(typed), Silence::Away) => {
+                        self.offline_verdict(away, user, &typed, source)
+                    }
+                    _ => (Verdict::Unavailable, "unavailable"),
+                };
+                // A name that is not known has been looked up, in vain: that is to take no longer.
+                if known && verdict == Verdict::Unavailable {
+                    self.sync.account(user, LOOK_UP);
+                }
+                return (verdict, result);
             }
+        };
+        // What a server says of a password that is right decides what is kept of it. That one is wrong changes
+        // nothing: anybody can type a wrong one.
+        if let (Some(away), Some(password)) = (&self.offline, typed)
+            && known
+        {
+            match &bound {
+                Bound::Yes(policy) if policy.is_plain() => away.kept.remember(Remember {
+                    user: user.to_owned(),
+                    password,
+                    before,
+                    asked,
+                    expires_in: policy.expires_in.map(Duration::from_secs),
+                }),
+                Bound::Yes(_) | Bound::OnlyToChange | Bound::Expired => {
+                    away.kept.forget(user, "the password is to be changed");
+                }
+                Bound::No => {}
+            }
+        }
+        let verdict = match bound {
             // Nobody has the DN that strangers are asked about; should a server say yes to it, no.
-            Some(Bound::Yes(policy)) if known => {
+            Bound::Yes(policy) if known => {
                 self.limits.succeeded(&attempt);
                 tracing::info!(target: service::log::AUDIT, event = "password.accepted", user, source);
                 Verdict::Accepted {
@@ -166,7 +260,7 @@ impl Passwords {
                     notices: policy.notices(),
                 }
             }
-            Some(Bound::OnlyToChange) if known => {
+            Bound::OnlyToChange if known => {
                 self.limits.succeeded(&attempt);
                 tracing::info!(target: service::log::AUDIT, event = "password.must_change", user, source);
                 Verdict::Accepted {
@@ -174,14 +268,61 @@ impl Passwords {
                     notices: Vec::new(),
                 }
             }
-            Some(Bound::Expired) if known => {
+            Bound::Expired if known => {
                 self.limits.succeeded(&attempt);
                 tracing::info!(target: service::log::AUDIT, event = "password.expired", user, source);
                 Verdict::Expired
             }
-            Some(_) => {
+            _ => {
                 tracing::info!(target: service::log::AUDIT, event = "password.refused", user, source, known);
                 Verdict::Refused
+            }
+        };
+        let result = match &verdict {
+            Verdict::Accepted { .. } => "accepted",
+            Verdict::Expired => "expired",
+            _ => "refused",
+        };
+        (verdict, result)
+    }
+
+    /// The verdict while no server can be asked. All but "it is right" is one answer: whether there is such a
+    /// user, whether anything is kept of them, and whether it fits, is not told.
+    fn offline_verdict(
+        &self,
+        away: &Away,
+        user: &str,
+        password: &Password,
+        source: &str,
+    ) -> (Verdict, &'static str) {
+        let no = (Verdict::Unavailable, "offline_refused");
+        let Some(attempt) = self.attempt(&away.tries, user, source) else {
+            tracing::warn!(
+                target: service::log::AUDIT, event = "password.too_many", user, source, offline = true
+            );
+            return no;
+        };
+        match away.kept.ask(user, password) {
+            Some(true) => {
+                away.tries.succeeded(&attempt);
+                tracing::info!(
+                    target: service::log::AUDIT, event = "password.accepted", user, source, offline = true
+                );
+                let verdict = Verdict::Accepted {
+                    must_change: false,
+                    notices: vec![OFFLINE.to_owned()],
+                };
+                (verdict, "offline_accepted")
+            }
+            Some(false) => {
+                tracing::info!(
+                    target: service::log::AUDIT, event = "password.refused", user, source, offline = true
+                );
+                no
+            }
+            None => {
+                away.tries.not_made(&attempt);
+                (Verdict::Unavailable, "unavailable")
             }
         }
     }
@@ -197,33 +338,56 @@ impl Passwords {
     }
 
     fn changed(&self, user: &str, old: Password, new: Password, source: &str) -> Change {
-        let Some(attempt) = self.attempt(user, source) else {
+        let Some(attempt) = self.attempt(&self.limits, user, source) else {
             tracing::warn!(target: service::log::AUDIT, event = "password.too_many", user, source);
             return Change::WrongPassword;
         };
         let (dn, known) = self.dn_of(user);
-        let changed = match &self.way {
-            Way::Servers { jobs, .. } => self.ask(jobs, |done| Job::Change { dn, old, new, done }),
-            Way::File(hashes) => Some(match hashes.verify(user, &old) && known {
-                true => Changed::No(NOT_HERE.to_owned()),
-                false => Changed::WrongOld,
-            }),
+        let kept = self.offline.as_ref().map(|away| (&away.kept, new.clone()));
+        let (changed, open) = match &self.way {
+            Way::Servers { jobs, .. } => {
+                let job = |done| Job::Change { dn, old, new, done };
+                match ask(jobs, self.core.config.password.timeout, job) {
+                    Some(Ok((changed, open))) => (Ok(changed), open),
+                    Some(Err((silence, open))) => (Err(silence), open),
+                    // Whoever does not answer may have done it.
+                    None => (Err(Silence::Unclear), true),
+                }
+            }
+            Way::File(hashes) => match hashes.verify(user, &old) && known {
+                true => (Ok(Changed::No(NOT_HERE.to_owned())), false),
+                false => (Ok(Changed::WrongOld), false),
+            },
         };
+        if let Some((kept, password)) = kept {
+            if open || changed == Ok(Changed::Yes) {
+                kept.forget(user, "the password has been changed");
+            }
+            if changed == Ok(Changed::Yes) {
+                kept.remember(Remember {
+                    user: user.to_owned(),
+                    password,
+                    before: None,
+                    asked: (Instant::now(), SystemTime::now()),
+                    expires_in: None,
+                });
+            }
+        }
         match changed {
-            None => {
+            Err(_) => {
                 self.limits.not_made(&attempt);
                 Change::Unavailable
             }
-            Some(Changed::WrongOld) => {
+            Ok(Changed::WrongOld) => {
                 tracing::info!(target: service::log::AUDIT, event = "password.refused", user, source, known);
                 Change::WrongPassword
             }
-            Some(Changed::Yes) => {
+            Ok(Changed::Yes) => {
                 self.limits.succeeded(&attempt);
                 tracing::info!(target: service::log::AUDIT, event = "password.changed", user, source);
                 Change::Done
             }
-            Some(Changed::No(why)) => {
+            Ok(Changed::No(why)) => {
                 self.limits.succeeded(&attempt);
                 tracing::info!(target: service::log::AUDIT, event = "password.not_changed", user, source, why);
                 Change::NotAccepted(why)
@@ -236,10 +400,10 @@ impl Passwords {
         self.limits.of_user(user, Instant::now())
     }
 
-    fn attempt(&self, user: &str, source: &str) -> Option<Attempt> {
+    fn attempt(&self, limits: &Limits, user: &str, source: &str) -> Option<Attempt> {
         // Names that no user can have are counted as one.
         let counted = if name::is_valid(user) { user } else { "" };
-        self.limits.start(counted, source, Instant::now())
+        limits.start(counted, source, Instant::now())
     }
 
     /// The entry whose password is asked about, and whether it is the user's. A name that nobody has
@@ -267,17 +431,6 @@ impl Passwords {
         }
     }
 
-    fn ask<T>(
-        &self,
-        jobs: &mpsc::Sender<Job>,
-        job: impl FnOnce(blocking::SyncSender<Option<T>>) -> Job,
-    ) -> Option<T> {
-        let (done, answer) = blocking::sync_channel(1);
-        jobs.try_send(job(done)).ok()?;
-        let patience = self.core.config.password.timeout + Duration::from_secs(2);
-        answer.recv_timeout(patience).ok().flatten()
-    }
-
     fn pause(&self, start: Instant) {
         let unit = self.core.config.password.refusal_time.as_millis().max(1);
         let passed = start.elapsed().as_millis();
@@ -286,6 +439,17 @@ impl Passwords {
             u64::try_from(until - passed).unwrap_or_default(),
         ));
     }
+}
+
+/// The answer to a job; `None` if it was not taken, or if none came.
+fn ask<T>(
+    jobs: &mpsc::Sender<Job>,
+    patience: Duration,
+    job: impl FnOnce(blocking::SyncSender<T>) -> Job,
+) -> Option<T> {
+    let (done, answer) = blocking::sync_channel(1);
+    jobs.try_send(job(done)).ok()?;
+    answer.recv_timeout(patience + Duration::from_secs(2)).ok()
 }
 
 async fn run(
@@ -311,9 +475,13 @@ async fn run(
                     let _ = done.try_send(first(&core, config, &servers, ask).await);
                 }
                 Job::Change { dn, old, new, done } => {
-                    let ask =
-                        async |server: &Server| ldap::change(config, server, &dn, &old, &new).await;
-                    let _ = done.try_send(first(&core, config, &servers, ask).await);
+                    let open = Cell::new(false);
+                    let ask = async |server: &Server| {
+                        ldap::change(config, server, &dn, &old, &new, &open).await
+                    };
+                    let changed = first(&core, config, &servers, ask).await;
+                    let changed = changed.map(|changed| (changed, open.get()));
+                    let _ = done.try_send(changed.map_err(|silence| (silence, open.get())));
                 }
             }
         });
@@ -326,8 +494,9 @@ async fn first<T>(
     config: &config::Ldap,
     servers: &Servers,
     ask: impl AsyncFn(&Server) -> Result<T, LdapError>,
-) -> Option<T> {
+) -> Result<T, Silence> {
     let connected = core.server();
+    let silence = Cell::new(Silence::Away);
     let all = async {
         let mut servers = [servers.tier(0).await, servers.tier(1).await].concat();
         servers.sort_by_key(|server| server.uri != connected);
@@ -339,6 +508,7 @@ async fn first<T>(
                     hint =
                         "no user's password is sent in the clear: set start-tls, or use ldaps://",
                 );
+                silence.set(Silence::Unclear);
                 continue;
             }
             // A frozen one leaves time for the next.
@@ -347,17 +517,20 @@ async fn first<T>(
             core.numbers.took("password", start.elapsed());
             match word.unwrap_or(Err(LdapError::Deadline("password"))) {
                 Ok(word) => return Some(word),
-                Err(error) => tracing::warn!(
-                    event = "password.server_failed",
-                    uri = server.uri,
-                    error = chain(&error)
-                ),
+                Err(error) => {
+                    if !error.is_absence() {
+                        silence.set(Silence::Unclear);
+                    }
+                    tracing::warn!(
+                        event = "password.server_failed",
+                        uri = server.uri,
+                        error = chain(&error)
+                    );
+                }
             }
         }
         None
     };
-    timeout(core.config.password.timeout, all)
-        .await
-        .ok()
-        .flatten()
+    let word = timeout(core.config.password.timeout, all).await;
+    word.ok().flatten().ok_or(silence.get())
 }

@@ -66,6 +66,8 @@ pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
             "refused": status.refused,
             "server": status.server,
             "problem": status.problem,
+            "offline_passwords": status.offline_passwords,
+            "offline_problem": status.offline_problem,
         })
         .to_string()
             + "\n"
@@ -77,9 +79,14 @@ pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
                 text.to_owned()
             }
         };
+        let offline = match (status.offline_passwords, &status.offline_problem) {
+            (None, _) => "not kept".to_owned(),
+            (Some(count), problem) if problem.is_empty() => format!("{count} kept"),
+            (Some(count), problem) => format!("{count} kept; {problem}"),
+        };
         format!(
             "version: {}\ncomplete: {}\nusers resolve: {}\nage: {}\ngeneration: {}\nusers: {} and {} local\n\
-             groups: {} and {} local\nrefused: {}\nserver: {}\nproblem: {}\n",
+             groups: {} and {} local\nrefused: {}\nserver: {}\nproblem: {}\noffline passwords: {offline}\n",
             status.version,
             if status.complete { "yes" } else { "no" },
             if status.resolves { "yes" } else { "no" },
@@ -281,6 +288,18 @@ pub fn import_sssd_conf(file: &Path, strict: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failure, cause));
     }
     Ok(())
+}
+
+/// Drops what is kept of passwords, then replicates everything.
+///
+/// # Errors
+/// If the daemon does not answer, or the latter fails.
+pub fn flush(client: &Client) -> Result<(), Failure> {
+    let count = client.forget_passwords()?;
+    if count > 0 {
+        print(&format!("{count} kept passwords dropped\n"))?;
+    }
+    refresh(client)
 }
 
 /// Replicates everything.

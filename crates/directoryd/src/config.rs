@@ -23,6 +23,11 @@ pub const MAX_PASSWORD: u64 = 1024;
 /// Longest file with a private key, in bytes.
 const MAX_KEY: u64 = 64 << 10;
 
+/// Least bytes of a secret that no guess finds.
+const MIN_SECRET: usize = 32;
+/// Longest time for which a password may count without a server.
+const MOST_VALID: Duration = Duration::from_secs(90 * 86_400);
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -61,6 +66,9 @@ pub struct Config {
     /// How users' passwords are tried.
     #[serde(default)]
     pub password: Passwords,
+    /// Passwords that are checked while no server can be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offline_passwords: Option<OfflinePasswords>,
     /// Who of them may log in here.
     #[serde(default)]
     pub access: Access,
@@ -302,6 +310,71 @@ impl Default for Passwords {
             failure_window: Duration::from_secs(600),
             timeout: Duration::from_secs(8),
         }
+    }
+}
+
+/// The `[offline-passwords]` table. Without it no password is checked while no server can be asked, and
+/// nothing is kept of any.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OfflinePasswords {
+    /// The file without which what is kept is worth nothing; read at each use.
+    pub secret_file: PathBuf,
+    /// How long a password counts after a server has taken it.
+    #[serde(default = "valid_for", with = "duration")]
+    pub valid_for: Duration,
+    /// After so many wrong ones for a user nothing is checked any more,
+    #[serde(default = "tries")]
+    pub tries: usize,
+    /// for as long as each of them counts.
+    #[serde(default = "tries_window", with = "duration")]
+    pub tries_window: Duration,
+}
+
+impl OfflinePasswords {
+    /// The secret.
+    ///
+    /// # Errors
+    /// What is wrong with the file, also if others may read it.
+    pub fn secret(&self) -> Result<Secret<Vec<u8>>, String> {
+        let secret = read_secret(&self.secret_file, MAX_PASSWORD)
+            .map_err(|error| service::exit::chain(&error))?;
+        if secret.expose().len() < MIN_SECRET {
+            let path = self.secret_file.display();
+            return Err(format!(
+                "'{path}' has fewer than {MIN_SECRET} bytes; \"head -c 32 /dev/urandom\" makes a good one"
+            ));
+        }
+        Ok(secret)
+    }
+
+    fn problems(&self, state_dir: &Path) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Err(why) = self.secret() {
+            problems.push(format!("offline-passwords.secret-file: {why}"));
+        }
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if real(&self.secret_file).starts_with(real(state_dir)) {
+            problems.push(
+                "offline-passwords.secret-file is in state-dir: who copies that folder would have both"
+                    .to_owned(),
+            );
+        }
+        if self.tries == 0 {
+            problems.push("offline-passwords.tries is at least 1".to_owned());
+        }
+        for (key, value, most) in [
+            ("valid-for", self.valid_for, MOST_VALID),
+            ("tries-window", self.tries_window, MOST_VALID),
+        ] {
+            if value < Duration::from_secs(1) || value > most {
+                problems.push(format!(
+                    "offline-passwords.{key} is not between 1s and {}",
+                    duration::text(most)
+                ));
+            }
+        }
+        problems
     }
 }
 
@@ -559,6 +632,14 @@ impl Config {
         if limits.refusal_time > Duration::from_secs(5) {
             problems.push("password.refusal-time is longer than 5s".to_owned());
         }
+        if let Some(offline) = &self.offline_passwords {
+            problems.extend(offline.problems(&self.state_dir));
+            if self.ldap.is_none() {
+                problems.push(
+                    "offline-passwords is for directory servers: a file is always there".to_owned(),
+                );
+            }
+        }
         if self.minimum_id == 0 {
             problems.push("minimum-id is 0: root does not come from a directory".to_owned());
         }
@@ -657,6 +738,18 @@ fn change_interval() -> Duration {
     Duration::from_secs(1)
 }
 
+fn valid_for() -> Duration {
+    Duration::from_secs(7 * 86_400)
+}
+
+fn tries() -> usize {
+    3
+}
+
+fn tries_window() -> Duration {
+    Duration::from_secs(1800)
+}
+
 fn lookup_timeout() -> Duration {
     Duration::from_secs(5)
 }
@@ -741,6 +834,12 @@ mod tests {
         ldap.client_certificate = Some("/nonexistent/client.pem".into());
         ldap.backup_uris = vec!["ldap+srv://[::1]".into()];
         config.minimum_id = 0;
+        config.offline_passwords = Some(OfflinePasswords {
+            secret_file: "/nonexistent/secret".into(),
+            valid_for: Duration::ZERO,
+            tries: 0,
+            tries_window: MOST_VALID,
+        });
         config.nscd_socket = "/nonexistent/socket".into();
         config.state_dir = "/nonexistent".into();
         config.control_users = vec!["nobody-of-that-name".into()];
@@ -754,6 +853,10 @@ mod tests {
             "ldap.user-filter: 'objectClass=*'",
             "ca.pem",
             "password",
+            "offline-passwords.secret-file: read '/nonexistent/secret'",
+            "secret-file is in state-dir",
+            "valid-for is not between 1s and 90d",
+            "tries is at least 1",
             "minimum-id",
             "/nonexistent/socket",
             "state-dir",

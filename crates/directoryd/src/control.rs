@@ -14,7 +14,7 @@ use std::{
 };
 
 use directory_client::{
-    Lookup, Verdict,
+    Lookup,
     codec::{Answer, MAX_REQUEST, Request, body_length},
 };
 
@@ -124,20 +124,7 @@ fn answer(request: Request, core: &Core, sync: &jobs::Handle, passwords: &Passwo
             user,
             password,
             source,
-        } => {
-            let verdict = passwords.try_one(&user, password, &source);
-            core.numbers.answered(
-                "control",
-                "password",
-                match &verdict {
-                    Verdict::Accepted { .. } => "accepted",
-                    Verdict::Expired => "expired",
-                    Verdict::Unavailable => "unavailable",
-                    _ => "refused",
-                },
-            );
-            Answer::Verdict(verdict)
-        }
+        } => Answer::Verdict(passwords.try_one(&user, password, &source)),
         Request::Change {
             user,
             old,
@@ -150,6 +137,9 @@ fn answer(request: Request, core: &Core, sync: &jobs::Handle, passwords: &Passwo
         }
         Request::Status => Answer::Status(watched::status(core)),
         Request::Entry { database, key } => Answer::Entry(core.entry(database, &key)),
+        Request::Forget => {
+            Answer::Forgotten(passwords.offline().map_or(0, |kept| kept.forget_all()) as u64)
+        }
         Request::Refresh => match sync.refresh(REFRESH) {
             Ok(()) => Answer::Refreshed,
             Err(reason) => Answer::Failed(reason),

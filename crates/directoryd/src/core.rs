@@ -26,7 +26,7 @@ use crate::{
     name,
     numbers::Numbers,
     persist::{PersistError, Store},
-    replica::{News, Part, Replica, User},
+    replica::{News, Part, Replica, User, Uuid},
     view::{self, Refusal, Rules, View},
 };
 
@@ -80,6 +80,19 @@ pub struct Facts {
     pub problem: String,
 }
 
+/// What a password depends on: another in any of it is another user, or another password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The entry's DN, as the server spells it.
+    pub dn: String,
+    /// Its UUID, if the server tells.
+    pub uuid: Option<Uuid>,
+    /// When the password was last changed, if the server tells.
+    pub changed: Option<i64>,
+    /// It is to be changed before anything else.
+    pub must_change: bool,
+}
+
 /// What the log has been told already.
 #[derive(Debug, Default)]
 struct Said {
@@ -94,6 +107,8 @@ struct Health {
     problem: String,
     /// What keeps the maps' files from being written.
     files: String,
+    /// How many passwords are kept for when no server answers, and what is wrong with those.
+    offline: Option<(usize, String)>,
 }
 
 impl Core {
@@ -310,6 +325,46 @@ impl Core {
         Some(user.dn.to_string())
     }
 
+    /// The entry behind a served user, as far as a password depends on it.
+    pub fn subject(&self, name: &str) -> Option<Subject> {
+        self.subjects(std::iter::once(name))?.remove(name)
+    }
+
+    /// The same for many; `None` before the directory has been read.
+    pub fn subjects<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Option<HashMap<String, Subject>> {
+        let inputs = self.inputs();
+        if !inputs.complete {
+            return None;
+        }
+        let present = self.present.get();
+        let mut found: HashMap<usize, (&str, &User)> = HashMap::new();
+        for name in names {
+            let entry = present.accounts.get(name);
+            if let Some(user) = entry.and_then(|dn| inputs.replica.users.get(dn)) {
+                found.insert(user.dn.id(), (name, user));
+            }
+        }
+        let mut uuids = HashMap::new();
+        for (uuid, dn) in &inputs.replica.step(Part::Users).entries {
+            if let Some((name, _)) = found.get(&dn.id()) {
+                uuids.insert(*name, *uuid);
+            }
+        }
+        let subject = |(name, user): (&str, &User)| {
+            let subject = Subject {
+                dn: user.dn.to_string(),
+                uuid: uuids.get(name).copied(),
+                changed: user.marks.password_changed,
+                must_change: user.marks.must_change,
+            };
+            (name.to_owned(), subject)
+        };
+        Some(found.into_values().map(subject).collect())
+    }
+
     /// Everything known about a name, for an explanation.
     pub fn facts(&self, name: &str) -> Facts {
         let inputs = self.inputs();
@@ -486,7 +541,18 @@ impl Core {
             refused: present.refused as u64,
             server: health.server.clone(),
             problem: health.problem.clone(),
+            offline_passwords: health.offline.as_ref().map(|(count, _)| *count as u64),
+            offline_problem: health
+                .offline
+                .as_ref()
+                .map(|(_, problem)| problem.clone())
+                .unwrap_or_default(),
         }
+    }
+
+    /// Notes how many passwords are kept for when no server answers, and what is wrong with those.
+    pub fn set_offline(&self, count: usize, problem: String) {
+        self.health().offline = Some((count, problem));
     }
 
     /// Notes the connected server, or with an empty text that there is none.

@@ -102,6 +102,9 @@ pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> E
             ),
         },
     );
+    if let Some(kept) = passwords.offline() {
+        say("offline", true, kept.about(name));
+    }
     out.may = account.state == AccountState::Active;
     out.verdict = match account.state {
         AccountState::Active if open => format!("'{name}' may log in"),

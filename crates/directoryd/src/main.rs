@@ -25,6 +25,7 @@ mod marks;
 mod name;
 mod nscd;
 mod numbers;
+mod offline;
 mod password_hash;
 mod people;
 mod persist;
@@ -122,8 +123,9 @@ enum Command {
         strict: bool,
     },
     /// Replicate everything now.
-    #[command(visible_alias = "flush")]
     Refresh,
+    /// Drop the passwords that are kept for when no server answers, and replicate everything now.
+    Flush,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -174,6 +176,7 @@ fn main() -> ExitCode {
                 command::import_sssd_conf(file, *strict)
             }
             Some(Command::Refresh) => command::refresh(&client()?),
+            Some(Command::Flush) => command::flush(&client()?),
         }
     })
 }
@@ -235,7 +238,7 @@ fn serve(config: Config) -> Result<(), Failure> {
             (sync, authenticate::Way::File(hashes))
         }
     };
-    let passwords = authenticate::Passwords::new(core.clone(), sync.clone(), passwords);
+    let passwords = authenticate::Passwords::new(core.clone(), sync.clone(), passwords)?;
     let (reload, reload_bell) = mpsc::sync_channel(1);
     let turns = Arc::new(AtomicU64::new(0));
     if let Some(listen) = &core.config.metrics_listen {

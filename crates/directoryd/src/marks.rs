@@ -23,6 +23,10 @@ pub struct Marks {
     pub end: Option<i64>,
     /// `logonHours` of Active Directory: a bit for each hour of the week, from Sunday 0:00 UTC on.
     pub hours: Option<Vec<u8>>,
+    /// When the password was last changed: `pwdChangedTime`, or `pwdLastSet` of Active Directory.
+    pub password_changed: Option<i64>,
+    /// It is to be changed before anything else: `pwdReset`, or a `pwdLastSet` of 0.
+    pub must_change: bool,
 }
 
 /// How a password policy locked an account.

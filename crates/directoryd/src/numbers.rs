@@ -105,6 +105,20 @@ impl Numbers {
             "The server tells of changes as they happen.",
             flag(u8::from(self.following.load(Ordering::Relaxed))),
         );
+        if let Some(count) = status.offline_passwords {
+            single(
+                "offline_passwords",
+                "gauge",
+                "Passwords kept for when no server answers.",
+                count as f64,
+            );
+            single(
+                "offline_problem",
+                "gauge",
+                "Something is wrong with those.",
+                flag(u8::from(!status.offline_problem.is_empty())),
+            );
+        }
         if let Some(age) = status.age {
             single(
                 "replica_age_seconds",

@@ -10,6 +10,9 @@ use toml::{Table, Value};
 /// Where the bind password is expected.
 const PASSWORD_FILE: &str = "/etc/directoryd/secret/bind-password";
 
+/// Where the secret for passwords without a server is expected.
+const OFFLINE_SECRET: &str = "/etc/directoryd/secret/offline-secret";
+
 /// The result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
@@ -74,6 +77,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
         ));
     }
     work.all()?;
+    work.offline(sections.get("pam").unwrap_or(&BTreeMap::new()));
     for name in sections.keys() {
         if matches!(name.as_str(), "sudo" | "autofs" | "pac" | "ifp" | "ssh")
             || name.starts_with("application/")
@@ -405,12 +409,46 @@ impl Work<'_> {
                 self.note(format!("{key} = {shell}: shells come from the entries"));
             }
         }
-        if self
+    }
+
+    /// Passwords while no server can be asked. Unlimited tries and days have no equal here.
+    fn offline(&mut self, pam: &BTreeMap<String, String>) {
+        if !self
             .take("cache_credentials")
             .is_some_and(|value| is_true(&value))
         {
-            self.note("cache_credentials: passwords are not checked without the server; keys are");
+            return;
         }
+        let mut offline = Table::new();
+        offline.insert("secret-file".into(), OFFLINE_SECRET.into());
+        self.note(format!(
+            "cache_credentials: put 32 random bytes in '{OFFLINE_SECRET}', mode 0640 (head -c 32 /dev/urandom)"
+        ));
+        for (theirs, ours, unit, most) in [
+            ("offline_credentials_expiration", "valid-for", "d", 90),
+            ("offline_failed_login_attempts", "tries", "", u32::MAX),
+            ("offline_failed_login_delay", "tries-window", "m", 90 * 1440),
+        ] {
+            let number = pam.get(theirs).map(|text| text.trim().parse::<u32>());
+            let value = match number {
+                None => continue,
+                Some(Ok(number)) if (1..=most).contains(&number) => number,
+                Some(_) => {
+                    self.note(format!(
+                        "{theirs} = {} has no equal: the default of offline-passwords.{ours} is taken",
+                        pam[theirs]
+                    ));
+                    continue;
+                }
+            };
+            let value = match unit {
+                "" => Value::Integer(value.into()),
+                unit => Value::String(format!("{value}{unit}")),
+            };
+            offline.insert(ours.into(), value);
+        }
+        self.root
+            .insert("offline-passwords".into(), Value::Table(offline));
     }
 
     fn rules(&mut self) {
@@ -581,7 +619,8 @@ mod tests {
     #[test]
     fn a_usual_ldap_domain() {
         let (config, notes) = read(
-            "[sssd]\nservices = nss, pam\ndomains = example.org\n\n[domain/example.org]\n# a comment\n\
+            "[sssd]\nservices = nss, pam\ndomains = example.org\n[pam]\noffline_credentials_expiration = 2\n\
+             offline_failed_login_attempts = 0\noffline_failed_login_delay = 10\n\n[domain/example.org]\n# a comment\n\
              id_provider = ldap\nldap_schema = rfc2307bis\nldap_uri = ldap://a.example.org,\n  ldap://b.example.org\n\
              ldap_backup_uri = ldaps://c\nldap_search_base = dc=example,dc=org\n\
              ldap_user_search_base = ou=people,dc=example,dc=org?onelevel?(x=y)\n\
@@ -602,11 +641,15 @@ mod tests {
         assert_eq!(ldap.user_filter.as_deref(), Some("(objectClass=person)"));
         assert!(ldap.start_tls && ldap.ca_file.is_some());
         assert_eq!(config.minimum_id, 500);
+        let offline = config.offline_passwords.as_ref().unwrap();
+        assert_eq!(offline.valid_for.as_secs(), 2 * 86_400);
+        assert_eq!((offline.tries, offline.tries_window.as_secs()), (3, 600));
         assert_eq!(config.access.allow_groups, ["hpc_users", "admins"]);
         for part in [
             "authtok",
             "reqcert",
             "cache_credentials",
+            "offline_failed_login_attempts = 0",
             "ldap_user_search_base",
         ] {
             assert!(notes.contains(part), "{part}: {notes}");

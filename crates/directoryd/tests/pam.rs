@@ -61,10 +61,23 @@ fn module() -> PathBuf {
 }
 
 fn lab() -> Lab {
-    let lab = Lab::running(Settings {
+    lab_with("")
+}
+
+fn lab_with(more: &str) -> Lab {
+    let mut lab = Lab::new(Settings {
         more_ldap: QUICK,
         ..Settings::default()
     });
+    let (config, secret) = (lab.path("directoryd.toml"), lab.path("offline-secret"));
+    fs::write(&secret, "k".repeat(32)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let more = more.replace("SECRET", &secret.display().to_string());
+    let text = fs::read_to_string(&config).unwrap() + &more;
+    fs::write(config, text).unwrap();
+    lab.start_slapd();
+    lab.start_daemon();
+    lab.until(|status| status.complete);
     let module = format!(
         "{} socket={}",
         module().display(),
@@ -440,4 +453,39 @@ fn a_stock_sshd_lets_people_of_the_directory_in() {
     assert!(success && text.contains("bob\n"), "{text}");
     let (success, text) = ssh(&lab, &sshd, "password", &["a new one"]);
     assert!(success && text.contains("bob\n"), "{text}");
+}
+
+#[test]
+fn the_last_password_lets_people_in_while_no_server_answers() {
+    let test = "the_last_password_lets_people_in_while_no_server_answers";
+    if !has(test, &["pamtester", "sshd", "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let mut lab = lab_with("[offline-passwords]\nsecret-file = \"SECRET\"\ntries = 20\n");
+    let sshd = sshd(&lab);
+    let right = persons(&lab);
+    let login = &["authenticate", "acct_mgmt"][..];
+    let (success, text) = pamtester(&lab, "image", "bob", login, &[&right]);
+    assert!(success, "{text}");
+    lab.until(|status| status.offline_passwords == Some(1));
+    let away = "your last known password was accepted";
+    let check = |lab: &Lab| {
+        for service in ["bare", "image"] {
+            let (success, text) = pamtester(lab, service, "bob", login, &[&right]);
+            assert!(success && text.contains(away), "{service}: {text}");
+            let (success, text) = pamtester(lab, service, "bob", login, &["wrong"]);
+            assert!(!success && !text.contains(away), "{service}: {text}");
+        }
+        for method in ["password", "keyboard-interactive"] {
+            let (success, text) = ssh(lab, &sshd, method, &[&right]);
+            assert!(success && text.contains("bob\n"), "{method}: {text}");
+            let (success, text) = ssh(lab, &sshd, method, &["wrong"]);
+            assert!(!success, "{method}: {text}");
+        }
+    };
+    lab.signal_slapd(Signal::SIGSTOP);
+    check(&lab);
+    lab.signal_slapd(Signal::SIGCONT);
+    lab.stop_slapd();
+    check(&lab);
 }

@@ -1,7 +1,7 @@
 //! A user's own password at the directory: asked about, or changed. Each on a connection of its own,
 //! since a bind changes who everybody on that connection is.
 
-use std::collections::HashSet;
+use std::{cell::Cell, collections::HashSet};
 
 use directory_client::Password;
 use ldap3::{
@@ -62,7 +62,8 @@ pub async fn ask(
 
 /// Puts a new password in the place of the old one, as the user: by RFC 3062, or in Active Directory
 /// by a change of `unicodePwd`. Where that one lets nobody in before the change, the service's account
-/// sends it; the old password in it is still what allows it.
+/// sends it; the old password in it is still what allows it. `open` is true while the server has been told
+/// and has not answered.
 ///
 /// # Errors
 /// As for [`ask`].
@@ -72,16 +73,27 @@ pub async fn change(
     dn: &str,
     old: &Password,
     new: &Password,
+    open: &Cell<bool>,
 ) -> Result<Changed, LdapError> {
     let (mut ldap, _ended) = connect(config, server).await?;
-    let changed = match bind(&mut ldap, dn, old.expose()).await? {
-        Bound::Yes(_) if is_active_directory(config, &mut ldap).await? => {
-            change_unicode(&mut ldap, dn, old, new).await
-        }
-        Bound::Yes(_) => change_extended(&mut ldap, dn, old, new).await,
+    let bound = bind(&mut ldap, dn, old.expose()).await?;
+    let windows = match bound {
+        Bound::Yes(_) => is_active_directory(config, &mut ldap).await?,
         Bound::OnlyToChange => {
             bind_service(config, &mut ldap).await?;
-            change_unicode(&mut ldap, dn, old, new).await
+            true
+        }
+        _ => false,
+    };
+    let changed = match bound {
+        Bound::Yes(_) | Bound::OnlyToChange => {
+            let before = open.replace(true);
+            let changed = match windows {
+                true => change_unicode(&mut ldap, dn, old, new).await,
+                false => change_extended(&mut ldap, dn, old, new).await,
+            };
+            open.set(before || changed.is_err());
+            changed
         }
         Bound::Expired => Ok(Changed::No(PolicyError::Expired.words().to_owned())),
         Bound::No => Ok(Changed::WrongOld),

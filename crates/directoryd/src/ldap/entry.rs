@@ -62,6 +62,11 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(Key, User), String> {
             start: time("pwdstarttime", i64::MAX),
             end: time("pwdendtime", 0),
             hours: None,
+            // What cannot be read is at least not what it was before.
+            password_changed: time("pwdchangedtime", i64::MAX),
+            must_change: entry
+                .text("pwdreset")
+                .is_some_and(|text| text.eq_ignore_ascii_case("true")),
         },
         hosts: texts("host"),
         services: texts("authorizedservice"),
@@ -149,6 +154,10 @@ pub fn user_ad(
             disabled: number(entry, "useraccountcontrol").is_none_or(|flags| flags & 2 != 0),
             end: entry.text("accountexpires").and_then(windows_time),
             hours: entry.all("logonhours").first().cloned(),
+            password_changed: entry.text("pwdlastset").and_then(windows_time),
+            must_change: entry
+                .text("pwdlastset")
+                .is_some_and(|text| text.trim() == "0"),
             ..Marks::default()
         },
         hosts: texts("host"),
@@ -180,8 +189,11 @@ pub fn group_ad(
     Ok((dn.into(), Group { name, gid, members }))
 }
 
-/// The UUID of an entry.
+/// The UUID of an entry, in Active Directory its `objectGUID`.
 pub fn uuid_of(entry: &Entry) -> Option<Uuid> {
+    if let [guid] = entry.all("objectguid") {
+        return guid.as_slice().try_into().ok();
+    }
     let text = entry.text("entryuuid")?;
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
     let digits = std::str::from_utf8(&digits).ok()?;

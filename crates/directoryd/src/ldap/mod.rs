@@ -77,3 +77,16 @@ pub enum LdapError {
     #[error("several entries are named '{0}'")]
     Ambiguous(String),
 }
+
+impl LdapError {
+    /// True if there was no server to speak to: it cannot be reached, does not answer, hangs up, or says
+    /// that it cannot work now. A server that said anything else was there.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Link(_) | Self::Deadline(_) | Self::Library { .. } | Self::Panic => true,
+            // busy, unavailable (RFC 4511 appendix A).
+            Self::Refused { code, .. } => matches!(code, 51 | 52),
+            _ => false,
+        }
+    }
+}

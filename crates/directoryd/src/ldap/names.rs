@@ -36,6 +36,8 @@ const MARKS: &[&str] = &[
     "shadowExpire",
     "pwdAccountLockedTime",
     "nsAccountLock",
+    "pwdChangedTime",
+    "pwdReset",
     "pwdStartTime",
     "pwdEndTime",
     "host",
@@ -45,11 +47,13 @@ const MARKS: &[&str] = &[
 /// The same in Active Directory, with what ids and keys are made from.
 const MARKS_AD: &[&str] = &[
     "objectSid",
+    "objectGUID",
     "primaryGroupID",
     "altSecurityIdentities",
     "userAccountControl",
     "accountExpires",
     "lockoutTime",
+    "pwdLastSet",
     "logonHours",
     "host",
     "authorizedService",

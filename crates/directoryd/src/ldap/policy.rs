@@ -62,6 +62,11 @@ impl Policy {
         policy
     }
 
+    /// True if the password can be used as it is, now and at the next login.
+    pub fn is_plain(&self) -> bool {
+        self.error.is_none() && self.grace.is_none()
+    }
+
     /// What the user should read about it; empty if there is nothing.
     pub fn notices(self) -> Vec<String> {
         let mut notices = Vec::new();
