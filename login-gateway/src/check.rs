@@ -346,6 +346,32 @@ impl Found {
         }
     }
 
+    /// What mounts for a login need.
+    fn view(&mut self, settings: &Settings) {
+        let blocks = &settings.r#match;
+        let tmp = settings.private_tmp || blocks.iter().any(|b| b.private_tmp == Some(true));
+        let hide = settings.hide_processes || blocks.iter().any(|b| b.hide_processes == Some(true));
+        for (key, wanted) in [("private-tmp", tmp), ("hide-processes", hide)] {
+            if wanted && settings.user.is_none() {
+                self.error(format!("{key}: only a gateway of root's can have it"));
+            } else if wanted && !may_mount() {
+                self.error(format!(
+                    "{key}: it needs the capability SYS_ADMIN, which this process does not have"
+                ));
+            }
+        }
+        let folder = &settings.private_tmp_folder;
+        if tmp
+            && let Ok(meta) = fs::symlink_metadata(folder)
+            && (!meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0)
+        {
+            self.error(format!(
+                "private-tmp-folder: '{}' is not a folder of root's that others cannot write",
+                folder.display()
+            ));
+        }
+    }
+
     fn logins(&mut self, settings: &Settings) {
         if let Some(service) = &settings.pam_service {
             let folders = ["/etc/pam.d", "/usr/lib/pam.d"].map(Path::new);
@@ -394,6 +420,7 @@ impl Found {
                 )),
             }
         }
+        self.view(settings);
         if settings.make_home && !settings.skel.is_dir() {
             self.warning(format!(
                 "skel: '{}' is no folder; new homes start empty",
@@ -401,6 +428,15 @@ impl Found {
             ));
         }
     }
+}
+
+/// Whether this process may mount: CAP_SYS_ADMIN among its effective capabilities (capabilities(7)).
+fn may_mount() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let set = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set & 1 << 21 != 0)
 }
 
 /// What net says to a command: its first line, or the reason for its failure; `None` if it is not

@@ -7,6 +7,7 @@ mod motd_slurm;
 mod program;
 mod records;
 mod slurm;
+mod view;
 
 use std::sync::OnceLock;
 

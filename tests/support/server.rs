@@ -275,6 +275,12 @@ impl Server {
         )
     }
 
+    /// Runs a script as root among the mounts that it sees.
+    pub fn among_its_mounts(&self, script: &str) -> Done {
+        let pid = self.pid.to_string();
+        run(Command::new("nsenter").args(["--mount", "--target", &pid, "sh", "-c", script]))
+    }
+
     /// Sends its main process a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         // To process 0 it would be for everybody here.

@@ -24,6 +24,7 @@ mod terminals;
 mod trace;
 mod trusted_file;
 mod user_session;
+mod view;
 
 use std::cell::RefCell;
 use std::process::ExitCode;

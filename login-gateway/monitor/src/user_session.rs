@@ -21,6 +21,7 @@ use crate::authentication::{Granted, Pam};
 use crate::home;
 use crate::login_records;
 use crate::relay::Relay;
+use crate::view;
 
 /// Bytes of an argument that says nothing, so that the session can show its user's name in `ps`.
 const TITLE_ROOM: usize = 96;
@@ -87,6 +88,15 @@ pub fn open(
         // Modules may add groups to this process's list, so it starts from the user's.
         let groups: Vec<Gid> = identity.groups.iter().map(|g| Gid::from_raw(*g)).collect();
         setgroups(&groups)?;
+        // Before PAM, whose modules may leave files in /tmp.
+        match view::enter(settings, &granted.policy, identity.uid) {
+            Ok(()) => {}
+            Err(error) if granted.break_glass => {
+                let error = service::exit::chain(&error);
+                tracing::error!(event = "break_glass.without_view", user = %account.name, error);
+            }
+            Err(error) => return Err(io::Error::other(service::exit::chain(&error))),
+        }
     }
     let mut pam_env = Vec::new();
     let mut notices = granted.notices;

@@ -198,6 +198,9 @@ settings! {
         account_interval: Duration = Duration::from_secs(60);
         /// Folder of recorded terminals; root's, closed to other writers.
         recordings: PathBuf = "/var/log/login-gateway/recordings".into();
+        /// Folder of what users with private-tmp find in /tmp and /var/tmp, made when it is not there; root's,
+        /// closed to other writers. Nothing is ever removed from it.
+        private_tmp_folder: PathBuf = "/var/lib/login-gateway/tmp".into();
         /// File to which a trace of each login is appended, step by step, a line of OTLP's JSON each, for the
         /// receiver `otlpjsonfile` of an OpenTelemetry collector. Left out: none.
         traces: Option<PathBuf> = None;
@@ -276,6 +279,12 @@ settings! {
         /// Whether what our own sftp-server does to files is in the audit log: opened and closed files
         /// with their bytes, every change, and what was refused.
         record_sftp: bool = false;
+        /// Whether /tmp and /var/tmp are the user's own: folders in private-tmp-folder, the same ones in all
+        /// logins of the user. They are mounted, which needs CAP_SYS_ADMIN; where that fails there is no
+        /// login.
+        private_tmp: bool = false;
+        /// Whether /proc shows the login no processes of other users. As for private-tmp.
+        hide_processes: bool = false;
         /// Shells, commands and subsystems that one connection may have open.
         max_sessions: u32 = 64;
         /// How long a login may last; users are warned five minutes before on their terminals. "0s": as
