@@ -1,6 +1,9 @@
 //! Laying out a map: head, hash table, records and chain entries, in the order libc expects.
 //!
-//! A map is never changed after it is built, but for the two life signs in its head.
+//! A map is never changed after it is built, but for the two life signs in its head. It may be large, so it is
+//! passed on in pieces while it grows.
+
+use std::io;
 
 use crate::{
     END, ENTRY, RECORD_HEAD, hash,
@@ -9,10 +12,23 @@ use crate::{
     table_size,
 };
 
+/// Where a map is written to.
+pub trait Place {
+    /// Writes a piece, so many bytes from the start of the map.
+    ///
+    /// # Errors
+    /// Those of the place.
+    fn put(&mut self, at: usize, piece: &[u8]) -> io::Result<()>;
+}
+
 /// Collects records and their keys, and lays them out.
-#[derive(Debug, Default)]
-pub struct MapBuilder {
+#[derive(Debug)]
+pub struct MapBuilder<P> {
+    place: P,
+    buckets: usize,
+    /// What has not been passed on yet, and how much of the data has been.
     data: Vec<u8>,
+    passed: usize,
     entries: Vec<Entry>,
 }
 
@@ -27,24 +43,36 @@ struct Entry {
 }
 
 /// Why a map could not be built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Offsets are 31 bits wide.
     #[error("the map would be larger than 2 GiB")]
     TooLarge,
+    /// Its place did not take it.
+    #[error("write the map")]
+    Write(#[from] io::Error),
 }
 
-impl MapBuilder {
-    /// An empty map.
-    pub fn new() -> Self {
-        Self::default()
+/// Size of the pieces, in bytes.
+const PIECE: usize = 256 << 10;
+
+impl<P: Place> MapBuilder<P> {
+    /// An empty map, with a table for so many keys.
+    pub fn new(place: P, keys: usize) -> Self {
+        Self {
+            place,
+            buckets: prime_from((keys.saturating_mul(4) / 3).max(211)),
+            data: Vec::new(),
+            passed: 0,
+            entries: Vec::with_capacity(keys),
+        }
     }
 
     /// Adds a record under each of `keys` (without their NUL). The first to come under a key is
     /// the one that is found.
     ///
     /// # Errors
-    /// [`BuildError::TooLarge`].
+    /// [`BuildError`].
     pub fn add(&mut self, record: &[u8], keys: &[(Query, &[u8])]) -> Result<(), BuildError> {
         self.put(record, keys, 0)
     }
@@ -54,13 +82,13 @@ impl MapBuilder {
     /// unused.
     ///
     /// # Errors
-    /// [`BuildError::TooLarge`].
+    /// [`BuildError`].
     pub fn add_local(&mut self, record: &[u8], keys: &[(Query, &[u8])]) -> Result<(), BuildError> {
         self.put(record, keys, 1)
     }
 
     fn put(&mut self, record: &[u8], keys: &[(Query, &[u8])], local: u8) -> Result<(), BuildError> {
-        let packet = offset(self.data.len())?;
+        let packet = self.offset()?;
         let size = RECORD_HEAD + record.len();
         self.number(size)?; // allocated size
         self.number(record.len())?; // size of the answer
@@ -69,10 +97,11 @@ impl MapBuilder {
         self.number(0)?; // time to live
         self.data.extend_from_slice(record);
         for (index, (query, key)) in keys.iter().enumerate() {
-            let at = offset(self.data.len())?;
+            let at = self.offset()?;
+            let start = self.data.len();
             self.data.extend_from_slice(key);
             self.data.push(0);
-            let key = &self.data[at as usize..];
+            let key = &self.data[start..];
             self.entries.push(Entry {
                 query: *query,
                 first: index == 0,
@@ -82,23 +111,27 @@ impl MapBuilder {
                 packet,
             });
         }
-        self.align();
+        // libc refuses entries and records that are not aligned to 8 bytes. Pieces are.
+        self.data.resize(self.data.len().next_multiple_of(8), 0);
+        if self.data.len() >= PIECE {
+            self.pass_on()?;
+        }
         Ok(())
     }
 
-    /// The finished map. `timestamp` is the head's first life sign, in seconds since 1970.
+    /// Writes the rest of the map; its place, and its size in bytes. `timestamp` is the head's first life
+    /// sign, in seconds since 1970.
     ///
     /// # Errors
-    /// [`BuildError::TooLarge`].
-    pub fn finish(mut self, timestamp: u64) -> Result<Vec<u8>, BuildError> {
-        let buckets = prime_from((self.entries.len() * 4 / 3).max(211));
-        let mut table = vec![END; buckets];
+    /// [`BuildError`].
+    pub fn finish(mut self, timestamp: u64) -> Result<(P, usize), BuildError> {
+        let mut table = vec![END; self.buckets];
         let entries = std::mem::take(&mut self.entries);
         let count = offset(entries.len())?;
         // Backwards, so that the first to come stands first in its chain.
         for entry in entries.iter().rev() {
-            let at = offset(self.data.len())?;
-            let bucket = &mut table[entry.hash as usize % buckets];
+            let at = self.offset()?;
+            let bucket = &mut table[entry.hash as usize % self.buckets];
             self.data
                 .extend_from_slice(&[entry.query.number(), entry.first.into(), 0, 0]);
             self.data.extend_from_slice(&entry.length.to_ne_bytes());
@@ -108,28 +141,33 @@ impl MapBuilder {
             self.data.extend_from_slice(&entry.packet.to_ne_bytes());
             self.data.extend_from_slice(&[0; 8]); // only nscd's own pointer
             *bucket = at;
+            if self.data.len() >= PIECE {
+                self.pass_on()?;
+            }
         }
-        let data_size = offset(self.data.len())?;
-        let mut map = vec![0; SIZE];
+        self.pass_on()?;
+        let data_size = self.offset()?;
+        let mut start = vec![0; SIZE];
         let mut field = |at: usize, value: u32| {
-            map[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+            start[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         };
         field(0, header::VERSION as u32);
         field(4, SIZE as u32);
-        field(header::MODULE, offset(buckets)?);
+        field(header::MODULE, offset(self.buckets)?);
         field(header::DATA_SIZE, data_size);
         field(header::FIRST_FREE, data_size);
         field(header::ENTRIES, count);
         field(header::MAX_ENTRIES, count);
         field(header::MAX_SEARCHED, 0);
-        map[header::TIMESTAMP..header::TIMESTAMP + 8].copy_from_slice(&timestamp.to_ne_bytes());
-        map.reserve(table_size(buckets) + self.data.len());
+        start[header::TIMESTAMP..header::TIMESTAMP + 8].copy_from_slice(&timestamp.to_ne_bytes());
+        self.place.put(0, &start)?;
+        start.clear();
         for offset in table {
-            map.extend_from_slice(&offset.to_ne_bytes());
+            start.extend_from_slice(&offset.to_ne_bytes());
         }
-        map.resize(SIZE + table_size(buckets), 0xff);
-        map.extend_from_slice(&self.data);
-        Ok(map)
+        start.resize(table_size(self.buckets), 0xff);
+        self.place.put(SIZE, &start)?;
+        Ok((self.place, SIZE + start.len() + self.passed))
     }
 
     fn number(&mut self, value: usize) -> Result<(), BuildError> {
@@ -137,9 +175,28 @@ impl MapBuilder {
         Ok(())
     }
 
-    /// libc refuses entries and records that are not aligned to 8 bytes.
-    fn align(&mut self) {
-        self.data.resize(self.data.len().next_multiple_of(8), 0);
+    /// Where in the data the next byte will be.
+    fn offset(&self) -> Result<u32, BuildError> {
+        offset(self.passed + self.data.len())
+    }
+
+    fn pass_on(&mut self) -> Result<(), BuildError> {
+        let at = SIZE + table_size(self.buckets) + self.passed;
+        self.place.put(at, &self.data)?;
+        self.passed += self.data.len();
+        self.data.clear();
+        Ok(())
+    }
+}
+
+impl Place for Vec<u8> {
+    fn put(&mut self, at: usize, piece: &[u8]) -> io::Result<()> {
+        let end = at + piece.len();
+        if self.len() < end {
+            self.resize(end, 0);
+        }
+        self[at..end].copy_from_slice(piece);
+        Ok(())
     }
 }
 
@@ -178,14 +235,15 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn a_map_of_one_record_has_these_bytes() {
-        let mut builder = MapBuilder::new();
+        let mut builder = MapBuilder::new(Vec::new(), 2);
         builder
             .add(
                 b"record!!",
                 &[(Query::UserByName, b"a"), (Query::UserById, b"7")],
             )
             .unwrap();
-        let map = builder.finish(0x0102).unwrap();
+        let (map, size) = builder.finish(0x0102).unwrap();
+        assert_eq!(map.len(), size);
         // Head: version, its size, cycle 0, not certainly running, timestamp, 4 spare words,
         // 211 buckets, 104 bytes of data, all in use, 2 entries; then counters.
         let head = b"\x02\0\0\0\x78\0\0\0\0\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0";

@@ -10,7 +10,7 @@ pub mod protocol;
 mod read;
 pub mod record;
 
-pub use build::{BuildError, MapBuilder};
+pub use build::{BuildError, MapBuilder, Place};
 pub use read::{Map, MapError};
 
 /// Layout of the head of a map (glibc `struct database_pers_head`), in bytes.

@@ -36,12 +36,21 @@ impl<'a> Map<'a> {
     /// # Errors
     /// [`MapError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, MapError> {
+        let (head, rest) = bytes.split_at_checked(SIZE).ok_or(MapError::Head)?;
+        Self::of(head, rest)
+    }
+
+    /// [`Self::parse`] for a head and what follows it.
+    ///
+    /// # Errors
+    /// [`MapError`].
+    pub fn of(head: &[u8], rest: &'a [u8]) -> Result<Self, MapError> {
         let number = |at| {
-            i32_at(bytes, at)
+            i32_at(head, at)
                 .and_then(|n| usize::try_from(n).ok())
                 .ok_or(MapError::Head)
         };
-        if i32_at(bytes, 0) != Some(header::VERSION) || number(4)? != SIZE {
+        if i32_at(head, 0) != Some(header::VERSION) || number(4)? != SIZE {
             return Err(MapError::Head);
         }
         let buckets = number(header::MODULE)?;
@@ -49,7 +58,6 @@ impl<'a> Map<'a> {
         if buckets == 0 {
             return Err(MapError::Head);
         }
-        let rest = bytes.get(SIZE..).ok_or(MapError::Short)?;
         let (table, rest) = rest
             .split_at_checked(table_size(buckets))
             .ok_or(MapError::Short)?;
@@ -99,7 +107,7 @@ mod tests {
     use crate::MapBuilder;
 
     fn thousand() -> Vec<u8> {
-        let mut builder = MapBuilder::new();
+        let mut builder = MapBuilder::new(Vec::new(), 0);
         for n in 0..1000 {
             let (name, id) = (format!("user{n}"), (5000 + n).to_string());
             let keys = [
@@ -110,7 +118,7 @@ mod tests {
                 .add(format!("record {n}").as_bytes(), &keys)
                 .unwrap();
         }
-        builder.finish(1).unwrap()
+        builder.finish(1).unwrap().0
     }
 
     #[test]
@@ -132,21 +140,21 @@ mod tests {
 
     #[test]
     fn the_first_under_a_key_wins() {
-        let mut builder = MapBuilder::new();
+        let mut builder = MapBuilder::new(Vec::new(), 0);
         builder
             .add(b"local", &[(Query::UserByName, b"root")])
             .unwrap();
         builder
             .add(b"remote", &[(Query::UserByName, b"root")])
             .unwrap();
-        let bytes = builder.finish(1).unwrap();
+        let bytes = builder.finish(1).unwrap().0;
         let map = Map::parse(&bytes).unwrap();
         assert_eq!(map.find(Query::UserByName, b"root"), Some(&b"local"[..]));
     }
 
     #[test]
     fn an_empty_map_is_a_map() {
-        let bytes = MapBuilder::new().finish(1).unwrap();
+        let bytes = MapBuilder::new(Vec::new(), 0).finish(1).unwrap().0;
         assert_eq!(
             Map::parse(&bytes).unwrap().find(Query::UserByName, b"a"),
             None
@@ -173,11 +181,11 @@ mod tests {
             damaged[at] = bytes[at];
         }
         // A chain that points at itself.
-        let mut builder = MapBuilder::new();
+        let mut builder = MapBuilder::new(Vec::new(), 0);
         builder
             .add(b"record", &[(Query::UserByName, b"a")])
             .unwrap();
-        let mut looped = builder.finish(1).unwrap();
+        let mut looped = builder.finish(1).unwrap().0;
         let at = looped.len() - ENTRY;
         let start = u32::try_from(at - SIZE - table_size(211)).unwrap();
         looped[at + 16..at + 20].copy_from_slice(&start.to_ne_bytes());

@@ -50,6 +50,13 @@ const LIST_HEAD: usize = 12;
 impl<T: AsRef<str>> Passwd<T> {
     /// The record. A NUL inside a text would end it early for libc, so texts are cut there.
     pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// [`Self::encode`] behind other bytes.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) {
         let texts = [
             &self.name,
             &self.password,
@@ -59,16 +66,15 @@ impl<T: AsRef<str>> Passwd<T> {
         ]
         .map(until_nul);
         let [name, password, gecos, home, shell] = texts.map(length);
-        let mut bytes = head(&[1, name, password]);
+        head(bytes, &[1, name, password]);
         bytes.extend_from_slice(&self.uid.to_ne_bytes());
         bytes.extend_from_slice(&self.gid.to_ne_bytes());
         for length in [gecos, home, shell] {
             bytes.extend_from_slice(&length.to_ne_bytes());
         }
         for text in texts {
-            push(&mut bytes, text);
+            push(bytes, text);
         }
-        bytes
     }
 }
 
@@ -92,21 +98,27 @@ impl Passwd {
 impl<T: AsRef<str>> Group<T> {
     /// The record; see [`Passwd::encode`].
     pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// [`Self::encode`] behind other bytes.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) {
         let (name, password) = (until_nul(&self.name), until_nul(&self.password));
-        let members: Vec<&[u8]> = self.members.iter().map(until_nul).collect();
-        let count = i32::try_from(members.len()).unwrap_or(0);
-        let mut bytes = head(&[1, length(name), length(password)]);
+        let members = || self.members.iter().map(until_nul);
+        let count = i32::try_from(self.members.len()).unwrap_or(0);
+        head(bytes, &[1, length(name), length(password)]);
         bytes.extend_from_slice(&self.gid.to_ne_bytes());
         bytes.extend_from_slice(&count.to_ne_bytes());
-        for member in &members {
+        for member in members() {
             bytes.extend_from_slice(&length(member).to_ne_bytes());
         }
-        push(&mut bytes, name);
-        push(&mut bytes, password);
-        for member in members {
-            push(&mut bytes, member);
+        push(bytes, name);
+        push(bytes, password);
+        for member in members() {
+            push(bytes, member);
         }
-        bytes
     }
 }
 
@@ -137,11 +149,17 @@ impl Group {
 
 /// The record of a user's groups.
 pub fn encode_groups_of_user(gids: &[u32]) -> Vec<u8> {
-    let mut bytes = head(&[1, i32::try_from(gids.len()).unwrap_or(0)]);
+    let mut bytes = Vec::new();
+    append_groups_of_user(&mut bytes, gids);
+    bytes
+}
+
+/// [`encode_groups_of_user`] behind other bytes.
+pub fn append_groups_of_user(bytes: &mut Vec<u8>, gids: &[u32]) {
+    head(bytes, &[1, i32::try_from(gids.len()).unwrap_or(0)]);
     for gid in gids {
         bytes.extend_from_slice(&gid.to_ne_bytes());
     }
-    bytes
 }
 
 /// Reads the record of a user's groups; see [`Passwd::decode`].
@@ -163,7 +181,8 @@ pub fn absent(query: Query, known: bool) -> Vec<u8> {
         Query::GroupByName | Query::GroupById => GROUP_HEAD,
         Query::GroupsOfUser => LIST_HEAD,
     };
-    let mut bytes = head(&[if known { 0 } else { -1 }]);
+    let mut bytes = Vec::new();
+    head(&mut bytes, &[if known { 0 } else { -1 }]);
     bytes.resize(size, 0);
     // What the structures of nscd hold in this case: an empty entry with the id -1.
     match query {
@@ -174,12 +193,11 @@ pub fn absent(query: Query, known: bool) -> Vec<u8> {
     bytes
 }
 
-fn head(fields: &[i32]) -> Vec<u8> {
-    let mut bytes = VERSION.to_ne_bytes().to_vec();
+fn head(bytes: &mut Vec<u8>, fields: &[i32]) {
+    bytes.extend_from_slice(&VERSION.to_ne_bytes());
     for field in fields {
         bytes.extend_from_slice(&field.to_ne_bytes());
     }
-    bytes
 }
 
 fn until_nul(text: &impl AsRef<str>) -> &[u8] {

@@ -19,7 +19,6 @@ use crate::{
     config::Config,
     content::{Message, Refresh},
     generation::{GenerationError, Present},
-    key::Key,
     ldap::{Found, LdapError},
     local::Local,
     map_files::MapFiles,
@@ -67,7 +66,7 @@ pub struct Facts {
     /// A local user has the name.
     pub local: bool,
     /// The only entry of that name, by normal DN.
-    pub entry: Option<(Key, User)>,
+    pub entry: Option<(String, User)>,
     /// Why entries of that name are not served.
     pub refused: Vec<String>,
     /// How long a lock after failures counts.
@@ -129,7 +128,7 @@ impl Core {
         let mut said = Said::default();
         let view = View::new(&local, &replica, &rules);
         said.about(&view);
-        let present = Present::new(view, complete)?;
+        let present = Present::new(&view, complete)?;
         let inputs = Inputs {
             local,
             replica,
@@ -163,15 +162,15 @@ impl Core {
     ///
     /// # Errors
     /// [`LdapError::Vanished`] if no user is left; the old replica stays.
-    pub fn set_replica(&self, replica: Replica) -> Result<(), LdapError> {
+    pub fn set_replica(&self, mut replica: Replica) -> Result<(), LdapError> {
         let mut inputs = self.inputs();
-        if replica.users.is_empty() && !inputs.replica.users.is_empty() {
-            return Err(LdapError::Vanished(inputs.replica.users.len()));
+        let (before, now) = (inputs.replica.user_count(), replica.user_count());
+        if now == 0 && before > 0 {
+            return Err(LdapError::Vanished(before));
         }
         inputs.checked.retain(|_, time| *time > replica.confirmed);
-        let same = inputs.complete && inputs.replica.says_the_same(&replica);
+        let same = inputs.complete && inputs.replica.says_the_same(&mut replica);
         inputs.replica = replica;
-        Key::sweep();
         if !same {
             inputs.complete = true;
             self.publish(&mut inputs);
@@ -251,8 +250,8 @@ impl Core {
         let present = self.present.get();
         let entry = present
             .accounts
-            .get(name)
-            .and_then(|dn| inputs.replica.users.get(dn));
+            .dn(name)
+            .and_then(|dn| inputs.replica.user(dn));
         let Some(user) = entry else {
             return match inputs.complete || self.is_never_ours(&inputs, name) {
                 true => Lookup::NotFound,
@@ -285,27 +284,27 @@ impl Core {
         let shell = if user.shell.is_empty() {
             view::NO_SHELL
         } else {
-            &user.shell
+            user.shell.as_str()
         };
         let groups: Vec<(u32, String)> =
             std::iter::once(user.gid).chain(others).map(group).collect();
         let state = user.marks.state(shell, now, self.lockout(&inputs.replica));
         let names: Vec<&str> = groups.iter().map(|(_, name)| name.as_str()).collect();
         let state = match state {
-            AccountState::Active if !access::judge(&self.config.access, user, &names).may => {
+            AccountState::Active if !access::judge(&self.config.access, &user, &names).may => {
                 AccountState::Denied
             }
             state => state,
         };
         Lookup::Found(Account {
-            name: user.name.clone(),
+            shell: shell.to_owned(),
+            name: user.name,
             uid: user.uid,
             gid: user.gid,
-            gecos: user.gecos.clone(),
-            home: user.home.clone(),
-            shell: shell.to_owned(),
+            gecos: user.gecos,
+            home: user.home,
             groups,
-            ssh_keys: user.keys.clone(),
+            ssh_keys: user.keys,
             state,
             age: now.duration_since(confirmed).unwrap_or_default(),
             fresh,
@@ -321,8 +320,8 @@ impl Core {
     pub fn dn_of(&self, name: &str) -> Option<String> {
         let inputs = self.inputs();
         let present = self.present.get();
-        let user = inputs.replica.users.get(present.accounts.get(name)?)?;
-        Some(user.dn.to_string())
+        let user = inputs.replica.user(present.accounts.dn(name)?)?;
+        Some(user.dn)
     }
 
     /// The entry behind a served user, as far as a password depends on it.
@@ -340,50 +339,50 @@ impl Core {
             return None;
         }
         let present = self.present.get();
-        let mut found: HashMap<usize, (&str, &User)> = HashMap::new();
+        let replica = &inputs.replica;
+        let (mut found, mut called) = (HashMap::new(), HashMap::new());
         for name in names {
-            let entry = present.accounts.get(name);
-            if let Some(user) = entry.and_then(|dn| inputs.replica.users.get(dn)) {
-                found.insert(user.dn.id(), (name, user));
-            }
-        }
-        let mut uuids = HashMap::new();
-        for (uuid, dn) in &inputs.replica.step(Part::Users).entries {
-            if let Some((name, _)) = found.get(&dn.id()) {
-                uuids.insert(*name, *uuid);
-            }
-        }
-        let subject = |(name, user): (&str, &User)| {
+            let entry = present.accounts.dn(name);
+            let Some(user) = entry.and_then(|dn| replica.user(dn)) else {
+                continue;
+            };
+            called.extend(replica.keys().find(&user.dn).map(|dn| (dn, name)));
             let subject = Subject {
-                dn: user.dn.to_string(),
-                uuid: uuids.get(name).copied(),
                 changed: user.marks.password_changed,
                 must_change: user.marks.must_change,
+                dn: user.dn,
+                uuid: None,
             };
-            (name.to_owned(), subject)
-        };
-        Some(found.into_values().map(subject).collect())
+            found.insert(name.to_owned(), subject);
+        }
+        for (uuid, dn) in &replica.step(Part::Users).entries {
+            let name = called.get(dn);
+            if let Some(subject) = name.and_then(|name| found.get_mut(*name)) {
+                subject.uuid = Some(*uuid);
+            }
+        }
+        Some(found)
     }
 
     /// Everything known about a name, for an explanation.
     pub fn facts(&self, name: &str) -> Facts {
         let inputs = self.inputs();
         let health = self.health();
-        let entries = inputs.replica.users.iter();
-        let named: Vec<(&Key, &User)> = entries.filter(|(_, user)| user.name == name).collect();
+        let named = inputs.replica.named(name).into_iter();
+        let named: Vec<&str> = named.map(|key| inputs.replica.keys().text(key)).collect();
         let unusable = format!("uid={name},");
         let refused = inputs
             .said
             .refused
             .iter()
             .filter(|refusal| {
-                named.iter().any(|(dn, _)| ***dn == *refusal.entry)
+                named.iter().any(|dn| *dn == refusal.entry)
                     || refusal.entry.to_lowercase().starts_with(&unusable)
             })
             .map(|refusal| format!("'{}': {}", refusal.entry, refusal.reason))
             .collect();
         let entry = match named[..] {
-            [(dn, user)] => Some((dn.clone(), user.clone())),
+            [dn] => inputs.replica.user(dn).map(|user| (dn.to_owned(), user)),
             _ => None,
         };
         Facts {
@@ -455,17 +454,17 @@ impl Core {
         };
         let found = present.find(query, key.as_bytes());
         let of_user = |name: &str| {
-            let dn = present.accounts.get(name);
-            match dn.and_then(|dn| inputs.replica.users.get(dn)) {
-                Some(user) => user.dn.to_string(),
+            let dn = present.accounts.dn(name);
+            match dn.and_then(|dn| inputs.replica.user(dn)) {
+                Some(user) => user.dn,
                 None => self.config.passwd_file.display().to_string(),
             }
         };
         let of_group = |gid: u32| {
             let local = inputs.local.groups.iter().any(|group| group.gid == gid);
-            let mut groups = inputs.replica.groups.iter();
-            match groups.find(|(_, group)| group.gid == Some(gid) && !local) {
-                Some((dn, _)) => dn.to_string(),
+            let mut teams = inputs.replica.teams();
+            match teams.find(|(_, team)| team.gid == Some(gid) && !local) {
+                Some((dn, _)) => inputs.replica.keys().text(dn).to_owned(),
                 None => self.config.group_file.display().to_string(),
             }
         };
@@ -514,7 +513,7 @@ impl Core {
     /// Somebody who is served: of the directory if it has anybody, else local.
     pub fn any_user(&self) -> Option<String> {
         let present = self.present.get();
-        let name = present.accounts.keys().next().cloned();
+        let name = present.accounts.any().map(str::to_owned);
         name.or_else(|| Some(self.inputs().local.users.first()?.name.clone()))
     }
 
@@ -596,7 +595,7 @@ impl Core {
         let start = std::time::Instant::now();
         let view = View::new(&inputs.local, &inputs.replica, &self.rules);
         inputs.said.about(&view);
-        match self.present.replace(view, inputs.complete) {
+        match self.present.replace(&view, inputs.complete) {
             Ok(new) => tracing::info!(
                 event = "generation.published",
                 generation = new.number,

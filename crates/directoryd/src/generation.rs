@@ -4,21 +4,25 @@
 //! Readers take an `Arc` and never wait for a writer that builds.
 
 use std::{
-    collections::HashMap,
+    fmt::Write,
+    fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     sync::{Arc, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use directory_map::{
-    BuildError, Map, MapBuilder, header,
+    BuildError, Map, MapBuilder, Place, header,
     protocol::{Database, Query},
     record,
 };
-use sys::memfd::Shared;
+use sys::memfd::{Draft, Shared};
 
-use crate::{key::Key, view::View};
+use crate::view::View;
 
 /// How long, in seconds, running programs go on with a map after this daemon's last life sign. libc
 /// counts from the map's timestamp, so the timestamp lies that much less than its own 300 s back. A
@@ -36,12 +40,21 @@ pub enum GenerationError {
     Memory(#[source] io::Error),
 }
 
-/// One map and its memory file.
+/// One map in its memory file. Nothing of it is held twice.
 #[derive(Debug)]
 struct Shelf {
-    bytes: Vec<u8>,
     memory: Shared,
     reader: OwnedFd,
+    /// The head as it was built: its life signs change.
+    head: [u8; header::SIZE],
+}
+
+/// The directory's users by name, with the normal DNs of their entries: one text for all.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    text: String,
+    /// Where each name begins and ends; its DN ends where the next name begins.
+    places: Vec<(usize, usize)>,
 }
 
 /// What is served between two changes.
@@ -49,8 +62,8 @@ struct Shelf {
 pub struct Generation {
     /// Counts up from 1.
     pub number: u64,
-    /// The directory's users in it, with the DNs of their entries.
-    pub accounts: HashMap<String, Key>,
+    /// The directory's users in it.
+    pub accounts: Accounts,
     /// How many users and groups there are, and how many of them are local.
     pub users: (usize, usize),
     /// Groups, as `users`.
@@ -66,7 +79,8 @@ pub struct Generation {
 impl Generation {
     /// The record for a look-up; the same bytes that libc finds in the map.
     pub fn find(&self, query: Query, key: &[u8]) -> Option<&[u8]> {
-        Map::parse(&self.shelf(query.database()).bytes)
+        let shelf = self.shelf(query.database());
+        Map::of(&shelf.head, shelf.memory.rest())
             .ok()?
             .find(query, key)
     }
@@ -74,12 +88,16 @@ impl Generation {
     /// A read-only descriptor of a map, and the map's size in bytes.
     pub fn map(&self, database: Database) -> (BorrowedFd<'_>, u64) {
         let shelf = self.shelf(database);
-        (shelf.reader.as_fd(), shelf.bytes.len() as u64)
+        (shelf.reader.as_fd(), shelf.memory.len() as u64)
     }
 
-    /// The bytes of a map.
-    pub fn bytes(&self, database: Database) -> &[u8] {
-        &self.shelf(database).bytes
+    /// Writes a map to a file, from one part of the kernel to another.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_to(&self, database: Database, file: &mut File) -> io::Result<()> {
+        let mut map = File::from(self.shelf(database).memory.reader()?);
+        io::copy(&mut map, file).map(drop)
     }
 
     fn shelf(&self, database: Database) -> &Shelf {
@@ -90,23 +108,97 @@ impl Generation {
     }
 }
 
+impl Accounts {
+    fn of(view: &View<'_>) -> Self {
+        let mut accounts = Self::default();
+        accounts.places.reserve_exact(view.accounts().count());
+        let lengths = view.accounts().map(|(name, dn)| name.len() + dn.len());
+        accounts.text.reserve_exact(lengths.sum());
+        for (name, dn) in view.accounts() {
+            let start = accounts.text.len();
+            accounts.text.push_str(name);
+            accounts.places.push((start, accounts.text.len()));
+            accounts.text.push_str(dn);
+        }
+        accounts
+    }
+
+    /// The DN of a user.
+    pub fn dn(&self, name: &str) -> Option<&str> {
+        let places = &self.places;
+        let at = places
+            .binary_search_by(|(start, end)| self.text[*start..*end].cmp(name))
+            .ok()?;
+        let end = places.get(at + 1).map_or(self.text.len(), |next| next.0);
+        self.text.get(places[at].1..end)
+    }
+
+    /// The name of any of them.
+    pub fn any(&self) -> Option<&str> {
+        let (start, end) = self.places.first()?;
+        self.text.get(*start..*end)
+    }
+}
+
+/// A map on its way into a memory file, compared with the one of before.
+struct Writing<'a> {
+    draft: Draft,
+    old: Option<&'a Arc<Shelf>>,
+    head: [u8; header::SIZE],
+    same: bool,
+    /// A piece of the old one.
+    piece: Vec<u8>,
+}
+
+impl Place for Writing<'_> {
+    fn put(&mut self, at: usize, piece: &[u8]) -> io::Result<()> {
+        if let (0, Some(head)) = (at, piece.first_chunk()) {
+            self.head = *head;
+            self.same &= self.old.is_some_and(|old| old.head == *head);
+        } else if let (true, Some(old)) = (self.same, self.old) {
+            self.piece.resize(piece.len(), 0);
+            // Read rather than looked at in place, where it would count as ours. One that ends early is
+            // another.
+            let read = old.file()?.read_exact_at(&mut self.piece, at as u64);
+            self.same = read.is_ok() && self.piece == piece;
+        }
+        self.draft.write_all_at(piece, at as u64)
+    }
+}
+
 impl Shelf {
-    /// The shelf of `old` if the bytes are the same, so that libc need not fetch it again.
-    fn new(name: &str, bytes: Vec<u8>, old: Option<&Arc<Self>>) -> io::Result<Arc<Self>> {
-        if let Some(old) = old
-            && old.bytes == bytes
-        {
+    /// A place for a new map.
+    fn write<'a>(name: &str, old: Option<&'a Arc<Self>>) -> Result<Writing<'a>, GenerationError> {
+        Ok(Writing {
+            draft: Draft::new(name).map_err(GenerationError::Memory)?,
+            old,
+            head: [0; header::SIZE],
+            same: old.is_some(),
+            piece: Vec::new(),
+        })
+    }
+
+    /// The shelf of before if the map is the same, so that libc need not fetch it again.
+    fn finish(builder: MapBuilder<Writing<'_>>) -> Result<Arc<Self>, GenerationError> {
+        let (writing, _) = builder.finish(0)?;
+        if let (true, Some(old)) = (writing.same, writing.old) {
             return Ok(old.clone());
         }
-        let memory = Shared::new(name, &bytes)?;
-        let reader = memory.reader()?;
-        let shelf = Self {
-            bytes,
-            memory,
-            reader,
-        };
+        let sealed = writing.draft.seal(header::SIZE).and_then(|memory| {
+            let reader = memory.reader()?;
+            Ok(Self {
+                memory,
+                reader,
+                head: writing.head,
+            })
+        });
+        let shelf = sealed.map_err(GenerationError::Memory)?;
         shelf.stamp(life_sign());
         Ok(Arc::new(shelf))
+    }
+
+    fn file(&self) -> io::Result<File> {
+        Ok(self.reader.try_clone()?.into())
     }
 
     fn stamp(&self, timestamp: u64) {
@@ -124,7 +216,7 @@ impl Present {
     ///
     /// # Errors
     /// [`GenerationError`].
-    pub fn new(view: View<'_>, complete: bool) -> Result<Self, GenerationError> {
+    pub fn new(view: &View<'_>, complete: bool) -> Result<Self, GenerationError> {
         Ok(Self(RwLock::new(Arc::new(build(view, complete, None)?))))
     }
 
@@ -142,7 +234,7 @@ impl Present {
     /// [`GenerationError`]; the old generation then stays.
     pub fn replace(
         &self,
-        view: View<'_>,
+        view: &View<'_>,
         complete: bool,
     ) -> Result<Arc<Generation>, GenerationError> {
         let old = self.get();
@@ -174,57 +266,72 @@ impl Present {
 }
 
 fn build(
-    view: View<'_>,
+    view: &View<'_>,
     complete: bool,
     old: Option<&Arc<Generation>>,
 ) -> Result<Generation, GenerationError> {
-    let mut passwd = MapBuilder::new();
-    let mut group = MapBuilder::new();
-    for (index, entry) in view.groups.iter().enumerate() {
-        let gid = entry.gid.to_string();
+    let (users, groups) = (view.users(), view.groups());
+    let mut passwd = MapBuilder::new(
+        Shelf::write("passwd", old.map(|old| &old.passwd))?,
+        2 * users.0,
+    );
+    let mut group = MapBuilder::new(
+        Shelf::write("group", old.map(|old| &old.group))?,
+        2 * groups.0 + users.0,
+    );
+    let mut record = Vec::new();
+    let mut number = String::new();
+    view.each_group(|entry, local| {
+        record.clear();
+        entry.append_to(&mut record);
         let keys = [
             (Query::GroupByName, entry.name.as_bytes()),
-            (Query::GroupById, gid.as_bytes()),
+            (Query::GroupById, decimal(&mut number, entry.gid)),
         ];
-        match index < view.local.1 {
-            true => group.add_local(&entry.encode(), &keys)?,
-            false => group.add(&entry.encode(), &keys)?,
-        }
-    }
-    for (index, user) in view.users.iter().enumerate() {
-        let (name, uid) = (user.name.as_bytes(), user.uid.to_string());
-        let keys = [(Query::UserByName, name), (Query::UserById, uid.as_bytes())];
-        let local = index < view.local.0;
         match local {
-            true => passwd.add_local(&user.encode(), &keys)?,
-            false => passwd.add(&user.encode(), &keys)?,
+            true => group.add_local(&record, &keys),
+            false => group.add(&record, &keys),
+        }
+    })?;
+    view.each_user(|user, list, local| {
+        let name = user.name.as_bytes();
+        record.clear();
+        user.append_to(&mut record);
+        let keys = [
+            (Query::UserByName, name),
+            (Query::UserById, decimal(&mut number, user.uid)),
+        ];
+        match local {
+            true => passwd.add_local(&record, &keys)?,
+            false => passwd.add(&record, &keys)?,
         }
         // A user in no group has a record too: otherwise libc would ask the socket each time.
-        let list = view
-            .lists
-            .get(user.name.as_ref())
-            .map_or(&[][..], Vec::as_slice);
-        let (list, keys) = (
-            record::encode_groups_of_user(list),
-            [(Query::GroupsOfUser, name)],
-        );
+        record.clear();
+        record::append_groups_of_user(&mut record, list);
+        let keys = [(Query::GroupsOfUser, name)];
         match local {
-            true => group.add_local(&list, &keys)?,
-            false => group.add(&list, &keys)?,
+            true => group.add_local(&record, &keys),
+            false => group.add(&record, &keys),
         }
-    }
-    let passwd = Shelf::new("passwd", passwd.finish(0)?, old.map(|old| &old.passwd));
-    let group = Shelf::new("group", group.finish(0)?, old.map(|old| &old.group));
+    })?;
     Ok(Generation {
         number: old.map_or(1, |old| old.number + 1),
-        users: (view.users.len(), view.local.0),
-        groups: (view.groups.len(), view.local.1),
+        users,
+        groups,
         refused: view.refused.len(),
-        accounts: view.accounts,
+        accounts: Accounts::of(view),
         complete,
-        passwd: passwd.map_err(GenerationError::Memory)?,
-        group: group.map_err(GenerationError::Memory)?,
+        passwd: Shelf::finish(passwd)?,
+        group: Shelf::finish(group)?,
     })
+}
+
+/// A number as the key that it is in a map.
+fn decimal(text: &mut String, number: u32) -> &[u8] {
+    text.clear();
+    // Into a text it always can be written.
+    let _ = write!(text, "{number}");
+    text.as_bytes()
 }
 
 /// What a map's timestamp is now.
@@ -239,22 +346,39 @@ pub fn life_sign() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use directory_map::record::Passwd;
-    use std::{fs::File, os::unix::fs::FileExt};
+    use crate::{
+        config::Schema,
+        id_map::IdMap,
+        local::Local,
+        replica::{Replica, User},
+        view::Rules,
+    };
+    use std::path::Path;
 
-    fn view(names: &[&'static str]) -> View<'static> {
-        let user = |name: &&'static str| Passwd::<std::borrow::Cow<'static, str>> {
-            name: (*name).into(),
-            password: "*".into(),
-            uid: 2000 + name.len() as u32,
-            gid: 2000,
-            gecos: "".into(),
-            home: "/".into(),
-            shell: "/bin/sh".into(),
+    /// Shows exactly these users.
+    fn show(present: Option<&Present>, names: &[&str]) -> Arc<Generation> {
+        let mut replica = Replica::empty();
+        for name in names {
+            let user = User {
+                name: (*name).to_owned(),
+                uid: 2000 + name.len() as u32,
+                gid: 2000,
+                home: "/".to_owned(),
+                ..User::default()
+            };
+            replica.set_user(&format!("uid={name}"), &user);
+        }
+        let rules = Rules {
+            minimum_id: 1000,
+            schema: Schema::Rfc2307bis,
+            ids: IdMap::parse(""),
         };
-        View {
-            users: names.iter().map(user).collect(),
-            ..View::default()
+        let nobody = Path::new("/dev/null");
+        let local = Local::read(nobody, nobody).unwrap();
+        let view = View::new(&local, &replica, &rules);
+        match present {
+            Some(present) => present.replace(&view, true).unwrap(),
+            None => Present::new(&view, true).unwrap().get(),
         }
     }
 
@@ -268,14 +392,14 @@ mod tests {
 
     #[test]
     fn a_switch_ends_the_old_map_and_an_equal_one_stays() {
-        let present = Present::new(view(&["a"]), true).unwrap();
+        let present = Present(RwLock::new(show(None, &["a"])));
         let first = present.get();
         assert!(first.find(Query::UserByName, b"a").is_some());
         assert!(timestamp(first.map(Database::Passwd).0) > 0);
-        let second = present.replace(view(&["a"]), true).unwrap();
+        let second = show(Some(&present), &["a"]);
         assert!(Arc::ptr_eq(&first.passwd, &second.passwd));
         assert!(timestamp(first.map(Database::Passwd).0) > 0);
-        let third = present.replace(view(&["bb"]), true).unwrap();
+        let third = show(Some(&present), &["bb"]);
         assert_eq!(timestamp(first.map(Database::Passwd).0), 0);
         assert!(timestamp(third.map(Database::Passwd).0) > 0);
         assert!(third.find(Query::UserById, b"2002").is_some());

@@ -215,7 +215,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         event = "start",
         version = env!("CARGO_PKG_VERSION"),
         local_users = local.users.len(),
-        replicated_users = replica.as_ref().map(|replica| replica.users.len()),
+        replicated_users = replica.as_ref().map(replica::Replica::user_count),
     );
     let rules = Rules {
         minimum_id: config.minimum_id,

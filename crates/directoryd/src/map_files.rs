@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -50,7 +50,7 @@ impl MapFiles {
         if written.number != present.number {
             let files = [Database::Passwd, Database::Group]
                 .into_iter()
-                .map(|database| self.write(database, present.bytes(database)))
+                .map(|database| self.write(database, present))
                 .collect::<io::Result<_>>()?;
             *written = Written {
                 number: present.number,
@@ -63,7 +63,7 @@ impl MapFiles {
         Ok(())
     }
 
-    fn write(&self, database: Database, bytes: &[u8]) -> io::Result<File> {
+    fn write(&self, database: Database, present: &Generation) -> io::Result<File> {
         let name = match database {
             Database::Passwd => "passwd.map",
             Database::Group => "group.map",
@@ -77,7 +77,7 @@ impl MapFiles {
             .open(&fresh)?;
         // Whatever the umask: everybody's programs read it.
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(bytes)?;
+        present.write_to(database, &mut file)?;
         file.write_all_at(&life_sign().to_ne_bytes(), header::TIMESTAMP as u64)?;
         fs::rename(&fresh, self.folder.join(name))?;
         Ok(file)

@@ -1,20 +1,26 @@
 //! The directory as it was read: users, groups, who is in what. Facts only; what of it is served is
 //! decided in [`crate::view`].
+//!
+//! It is held small, since a site may have a million memberships: each DN once, users as the bytes that
+//! they are on disk, members as numbers of DNs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 
-use crate::{dn, key::Key, marks::Marks};
+use crate::{
+    dn,
+    key::{Key, Keys},
+    marks::Marks,
+};
 
 /// One user entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// The entry's DN as the server spells it, for binds.
-    pub dn: Key,
+    // The first six are those of `Person`, in its order.
     /// Login name.
     pub name: String,
     /// `uidNumber`.
@@ -26,7 +32,7 @@ pub struct User {
     /// `homeDirectory`.
     pub home: String,
     /// `loginShell`; empty if there is none.
-    pub shell: Key,
+    pub shell: String,
     /// `sshPublicKey`, as `type base64`.
     pub keys: Vec<String>,
     /// How many stored keys were refused.
@@ -37,17 +43,48 @@ pub struct User {
     pub hosts: Vec<String>,
     /// `authorizedService`.
     pub services: Vec<String>,
+    /// The entry's DN as the server spells it, for binds.
+    #[serde(skip)]
+    pub dn: String,
+}
+
+/// What everybody may see of a user, read in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Person<'a> {
+    /// See [`User`].
+    pub name: &'a str,
+    /// See [`User`].
+    pub uid: u32,
+    /// See [`User`].
+    pub gid: u32,
+    /// See [`User`].
+    pub gecos: &'a str,
+    /// See [`User`].
+    pub home: &'a str,
+    /// See [`User`].
+    pub shell: &'a str,
 }
 
 /// One group entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     /// `cn`.
     pub name: String,
     /// `gidNumber`; a group without one only connects others.
     pub gid: Option<u32>,
     /// What it lists: names (rfc2307) or DNs in normal form (rfc2307bis).
-    pub members: BTreeSet<Key>,
+    pub members: BTreeSet<String>,
+}
+
+/// A group as it is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Team {
+    /// See [`Group`].
+    pub name: Box<str>,
+    /// See [`Group`].
+    pub gid: Option<u32>,
+    /// See [`Group`]; in the order of their numbers.
+    pub members: Box<[Key]>,
 }
 
 /// Everything, by DN in normal form.
@@ -55,20 +92,34 @@ pub struct Group {
 pub struct Replica {
     /// When the directory server last confirmed all of it.
     pub confirmed: SystemTime,
-    /// User entries.
-    pub users: BTreeMap<Key, User>,
-    /// Group entries.
-    pub groups: BTreeMap<Key, Group>,
     /// Entries that lack what they must have, with the reason.
     pub unusable: BTreeMap<String, String>,
     /// How long a lock after failures counts, if the directory says (Active Directory's
     /// `lockoutDuration`).
     pub lockout: Option<Duration>,
     /// How far the user entries are in step.
-    pub user_step: Step,
+    user_step: Step,
     /// How far the group entries are.
-    pub group_step: Step,
+    group_step: Step,
+    /// DNs and members.
+    keys: Keys,
+    /// User entries, at the places of their keys.
+    users: Vec<Option<Kept>>,
+    /// Group entries, the same.
+    groups: Vec<Option<Box<Team>>>,
 }
+
+/// A user as it is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// The DN as the server spells it.
+    spelled: Key,
+    /// The rest, in postcard.
+    packed: Packed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Packed(Box<[u8]>);
 
 /// The two halves of a replica, which a server is asked for one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,9 +159,9 @@ pub struct Seen {
 #[derive(Debug)]
 pub enum What {
     /// A user by normal DN.
-    User(Key, Box<User>),
+    User(String, Box<User>),
     /// A group by normal DN.
-    Group(Key, Group),
+    Group(String, Group),
     /// It lacks what it must have.
     Unusable(String),
     /// Nothing to us, and that is no mistake.
@@ -133,12 +184,13 @@ impl Replica {
     pub fn empty() -> Self {
         Self {
             confirmed: SystemTime::UNIX_EPOCH,
-            users: BTreeMap::new(),
-            groups: BTreeMap::new(),
             unusable: BTreeMap::new(),
             lockout: None,
             user_step: Step::default(),
             group_step: Step::default(),
+            keys: Keys::default(),
+            users: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -158,30 +210,114 @@ impl Replica {
         }
     }
 
+    /// The names behind the keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// All users.
+    pub fn people(&self) -> impl Iterator<Item = (Key, Person<'_>)> {
+        let held = self.keys.all().zip(&self.users);
+        held.filter_map(|(key, kept)| Some((key, kept.as_ref()?.person()?)))
+    }
+
+    /// All groups.
+    pub fn teams(&self) -> impl Iterator<Item = (Key, &Team)> {
+        let held = self.keys.all().zip(&self.groups);
+        held.filter_map(|(key, team)| Some((key, &**team.as_ref()?)))
+    }
+
+    /// How many users there are.
+    pub fn user_count(&self) -> usize {
+        self.users.iter().flatten().count()
+    }
+
+    /// The user of a normal DN.
+    pub fn user(&self, dn: &str) -> Option<User> {
+        let kept = self.users.get(self.keys.find(dn)?.index())?.as_ref()?;
+        let user = postcard::from_bytes(&kept.packed.0).ok()?;
+        Some(User {
+            dn: self.keys.text(kept.spelled).to_owned(),
+            ..user
+        })
+    }
+
+    /// The group of a normal DN, with the names of its members.
+    #[cfg(test)]
+    pub fn group(&self, dn: &str) -> Option<Group> {
+        let team = self.team_of(self.keys.find(dn)?)?;
+        let members = team.members.iter();
+        Some(Group {
+            name: team.name.to_string(),
+            gid: team.gid,
+            members: members.map(|key| self.keys.text(*key).to_owned()).collect(),
+        })
+    }
+
+    /// The group of a key.
+    pub fn team_of(&self, key: Key) -> Option<&Team> {
+        self.groups.get(key.index())?.as_deref()
+    }
+
+    /// Whether a user or a group has this key.
+    pub fn is_entry(&self, key: Key) -> bool {
+        let user = self.users.get(key.index()).and_then(Option::as_ref);
+        user.is_some() || self.team_of(key).is_some()
+    }
+
+    /// The normal DNs of the users of a name.
+    pub fn named(&self, name: &str) -> Vec<Key> {
+        let people = self.people().filter(|(_, person)| person.name == name);
+        people.map(|(key, _)| key).collect()
+    }
+
+    /// Puts a user at a normal DN. True if that is news.
+    pub fn set_user(&mut self, dn: &str, user: &User) -> bool {
+        // Into memory it always can be written.
+        let packed = postcard::to_stdvec(user).unwrap_or_default();
+        let kept = Kept {
+            spelled: self.keys.key(&user.dn),
+            packed: Packed(packed.into()),
+        };
+        let key = self.keys.key(dn);
+        set(&mut self.users, key, kept)
+    }
+
+    /// Puts a group at a normal DN. True if that is news.
+    pub fn set_group(&mut self, dn: &str, group: &Group) -> bool {
+        let key = self.keys.key(dn);
+        let members = group.members.iter();
+        let mut members: Vec<Key> = members.map(|member| self.keys.key(member)).collect();
+        members.sort_unstable();
+        let team = Team {
+            name: group.name.as_str().into(),
+            gid: group.gid,
+            members: members.into(),
+        };
+        set(&mut self.groups, key, Box::new(team))
+    }
+
     /// Takes an entry, new or changed or renamed. True if that is news.
     pub fn put(&mut self, part: Part, seen: Seen) -> bool {
+        let spelled = self.keys.key(&seen.dn);
         let step = self.step_mut(part);
         let before = match seen.uuid {
-            Some(uuid) => step.entries.insert(uuid, Key::from(&seen.dn)),
+            Some(uuid) => step.entries.insert(uuid, spelled),
             None => {
                 step.gaps = true;
                 None
             }
         };
-        let renamed = before.filter(|before| **before != *seen.dn);
+        let renamed = before.filter(|before| *before != spelled);
         let mut news = self.forget_free(part, renamed.into_iter().collect());
         news |= match seen.what {
-            What::User(dn, user) if self.users.get(&dn) == Some(&*user) => false,
             What::User(dn, user) => {
-                self.unusable.remove(&seen.dn);
-                self.users.insert(dn, *user);
-                true
+                let news = self.set_user(&dn, &user);
+                news | self.unusable.remove(&seen.dn).is_some()
             }
-            What::Group(dn, group) if self.groups.get(&dn) == Some(&group) => false,
             What::Group(dn, group) => {
-                self.unusable.remove(&seen.dn);
-                self.groups.insert(dn, group);
-                true
+                let news = self.set_group(&dn, &group);
+                news | self.unusable.remove(&seen.dn).is_some()
             }
             What::Unusable(why) if self.unusable.get(&seen.dn) == Some(&why) => false,
             What::Unusable(why) => {
@@ -212,88 +348,209 @@ impl Replica {
                 dns.remove(held);
             }
         }
-        dns.iter()
-            .fold(false, |news, dn| self.forget(part, dn) | news)
+        dns.into_iter().fold(false, |news, dn| {
+            let spelled = self.keys.text(dn).to_owned();
+            self.forget(part, &spelled) | news
+        })
     }
 
     fn forget(&mut self, part: Part, spelled: &str) -> bool {
         let unusable = self.unusable.remove(spelled).is_some();
-        let Some(dn) = dn::normal(spelled) else {
+        let Some(key) = dn::normal(spelled).and_then(|dn| self.keys.find(&dn)) else {
             return unusable;
         };
         let gone = match part {
-            Part::Users => self.users.remove(dn.as_str()).is_some(),
-            Part::Groups => self.groups.remove(dn.as_str()).is_some(),
+            Part::Users => take(&mut self.users, key),
+            Part::Groups => take(&mut self.groups, key),
         };
         gone || unusable
     }
 
-    /// True if `other` says the same, whenever it was confirmed.
-    pub fn says_the_same(&self, other: &Self) -> bool {
-        self.users == other.users
+    /// True if `other` says the same, whenever it was confirmed. Both are brought into order for that.
+    pub fn says_the_same(&mut self, other: &mut Self) -> bool {
+        self.settle();
+        other.settle();
+        self.keys == other.keys
+            && self.users == other.users
             && self.groups == other.groups
             && self.unusable == other.unusable
             && self.lockout == other.lockout
     }
 
-    /// Takes what an online look-up of `name` said about the user. True if that is news.
-    pub fn put_user(&mut self, name: &str, found: Option<(Key, User)>) -> bool {
-        let old = self
-            .users
-            .iter()
-            .find(|(_, user)| user.name == name)
-            .map(|(dn, _)| dn.clone());
-        let same = match (&old, &found) {
-            (None, None) => true,
-            (Some(old), Some((dn, user))) => old == dn && self.users.get(dn) == Some(user),
-            _ => false,
+    /// Lets go of DNs that nothing has any more, and numbers the others in their order: what says the
+    /// same is the same then.
+    pub fn settle(&mut self) {
+        let mut needed = vec![false; self.keys.len()];
+        let mut need = |key: Key| {
+            if let Some(needed) = needed.get_mut(key.index()) {
+                *needed = true;
+            }
         };
-        if !same {
-            self.users.retain(|_, user| user.name != name);
-            self.users.extend(found);
+        for (key, kept) in self.keys.all().zip(&self.users) {
+            if let Some(kept) = kept {
+                need(key);
+                need(kept.spelled);
+            }
         }
-        !same
+        for (key, team) in self.keys.all().zip(&self.groups) {
+            if let Some(team) = team {
+                need(key);
+                team.members.iter().copied().for_each(&mut need);
+            }
+        }
+        for step in [&self.user_step, &self.group_step] {
+            step.entries.values().copied().for_each(&mut need);
+        }
+        let mut order: Vec<Key> = self.keys.all().filter(|key| needed[key.index()]).collect();
+        // Mostly in order already, which this kind of sorting is quick about.
+        order.sort_by(|a, b| self.keys.text(*a).cmp(self.keys.text(*b)));
+        let mut keys = self.keys.room();
+        let mut now: Vec<Option<Key>> = vec![None; self.keys.len()];
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        users.resize_with(order.len(), || None);
+        groups.resize_with(order.len(), || None);
+        for (at, old) in order.iter().enumerate() {
+            now[old.index()] = Some(keys.key(self.keys.text(*old)));
+            users[at] = self.users.get_mut(old.index()).and_then(Option::take);
+            groups[at] = self.groups.get_mut(old.index()).and_then(Option::take);
+        }
+        let renumber = |key: &mut Key| {
+            if let Some(Some(now)) = now.get(key.index()) {
+                *key = *now;
+            }
+        };
+        for kept in users.iter_mut().flatten() {
+            renumber(&mut kept.spelled);
+        }
+        for team in groups.iter_mut().flatten() {
+            team.members.iter_mut().for_each(renumber);
+            team.members.sort_unstable();
+        }
+        for step in [&mut self.user_step, &mut self.group_step] {
+            step.entries.values_mut().for_each(renumber);
+        }
+        (self.keys, self.users, self.groups) = (keys, users, groups);
+    }
+
+    /// Takes what an online look-up of `name` said about the user. True if that is news.
+    pub fn put_user(&mut self, name: &str, found: Option<(String, User)>) -> bool {
+        let mut changed = false;
+        for key in self.named(name) {
+            let stays = matches!(&found, Some((dn, _)) if self.keys.text(key) == dn);
+            changed |= !stays && take(&mut self.users, key);
+        }
+        match found {
+            Some((dn, user)) => self.set_user(&dn, &user) | changed,
+            None => changed,
+        }
     }
 
     /// Takes what an online look-up said about the groups that list one of `members`: exactly
     /// `holders`. For more than one member it is not said which group lists whom.
     pub fn put_holders(&mut self, members: &[String], holders: &[Holder]) -> News {
         let mut news = News::default();
-        let holding: BTreeMap<&str, &Holder> = holders
+        let holding: BTreeMap<Key, &Holder> = holders
             .iter()
-            .map(|holder| (holder.dn.as_str(), holder))
+            .map(|holder| (self.keys.key(&holder.dn), holder))
             .collect();
-        for (dn, group) in &mut self.groups {
-            if !holding.contains_key(&**dn) {
-                for member in members {
-                    news.changed |= group.members.remove(member.as_str());
-                }
-            }
-        }
-        for (dn, holder) in holding {
-            let group = self.groups.entry(dn.into()).or_insert_with(|| {
-                news.unknown = true;
-                Group {
-                    name: String::new(),
-                    gid: None,
-                    members: BTreeSet::new(),
-                }
-            });
-            if group.name != holder.name || group.gid != holder.gid {
-                group.name.clone_from(&holder.name);
-                group.gid = holder.gid;
+        let members: Vec<Key> = members.iter().map(|name| self.keys.key(name)).collect();
+        for (key, team) in self.keys.all().zip(&mut self.groups) {
+            if let Some(team) = team
+                && !holding.contains_key(&key)
+                && members.iter().any(|member| team.lists(*member))
+            {
+                let left = team.members.iter().copied();
+                team.members = left.filter(|member| !members.contains(member)).collect();
                 news.changed = true;
             }
-            match members {
-                [member] => news.changed |= group.members.insert(member.into()),
-                _ => {
-                    news.unknown |= !members
-                        .iter()
-                        .any(|member| group.members.contains(member.as_str()))
+        }
+        for (key, holder) in holding {
+            if self.team_of(key).is_none() {
+                news.unknown = true;
+                let team = Team {
+                    name: Box::default(),
+                    gid: None,
+                    members: Box::default(),
+                };
+                set(&mut self.groups, key, Box::new(team));
+            }
+            let Some(Some(team)) = self.groups.get_mut(key.index()) else {
+                continue;
+            };
+            if *team.name != *holder.name || team.gid != holder.gid {
+                team.name = holder.name.as_str().into();
+                team.gid = holder.gid;
+                news.changed = true;
+            }
+            match members[..] {
+                [member] => {
+                    if let Err(at) = team.members.binary_search(&member) {
+                        let mut more = std::mem::take(&mut team.members).into_vec();
+                        more.insert(at, member);
+                        team.members = more.into();
+                        news.changed = true;
+                    }
                 }
+                _ => news.unknown |= !members.iter().any(|member| team.lists(*member)),
             }
         }
         news
+    }
+}
+
+impl Team {
+    fn lists(&self, member: Key) -> bool {
+        self.members.binary_search(&member).is_ok()
+    }
+}
+
+impl Kept {
+    fn person(&self) -> Option<Person<'_>> {
+        let (person, _) = postcard::take_from_bytes(&self.packed.0).ok()?;
+        Some(person)
+    }
+}
+
+/// Puts something in its place. True if that is news.
+fn set<T: PartialEq>(places: &mut Vec<Option<T>>, key: Key, value: T) -> bool {
+    if places.len() <= key.index() {
+        places.resize_with(key.index() + 1, || None);
+    }
+    let place = &mut places[key.index()];
+    let news = place.as_ref() != Some(&value);
+    if news {
+        *place = Some(value);
+    }
+    news
+}
+
+/// Clears a place. True if something was there.
+fn take<T>(places: &mut [Option<T>], key: Key) -> bool {
+    places.get_mut(key.index()).and_then(Option::take).is_some()
+}
+
+/// As one run of bytes, rather than as a list of numbers.
+impl Serialize for Packed {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Run;
+        impl<'de> Visitor<'de> for Run {
+            type Value = Packed;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Packed, E> {
+                Ok(Packed(bytes.into()))
+            }
+        }
+        from.deserialize_bytes(Run)
     }
 }
 
@@ -305,6 +562,9 @@ pub struct News {
     /// There is more to know: a whole reading is due.
     pub unknown: bool,
 }
+
+#[cfg(test)]
+mod random_changes;
 
 #[cfg(test)]
 mod tests {
@@ -331,7 +591,8 @@ mod tests {
         assert_eq!(put(&["cn=p", "cn=q"], &[head("y")]), (false, true));
         assert_eq!(put(&["uid=a", "cn=q"], &[head("y")]), (false, false));
         assert_eq!(put(&["uid=a", "cn=q"], &[]), (true, false));
-        assert!(replica.groups["cn=x"].members.is_empty());
-        assert_eq!(replica.groups["cn=y"].members, ["uid=b".into()].into());
+        assert!(replica.group("cn=x").unwrap().members.is_empty());
+        let left = replica.group("cn=y").unwrap().members;
+        assert_eq!(left, ["uid=b".to_owned()].into());
     }
 }

@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap, HashSet},
     fmt,
+    ops::Range,
 };
 
 use directory_map::record::{Group, Passwd};
@@ -14,10 +15,10 @@ use directory_map::record::{Group, Passwd};
 use crate::{
     config::Schema,
     id_map::IdMap,
-    key::Key,
+    key::{Key, Keys},
     local::Local,
     name,
-    replica::{self, Replica},
+    replica::{Person, Replica, Team},
 };
 
 /// Most groups a user can be in; more than `setgroups` takes would fail every login.
@@ -37,20 +38,24 @@ pub struct Rules {
     pub ids: IdMap,
 }
 
-/// Everything served at one time, borrowed from where it comes from.
-#[derive(Debug, Default)]
+/// Everything served at one time, borrowed from where it comes from. Those of the directory stand in the order
+/// of their names.
+#[derive(Debug)]
 pub struct View<'a> {
-    /// Users, local ones first.
-    pub users: Vec<Passwd<Cow<'a, str>>>,
-    /// Groups, local ones first.
-    pub groups: Vec<Group<&'a str>>,
-    /// For each user who is in any, the groups besides the primary one: local ones, then the
-    /// directory's.
-    pub lists: HashMap<&'a str, Vec<u32>>,
-    /// The directory's users, with the DNs of their entries.
-    pub accounts: HashMap<String, Key>,
-    /// How many of the users and groups are local.
-    pub local: (usize, usize),
+    local: &'a Local,
+    keys: &'a Keys,
+    /// The directory's users, with the keys of their DNs.
+    people: Vec<(Key, Person<'a>)>,
+    /// The directory's groups.
+    teams: Vec<(u32, &'a Team)>,
+    /// Who is in them, as places in `people`, and where in that each group's begin.
+    members: Vec<u32>,
+    member_starts: Vec<usize>,
+    /// The same the other way round: the gids of the directory's groups that each user is in.
+    lists: Vec<u32>,
+    list_starts: Vec<usize>,
+    /// The gids of local groups by user, besides the primary one.
+    local_lists: HashMap<&'a str, Vec<u32>>,
     /// What was refused.
     pub refused: BTreeSet<Refusal>,
     /// Served, but no process of this user namespace can have the id.
@@ -109,19 +114,136 @@ impl<'a> View<'a> {
     /// Brings local files and replica together under the rules.
     pub fn new(local: &'a Local, replica: &'a Replica, rules: &Rules) -> Self {
         let mut view = View {
-            local: (local.users.len(), local.groups.len()),
-            ..View::default()
+            local,
+            keys: replica.keys(),
+            people: Vec::new(),
+            teams: Vec::new(),
+            members: Vec::new(),
+            member_starts: vec![0],
+            lists: Vec::new(),
+            list_starts: Vec::new(),
+            local_lists: HashMap::new(),
+            refused: BTreeSet::new(),
+            unmappable: BTreeSet::new(),
         };
         for (dn, why) in &replica.unusable {
             view.refuse(dn, Reason::Unusable(why.clone()));
         }
-        view.take_local(local);
-        let served = view.take_users(local, replica, rules);
-        view.take_groups(local, replica, rules, &served);
-        view.lists
-            .values_mut()
-            .for_each(|list| list.sort_unstable());
+        for group in &local.groups {
+            for member in &group.members {
+                let list = view.local_lists.entry(member).or_default();
+                if !list.contains(&group.gid) {
+                    list.push(group.gid);
+                }
+            }
+        }
+        view.take_people(replica, rules);
+        view.take_teams(replica, rules);
+        view.make_lists();
         view
+    }
+
+    /// How many users there are, and how many of them are local.
+    pub fn users(&self) -> (usize, usize) {
+        let local = self.local.users.len();
+        (local + self.people.len(), local)
+    }
+
+    /// How many groups there are, and how many of them are local.
+    pub fn groups(&self) -> (usize, usize) {
+        let local = self.local.groups.len();
+        (local + self.teams.len(), local)
+    }
+
+    /// The directory's users and the normal DNs of their entries.
+    pub fn accounts(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let keys = self.keys;
+        let people = self.people.iter();
+        people.map(move |(key, person)| (person.name, keys.text(*key)))
+    }
+
+    /// Shows all users, local ones first, with their groups besides the primary one, and whether they are
+    /// local.
+    ///
+    /// # Errors
+    /// Those of `each`, which end it.
+    pub fn each_user<E>(
+        &self,
+        mut each: impl FnMut(&Passwd<Cow<'_, str>>, &[u32], bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for user in &self.local.users {
+            let user = Passwd::<Cow<'_, str>> {
+                name: Cow::Borrowed(&user.name),
+                password: Cow::Borrowed(&user.password),
+                uid: user.uid,
+                gid: user.gid,
+                gecos: Cow::Borrowed(&user.gecos),
+                home: Cow::Borrowed(&user.home),
+                shell: Cow::Borrowed(&user.shell),
+            };
+            let mut list = self.local_list(&user.name).to_vec();
+            list.sort_unstable();
+            each(&user, &list, true)?;
+        }
+        let mut list = Vec::new();
+        for (index, (_, person)) in self.people.iter().enumerate() {
+            let user = Passwd {
+                name: person.name.into(),
+                // Not "x": there is no shadow entry to look for.
+                password: "*".into(),
+                uid: person.uid,
+                gid: person.gid,
+                gecos: one_field(person.gecos),
+                home: person.home.into(),
+                shell: match person.shell {
+                    "" => NO_SHELL.into(),
+                    shell => shell.into(),
+                },
+            };
+            list.clear();
+            list.extend_from_slice(self.local_list(person.name));
+            list.extend_from_slice(&self.lists[range(&self.list_starts, index)]);
+            list.truncate(MAX_GROUPS - 1);
+            list.sort_unstable();
+            each(&user, &list, false)?;
+        }
+        Ok(())
+    }
+
+    /// Shows all groups, local ones first, and whether they are local.
+    ///
+    /// # Errors
+    /// Those of `each`, which end it.
+    pub fn each_group<E>(
+        &self,
+        mut each: impl FnMut(&Group<&str>, bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut shown = Group {
+            name: "",
+            password: "",
+            gid: 0,
+            members: Vec::new(),
+        };
+        for group in &self.local.groups {
+            (shown.name, shown.password, shown.gid) = (&group.name, &group.password, group.gid);
+            shown.members.clear();
+            let members = group.members.iter().map(String::as_str);
+            shown.members.extend(members);
+            each(&shown, true)?;
+        }
+        for (index, (gid, team)) in self.teams.iter().enumerate() {
+            (shown.name, shown.password, shown.gid) = (&team.name, "*", *gid);
+            shown.members.clear();
+            let members = &self.members[range(&self.member_starts, index)];
+            let names = members.iter().map(|at| self.people[*at as usize].1.name);
+            shown.members.extend(names);
+            each(&shown, false)?;
+        }
+        Ok(())
+    }
+
+    fn local_list(&self, name: &str) -> &[u32] {
+        self.local_lists.get(name).map_or(&[], Vec::as_slice)
     }
 
     fn refuse(&mut self, dn: &str, reason: Reason) {
@@ -131,165 +253,172 @@ impl<'a> View<'a> {
         });
     }
 
-    fn take_local(&mut self, local: &'a Local) {
-        let text = |text: &'a String| Cow::Borrowed(text.as_str());
-        self.users.extend(local.users.iter().map(|user| Passwd {
-            name: text(&user.name),
-            password: text(&user.password),
-            uid: user.uid,
-            gid: user.gid,
-            gecos: text(&user.gecos),
-            home: text(&user.home),
-            shell: text(&user.shell),
-        }));
-        for group in &local.groups {
-            self.groups.push(Group {
-                name: &group.name,
-                password: &group.password,
-                gid: group.gid,
-                members: group.members.iter().map(String::as_str).collect(),
-            });
-            for member in &group.members {
-                let list = self.lists.entry(member).or_default();
-                if !list.contains(&group.gid) {
-                    list.push(group.gid);
-                }
-            }
-        }
-    }
-
-    /// Serves what may be served; returns the served users' names by what groups call them.
-    fn take_users(
-        &mut self,
-        local: &Local,
-        replica: &'a Replica,
-        rules: &Rules,
-    ) -> HashMap<usize, &'a str> {
-        let names: HashSet<&str> = local.users.iter().map(|user| user.name.as_str()).collect();
-        let ids: HashSet<u32> = local.users.iter().map(|user| user.uid).collect();
-        let same_name = repeated(replica.users.values().map(|user| user.name.as_str()));
-        let same_id = repeated(replica.users.values().map(|user| user.uid));
-        let mut served = HashMap::new();
-        for (dn, user) in &replica.users {
-            let reason = check_name(&user.name, &names, &same_name)
-                .or_else(|| check_id(user.uid, &ids, &same_id, rules))
-                .or_else(|| check_primary_group(user.gid, rules))
-                .or_else(|| check_path(&user.home))
-                .or_else(|| {
-                    if user.shell.is_empty() {
-                        None
-                    } else {
-                        check_path(&user.shell)
-                    }
+    fn take_people(&mut self, replica: &'a Replica, rules: &Rules) {
+        let (local, keys) = (&self.local.users, self.keys);
+        let names: HashSet<&str> = local.iter().map(|user| user.name.as_str()).collect();
+        let ids: HashSet<u32> = local.iter().map(|user| user.uid).collect();
+        let mut people: Vec<(Key, Person<'a>)> = replica.people().collect();
+        // Mostly in order already, which this kind of sorting is quick about.
+        people.sort_by(|(_, a), (_, b)| a.name.cmp(b.name));
+        let same_name = repeated(people.iter().map(|(_, person)| person.name));
+        let same_id = repeated(people.iter().map(|(_, person)| person.uid));
+        people.retain(|(key, person)| {
+            let reason = check_name(person.name, &names, &same_name)
+                .or_else(|| check_id(person.uid, &ids, &same_id, rules))
+                .or_else(|| check_primary_group(person.gid, rules))
+                .or_else(|| check_path(person.home))
+                .or_else(|| match person.shell {
+                    "" => None,
+                    shell => check_path(shell),
                 });
             if let Some(reason) = reason {
-                self.refuse(dn, reason);
-                continue;
+                self.refuse(keys.text(*key), reason);
+                return false;
             }
-            for id in [user.uid, user.gid] {
+            for id in [person.uid, person.gid] {
                 if !rules.ids.contains(id) {
-                    self.unmappable.insert(format!("{} (id {id})", user.name));
+                    self.unmappable.insert(format!("{} (id {id})", person.name));
                 }
             }
-            let key = match rules.schema {
-                Schema::Rfc2307 => Key::from(&user.name).id(),
-                Schema::Rfc2307bis | Schema::Ad => dn.id(),
-            };
-            served.insert(key, user.name.as_str());
-            self.users.push(Passwd {
-                name: (&user.name).into(),
-                // Not "x": there is no shadow entry to look for.
-                password: "*".into(),
-                uid: user.uid,
-                gid: user.gid,
-                gecos: one_field(&user.gecos),
-                home: (&user.home).into(),
-                shell: if user.shell.is_empty() {
-                    NO_SHELL.into()
-                } else {
-                    (&*user.shell).into()
-                },
-            });
-            self.accounts.insert(user.name.clone(), dn.clone());
-        }
-        served
+            true
+        });
+        self.people = people;
     }
 
-    fn take_groups(
-        &mut self,
-        local: &Local,
-        replica: &'a Replica,
-        rules: &Rules,
-        served: &HashMap<usize, &'a str>,
-    ) {
-        let names: HashSet<&str> = local
-            .groups
-            .iter()
-            .map(|group| group.name.as_str())
-            .collect();
-        let ids: HashSet<u32> = local.groups.iter().map(|group| group.gid).collect();
-        let posix = || replica.groups.values().filter(|group| group.gid.is_some());
-        let same_name = repeated(posix().map(|group| group.name.as_str()));
-        let same_id = repeated(posix().filter_map(|group| group.gid));
-        let by_key: HashMap<usize, &replica::Group> = replica
-            .groups
-            .iter()
-            .map(|(dn, group)| (dn.id(), group))
-            .collect();
-        for (dn, group) in &replica.groups {
-            let Some(gid) = group.gid else { continue };
-            let reason = check_name(&group.name, &names, &same_name)
+    fn take_teams(&mut self, replica: &'a Replica, rules: &Rules) {
+        let local = &self.local.groups;
+        let names: HashSet<&str> = local.iter().map(|group| group.name.as_str()).collect();
+        let ids: HashSet<u32> = local.iter().map(|group| group.gid).collect();
+        let posix = replica
+            .teams()
+            .filter_map(|(key, team)| Some((key, team.gid?, team)));
+        let mut teams: Vec<(Key, u32, &'a Team)> = posix.collect();
+        teams.sort_by(|(_, _, a), (_, _, b)| a.name.cmp(&b.name));
+        let same_name = repeated(teams.iter().map(|(_, _, team)| &*team.name));
+        let same_id = repeated(teams.iter().map(|(_, gid, _)| *gid));
+        let mut walk = Walk::new(replica, &self.people, rules.schema);
+        for (key, gid, team) in teams {
+            let reason = check_name(&team.name, &names, &same_name)
                 .or_else(|| check_id(gid, &ids, &same_id, rules));
             if let Some(reason) = reason {
-                self.refuse(dn, reason);
+                self.refuse(self.keys.text(key), reason);
                 continue;
             }
             if !rules.ids.contains(gid) {
-                self.unmappable.insert(format!("{} (id {gid})", group.name));
+                self.unmappable.insert(format!("{} (id {gid})", team.name));
             }
             // A group of the directory holds users of the directory: a local user's rights are a
             // local matter.
-            let members = members(dn, group, &by_key, served);
-            for member in &members {
-                let list = self.lists.entry(member).or_default();
-                if list.len() < MAX_GROUPS - 1 {
-                    list.push(gid);
+            walk.members(key, team, &mut self.members);
+            self.member_starts.push(self.members.len());
+            self.teams.push((gid, team));
+        }
+    }
+
+    /// Turns members of groups into groups of members.
+    fn make_lists(&mut self) {
+        let mut starts = vec![0; self.people.len() + 1];
+        for member in &self.members {
+            starts[*member as usize + 1] += 1;
+        }
+        for index in 1..starts.len() {
+            starts[index] += starts[index - 1];
+        }
+        self.lists.resize(self.members.len(), 0);
+        let mut next = starts.clone();
+        let mut by_gid: Vec<usize> = (0..self.teams.len()).collect();
+        by_gid.sort_by_key(|index| self.teams[*index].0);
+        for index in by_gid {
+            for member in &self.members[range(&self.member_starts, index)] {
+                let place = &mut next[*member as usize];
+                self.lists[*place] = self.teams[index].0;
+                *place += 1;
+            }
+        }
+        self.list_starts = starts;
+    }
+}
+
+/// Finds out who is in which group.
+struct Walk<'a> {
+    replica: &'a Replica,
+    /// Where in the list of served users those are whom groups call by this key.
+    served: Vec<u32>,
+    /// In which round the group of this key was seen last.
+    seen: Vec<u32>,
+    round: u32,
+    open: Vec<&'a Team>,
+}
+
+/// Nobody who is served.
+const NOBODY: u32 = u32::MAX;
+
+impl<'a> Walk<'a> {
+    fn new(replica: &'a Replica, people: &[(Key, Person<'_>)], schema: Schema) -> Self {
+        let keys = replica.keys();
+        let mut served = vec![NOBODY; keys.len()];
+        for (at, (dn, person)) in (0..NOBODY).zip(people) {
+            let key = match schema {
+                Schema::Rfc2307 => keys.find(person.name),
+                Schema::Rfc2307bis | Schema::Ad => Some(*dn),
+            };
+            if let Some(place) = key.and_then(|key| served.get_mut(key.index())) {
+                *place = at;
+            }
+        }
+        Self {
+            replica,
+            served,
+            seen: vec![0; keys.len()],
+            round: 0,
+            open: Vec::new(),
+        }
+    }
+
+    /// Adds the served users in a group, through groups in groups, each once however they are nested, and in
+    /// their order.
+    fn members(&mut self, key: Key, team: &'a Team, members: &mut Vec<u32>) {
+        self.round += 1;
+        self.is_new(key);
+        let start = members.len();
+        self.open.push(team);
+        while let Some(team) = self.open.pop() {
+            for member in &team.members {
+                match self.served.get(member.index()) {
+                    Some(at) if *at != NOBODY => members.push(*at),
+                    _ => {
+                        if let Some(team) = self.replica.team_of(*member)
+                            && self.is_new(*member)
+                        {
+                            self.open.push(team);
+                        }
+                    }
                 }
             }
-            self.groups.push(Group {
-                name: &group.name,
-                password: "*",
-                gid,
-                members,
-            });
+        }
+        members[start..].sort_unstable();
+        let mut end = start;
+        for at in start..members.len() {
+            if end == start || members[end - 1] != members[at] {
+                members[end] = members[at];
+                end += 1;
+            }
+        }
+        members.truncate(end);
+    }
+
+    /// Whether this round comes to a group for the first time.
+    fn is_new(&mut self, key: Key) -> bool {
+        match self.seen.get_mut(key.index()) {
+            Some(seen) => std::mem::replace(seen, self.round) != self.round,
+            None => false,
         }
     }
 }
 
-/// The served users in a group, through groups in groups, each once however they are nested.
-fn members<'a>(
-    dn: &Key,
-    group: &'a replica::Group,
-    groups: &HashMap<usize, &'a replica::Group>,
-    served: &HashMap<usize, &'a str>,
-) -> Vec<&'a str> {
-    let mut found = Vec::with_capacity(group.members.len());
-    let mut seen = HashSet::from([dn.id()]);
-    let mut open = vec![group];
-    while let Some(group) = open.pop() {
-        for member in &group.members {
-            if let Some(name) = served.get(&member.id()) {
-                found.push(*name);
-            } else if let Some(group) = groups.get(&member.id())
-                && seen.insert(member.id())
-            {
-                open.push(group);
-            }
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
+/// The part of a list that belongs to one of those whose parts begin at `starts`.
+fn range(starts: &[usize], index: usize) -> Range<usize> {
+    starts[index]..starts[index + 1]
 }
 
 /// The text as one field of a passwd line.
@@ -302,15 +431,11 @@ fn one_field(text: &str) -> Cow<'_, str> {
     }
 }
 
-fn repeated<T: Eq + std::hash::Hash>(values: impl Iterator<Item = T>) -> HashSet<T> {
-    let mut once = HashSet::new();
-    let mut twice = HashSet::new();
-    for value in values {
-        if let Some(value) = once.replace(value) {
-            twice.insert(value);
-        }
-    }
-    twice
+fn repeated<T: Ord + Copy + std::hash::Hash>(values: impl Iterator<Item = T>) -> HashSet<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort_unstable();
+    let twice = values.windows(2).filter(|pair| pair[0] == pair[1]);
+    twice.map(|pair| pair[0]).collect()
 }
 
 fn check_name(name: &str, local: &HashSet<&str>, same: &HashSet<&str>) -> Option<Reason> {
@@ -404,32 +529,44 @@ mod tests {
                 ..replica::User::default()
             };
             // The same name twice has two DNs.
-            let dn = if replica.users.contains_key(&*format!("uid={name}")) {
-                format!("uid={name},ou={index}")
-            } else {
-                format!("uid={name}")
+            let dn = match replica.user(&format!("uid={name}")) {
+                Some(_) => format!("uid={name},ou={index}"),
+                None => format!("uid={name}"),
             };
-            replica.users.insert(dn.into(), user);
+            replica.set_user(&dn, &user);
         }
         for (name, gid, members) in groups {
-            let members = members.iter().map(|member| Key::from(*member)).collect();
-            replica.groups.insert(
-                format!("cn={name}").into(),
-                replica::Group {
-                    name: (*name).into(),
-                    gid: *gid,
-                    members,
-                },
-            );
+            let group = replica::Group {
+                name: (*name).into(),
+                gid: *gid,
+                members: members.iter().map(|member| (*member).to_owned()).collect(),
+            };
+            replica.set_group(&format!("cn={name}"), &group);
         }
         replica
     }
 
-    fn names(view: &View<'_>) -> Vec<String> {
-        view.users
-            .iter()
-            .map(|user| user.name.to_string())
-            .collect()
+    /// Everything in a view: users with their groups, and groups.
+    type Shown = (Vec<(Passwd, Vec<u32>)>, Vec<Group>);
+
+    fn shown(view: &View<'_>) -> Shown {
+        let (mut users, mut groups) = (Vec::new(), Vec::new());
+        let users_shown: Result<(), ()> = view.each_user(|user, list, _| {
+            let user = Passwd::decode(&user.encode()).unwrap();
+            users.push((user, list.to_vec()));
+            Ok(())
+        });
+        let groups_shown: Result<(), ()> = view.each_group(|group, _| {
+            groups.push(Group::decode(&group.encode()).unwrap());
+            Ok(())
+        });
+        users_shown.and(groups_shown).unwrap();
+        (users, groups)
+    }
+
+    fn list_of(shown: &Shown, name: &str) -> Vec<u32> {
+        let mut users = shown.0.iter();
+        users.find(|(user, _)| user.name == name).unwrap().1.clone()
     }
 
     #[test]
@@ -458,19 +595,20 @@ mod tests {
             ],
         );
         let view = View::new(&local, &replica, &rules(Schema::Rfc2307bis));
-        assert_eq!(names(&view), ["root", "operator", "bob", "far"]);
+        let (users, groups) = &shown(&view);
+        let names: Vec<&str> = users.iter().map(|(user, _)| user.name.as_str()).collect();
+        assert_eq!(names, ["root", "operator", "bob", "far"]);
         assert_eq!(view.refused.len(), 11 + 2, "{:#?}", view.refused);
-        let groups: Vec<_> = view
-            .groups
+        let groups: Vec<_> = groups
             .iter()
-            .map(|group| (group.name, group.gid))
+            .map(|group| (group.name.as_str(), group.gid))
             .collect();
         assert_eq!(groups, [("root", 0), ("docker", 999), ("ok", 1601)]);
         // The local group lists bob: that counts.
-        assert_eq!(view.lists["bob"], [999]);
+        assert_eq!(list_of(&shown(&view), "bob"), [999]);
         assert_eq!(view.unmappable, ["far (id 70000)".to_owned()].into());
-        assert_eq!(view.users[2].gecos, "a b ");
-        assert_eq!(view.users[2].shell, "/bin/sh");
+        assert_eq!(users[2].0.gecos, "a b ");
+        assert_eq!(users[2].0.shell, "/bin/sh");
     }
 
     #[test]
@@ -489,15 +627,12 @@ mod tests {
             ],
         );
         let view = View::new(&local, &replica, &rules(Schema::Rfc2307bis));
-        let top = view
-            .groups
-            .iter()
-            .find(|group| group.name == "top")
-            .unwrap();
+        let shown = shown(&view);
+        let top = shown.1.iter().find(|group| group.name == "top").unwrap();
         assert_eq!(top.members, ["bob", "carol"]);
-        assert_eq!(view.lists["bob"], [999, 1600, 1601]);
-        assert_eq!(view.lists["carol"], [1600, 1601]);
-        assert_eq!(view.lists["operator"], [999]);
+        assert_eq!(list_of(&shown, "bob"), [999, 1600, 1601]);
+        assert_eq!(list_of(&shown, "carol"), [1600, 1601]);
+        assert_eq!(list_of(&shown, "operator"), [999]);
     }
 
     #[test]
@@ -508,8 +643,9 @@ mod tests {
             &[("x", Some(1600), &["bob", "operator", "ghost"])],
         );
         let view = View::new(&local, &replica, &rules(Schema::Rfc2307));
-        assert_eq!(view.groups[2].members, ["bob"]);
-        assert_eq!(view.lists["operator"], [999]);
+        let shown = shown(&view);
+        assert_eq!(shown.1[2].members, ["bob"]);
+        assert_eq!(list_of(&shown, "operator"), [999]);
     }
 
     #[test]

@@ -16,6 +16,41 @@ pub struct Shared {
     file: File,
     map: *mut u8,
     len: usize,
+    /// How many bytes at the start may change.
+    fields: usize,
+}
+
+/// A memory file that is still being written.
+#[derive(Debug)]
+pub struct Draft(File);
+
+impl Draft {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// Those of `memfd_create(2)`.
+    pub fn new(name: &str) -> io::Result<Self> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        Ok(Self(memfd_create(name, flags)?.into()))
+    }
+
+    /// Writes some of the content.
+    ///
+    /// # Errors
+    /// Those of `pwrite(2)`.
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    /// Ends the writing: from here on nothing changes but the first `fields` bytes, by [`Shared::store_i32`] and
+    /// [`Shared::store_u64`].
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)` and `mmap(2)`, which refuses an empty file.
+    pub fn seal(self, fields: usize) -> io::Result<Shared> {
+        let len = usize::try_from(self.0.metadata()?.len()).map_err(io::Error::other)?;
+        Shared::of(self.0, len, fields.min(len))
+    }
 }
 
 // SAFETY: the mapping is never moved or unmapped before drop, and every access through `map` is an
@@ -30,11 +65,12 @@ impl Shared {
     /// # Errors
     /// Those of `memfd_create(2)`, `write(2)`, `mmap(2)`.
     pub fn new(name: &str, content: &[u8]) -> io::Result<Self> {
-        let file = File::from(memfd_create(
-            name,
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )?);
-        file.write_all_at(content, 0)?;
+        let draft = Draft::new(name)?;
+        draft.write_all_at(content, 0)?;
+        draft.seal(content.len())
+    }
+
+    fn of(file: File, len: usize, fields: usize) -> io::Result<Self> {
         fcntl(
             &file,
             FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
@@ -44,7 +80,7 @@ impl Shared {
         let map = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                content.len(),
+                len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 file.as_raw_fd(),
@@ -57,7 +93,8 @@ impl Shared {
         let shared = Self {
             file,
             map: map.cast(),
-            len: content.len(),
+            len,
+            fields,
         };
         // A reader could open its descriptor once more for writing through /proc: a memory file's
         // mode lets everybody. From here on only the mapping above can change a byte.
@@ -77,8 +114,16 @@ impl Shared {
         Ok(File::open(path)?.into())
     }
 
-    /// Stores a 32-bit field; readers see the old or the new value. `None` if `offset` is outside
-    /// or not a multiple of 4.
+    /// What never changes: everything behind the fields.
+    pub fn rest(&self) -> &[u8] {
+        // SAFETY: inside the mapping, which lives as long as self; `fields` is not above `len`. Nobody
+        // writes there: the seals leave this mapping as the only way to do so, and stores end before
+        // `fields`.
+        unsafe { std::slice::from_raw_parts(self.map.add(self.fields), self.len - self.fields) }
+    }
+
+    /// Stores a 32-bit field; readers see the old or the new value. `None` if `offset` is outside of the
+    /// fields or not a multiple of 4.
     pub fn store_i32(&self, offset: usize, value: i32) -> Option<()> {
         let field = self.field::<AtomicI32>(offset)?;
         field.store(value, Ordering::SeqCst);
@@ -104,7 +149,7 @@ impl Shared {
 
     fn field<T>(&self, offset: usize) -> Option<&T> {
         let size = size_of::<T>();
-        if offset.checked_add(size)? > self.len || !offset.is_multiple_of(size) {
+        if offset.checked_add(size)? > self.fields || !offset.is_multiple_of(size) {
             return None;
         }
         // SAFETY: inside the mapping by the check above, aligned since the mapping is page-aligned
@@ -143,5 +188,23 @@ mod tests {
             assert!(shared.store_i32(outside, 1).is_none());
             assert!(shared.store_u64(unaligned, 1).is_none());
         }
+        assert!(shared.rest().is_empty());
+    }
+
+    #[test]
+    fn a_draft_is_written_in_pieces_and_only_its_fields_change_later() {
+        let draft = Draft::new("test").unwrap();
+        draft.write_all_at(b"rest", 16).unwrap();
+        draft.write_all_at(b"head", 0).unwrap();
+        let shared = draft.seal(16).unwrap();
+        assert_eq!((shared.len(), shared.rest()), (20, &b"rest"[..]));
+        shared.store_u64(8, 7).unwrap();
+        assert!(shared.store_u64(16, 7).is_none());
+        assert!(shared.store_i32(16, 7).is_none());
+        let mut bytes = [0; 20];
+        let reader = File::from(shared.reader().unwrap());
+        reader.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, *b"head\0\0\0\0\x07\0\0\0\0\0\0\0rest");
+        assert!(Draft::new("empty").unwrap().seal(8).is_err());
     }
 }

@@ -6,7 +6,6 @@ use super::{names::Names, search::Entry};
 use crate::{
     config::{self, Schema},
     dn,
-    key::Key,
     marks::{Lock, Marks, generalized_time, windows_time},
     replica::{Group, User, Uuid},
     sid::{self, Slices},
@@ -17,7 +16,7 @@ use crate::{
 const UNREADABLE: &str = "its dn cannot be read";
 
 /// A user by normal DN, or why the entry is none.
-pub fn user(entry: &Entry, names: &Names) -> Result<(Key, User), String> {
+pub fn user(entry: &Entry, names: &Names) -> Result<(String, User), String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.user_name)?;
     let gecos = names.full_name.iter().find_map(|name| entry.text(name));
@@ -41,7 +40,7 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(Key, User), String> {
             .collect()
     };
     let user = User {
-        dn: (&entry.dn).into(),
+        dn: entry.dn.clone(),
         name,
         uid: numbered(entry, &names.uid)?,
         gid: numbered(entry, &names.gid)?,
@@ -50,7 +49,7 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(Key, User), String> {
             .text(&names.home)
             .ok_or_else(|| format!("it has no {}", names.home))?
             .to_owned(),
-        shell: entry.text(&names.shell).unwrap_or_default().into(),
+        shell: entry.text(&names.shell).unwrap_or_default().to_owned(),
         keys,
         refused_keys,
         marks: Marks {
@@ -71,11 +70,11 @@ pub fn user(entry: &Entry, names: &Names) -> Result<(Key, User), String> {
         hosts: texts("host"),
         services: texts("authorizedservice"),
     };
-    Ok((dn.into(), user))
+    Ok((dn, user))
 }
 
 /// A group by normal DN, or why the entry is none. One without a number only connects others.
-pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(Key, Group), String> {
+pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(String, Group), String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.group_name)?;
     let gid = match entry.all(&names.group_gid) {
@@ -85,10 +84,10 @@ pub fn group(entry: &Entry, schema: Schema, names: &Names) -> Result<(Key, Group
     let values = entry.all(&names.member).iter();
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
     let members = match schema {
-        Schema::Rfc2307 => texts.map(Key::from).collect(),
-        Schema::Rfc2307bis | Schema::Ad => texts.filter_map(dn::normal).map(Key::from).collect(),
+        Schema::Rfc2307 => texts.map(str::to_owned).collect(),
+        Schema::Rfc2307bis | Schema::Ad => texts.filter_map(dn::normal).collect(),
     };
-    Ok((dn.into(), Group { name, gid, members }))
+    Ok((dn, Group { name, gid, members }))
 }
 
 /// A user of Active Directory by normal DN, or why the entry is none; `None` for one without a number of
@@ -99,7 +98,7 @@ pub fn user_ad(
     config: &config::Ldap,
     names: &Names,
     slices: &mut Slices,
-) -> Result<Option<(Key, User)>, String> {
+) -> Result<Option<(String, User)>, String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.user_name)?.to_lowercase();
     let (uid, gid) = if config.id_mapping {
@@ -137,12 +136,14 @@ pub fn user_ad(
     let gecos = names.full_name.iter().find_map(text);
     let home = text(&names.home).map(str::to_owned);
     let user = User {
-        dn: (&entry.dn).into(),
+        dn: entry.dn.clone(),
         uid,
         gid,
         gecos: gecos.unwrap_or_default().to_owned(),
         home: home.unwrap_or_else(|| config.home_template.replace("%u", &name)),
-        shell: text(&names.shell).unwrap_or(&config.default_shell).into(),
+        shell: text(&names.shell)
+            .unwrap_or(&config.default_shell)
+            .to_owned(),
         keys,
         refused_keys,
         marks: Marks {
@@ -164,7 +165,7 @@ pub fn user_ad(
         services: texts("authorizedservice"),
         name,
     };
-    Ok(Some((dn.into(), user)))
+    Ok(Some((dn, user)))
 }
 
 /// A group of Active Directory by normal DN, or why the entry is none; builtin groups have no number
@@ -174,7 +175,7 @@ pub fn group_ad(
     config: &config::Ldap,
     names: &Names,
     slices: &mut Slices,
-) -> Result<(Key, Group), String> {
+) -> Result<(String, Group), String> {
     let dn = dn::normal(&entry.dn).ok_or(UNREADABLE)?;
     let name = own_name(entry, &names.group_name)?
         .to_lowercase()
@@ -185,8 +186,8 @@ pub fn group_ad(
     };
     let values = entry.all(&names.member).iter();
     let texts = values.filter_map(|value| std::str::from_utf8(value).ok());
-    let members = texts.filter_map(dn::normal).map(Key::from).collect();
-    Ok((dn.into(), Group { name, gid, members }))
+    let members = texts.filter_map(dn::normal).collect();
+    Ok((dn, Group { name, gid, members }))
 }
 
 /// The UUID of an entry, in Active Directory its `objectGUID`.

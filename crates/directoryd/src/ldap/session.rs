@@ -26,7 +26,6 @@ use super::{
 use crate::{
     config::{self, MAX_PASSWORD, Schema},
     dn,
-    key::Key,
     replica::{Group, Holder, Part, Replica, Seen, User, What},
     sid::Slices,
 };
@@ -59,7 +58,7 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Found {
     /// The user by normal DN; `None` if there is no such entry.
-    pub user: Option<(Key, User)>,
+    pub user: Option<(String, User)>,
     /// Who holds whom: the user first and alone, then the groups that were found, some at a time,
     /// with the groups that list any of them.
     pub holders: Vec<(Vec<String>, Vec<Holder>)>,
@@ -115,14 +114,14 @@ impl Session {
         self.slices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_user(&self, entry: &Entry) -> Result<Option<(Key, User)>, String> {
+    fn read_user(&self, entry: &Entry) -> Result<Option<(String, User)>, String> {
         match self.config.schema {
             Schema::Ad => entry::user_ad(entry, &self.config, &self.names, &mut self.slices()),
             Schema::Rfc2307 | Schema::Rfc2307bis => entry::user(entry, &self.names).map(Some),
         }
     }
 
-    fn read_group(&self, entry: &Entry) -> Result<(Key, Group), String> {
+    fn read_group(&self, entry: &Entry) -> Result<(String, Group), String> {
         match self.config.schema {
             Schema::Ad => entry::group_ad(entry, &self.config, &self.names, &mut self.slices()),
             schema => entry::group(entry, schema, &self.names),
@@ -271,10 +270,8 @@ impl Session {
     /// # Errors
     /// [`LdapError`]; a part is never returned.
     pub async fn whole(&self) -> Result<Replica, LdapError> {
-        let mut replica = Replica {
-            confirmed: SystemTime::now(),
-            ..Replica::empty()
-        };
+        let mut replica = Replica::empty();
+        replica.confirmed = SystemTime::now();
         let mut ldap = self.ldap.clone();
         let deadline = Instant::now() + 2 * WHOLE;
         for part in [Part::Users, Part::Groups] {
@@ -318,7 +315,7 @@ impl Session {
         };
         // What the server is asked for, in its own spelling, and what the replica calls it.
         let mut open = match self.config.schema {
-            Schema::Rfc2307bis | Schema::Ad => vec![(spelled, dn.to_string())],
+            Schema::Rfc2307bis | Schema::Ad => vec![(spelled, dn.clone())],
             Schema::Rfc2307 => vec![(user.name.clone(), user.name.clone())],
         };
         let mut seen: BTreeSet<String> = BTreeSet::new();
@@ -334,11 +331,11 @@ impl Session {
                     let Ok((dn, group)) = self.read_group(&entry) else {
                         continue;
                     };
-                    if seen.insert(dn.to_string()) {
-                        next.push((entry.dn, dn.to_string()));
+                    if seen.insert(dn.clone()) {
+                        next.push((entry.dn, dn.clone()));
                     }
                     heads.push(Holder {
-                        dn: dn.to_string(),
+                        dn,
                         name: group.name,
                         gid: group.gid,
                     });
@@ -357,7 +354,7 @@ impl Session {
         })
     }
 
-    async fn user(&self, name: &str) -> Result<Option<(String, Key, User)>, LdapError> {
+    async fn user(&self, name: &str) -> Result<Option<(String, String, User)>, LdapError> {
         let filter = format!(
             "(&{}({}={}))",
             self.users_filter(),

@@ -1,7 +1,10 @@
 //! The LDIF form (RFC 2849): entries as `ldapsearch` and `slapcat` print them, with the meaning that they
 //! have in a directory. Changes and values by URL are no entries.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use service::config::ConfigError;
@@ -9,9 +12,9 @@ use service::config::ConfigError;
 use super::People;
 use crate::{
     config::{Attributes, PeopleFile, Schema},
-    key::Key,
     ldap::{Entry, entry, names::Names},
     password_hash::Hash,
+    replica::Group,
 };
 
 /// Classes of groups, in lower case.
@@ -25,8 +28,9 @@ const GROUPS: [&str; 4] = [
 /// Reads the form.
 pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
     let mut people = People::empty();
-    // Groups that list users by name.
-    let mut by_name: Vec<(Key, Vec<Key>)> = Vec::new();
+    // Groups, with the users that they list by name.
+    let mut groups: BTreeMap<String, (Group, BTreeSet<String>)> = BTreeMap::new();
+    let mut users: HashMap<String, String> = HashMap::new();
     let names_with = |schema, member: &str| {
         let set = Attributes {
             member: Some(member.to_owned()),
@@ -54,14 +58,16 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
             match entry::user(&record.entry, &names) {
                 Ok((key, mut user)) => {
                     if user.shell.is_empty() {
-                        user.shell = (&file.default_shell).into();
+                        user.shell = file.default_shell.clone();
                     }
                     if let Some(hash) = password(&record.entry, &user.name) {
                         people.hashes.insert(user.name.clone(), Arc::new(hash));
                     }
-                    if people.replica.users.insert(key, user).is_some() {
+                    if people.replica.user(&key).is_some() {
                         return Err(twice());
                     }
+                    people.replica.set_user(&key, &user);
+                    users.insert(user.name, key);
                 }
                 Err(why) => drop(people.replica.unusable.insert(dn.clone(), why)),
             }
@@ -75,8 +81,7 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
                         .extend(more.into_iter().flat_map(|(_, group)| group.members));
                     let names = entry::group(&record.entry, Schema::Rfc2307, &plain);
                     let names = names.into_iter().flat_map(|(_, group)| group.members);
-                    by_name.push((key.clone(), names.collect()));
-                    if people.replica.groups.insert(key, group).is_some() {
+                    if groups.insert(key, (group, names.collect())).is_some() {
                         return Err(twice());
                     }
                 }
@@ -84,20 +89,13 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
             }
         }
     }
-    let users: HashMap<&str, &Key> = people
-        .replica
-        .users
-        .iter()
-        .map(|(key, user)| (user.name.as_str(), key))
-        .collect();
-    for (key, names) in by_name {
-        if let Some(group) = people.replica.groups.get_mut(&key) {
-            let members = names.into_iter().map(|name| match users.get(&*name) {
-                Some(key) => (*key).clone(),
-                None => format!("uid={name}").into(),
-            });
-            group.members.extend(members);
-        }
+    for (key, (mut group, names)) in groups {
+        let members = names.into_iter().map(|name| match users.get(&name) {
+            Some(key) => key.clone(),
+            None => format!("uid={name}"),
+        });
+        group.members.extend(members);
+        people.replica.set_group(&key, &group);
     }
     people.note_strangers();
     Ok(people)
@@ -239,15 +237,15 @@ mod tests {
             STANDARD.encode("{SSHA}1G904nLkTkGWjKNnQuB/hpWXC/hzYWx0c2FsdA=="),
         );
         let people = read(text.as_bytes()).unwrap();
-        let alice = &people.replica.users["uid=alice,dc=example"];
+        let alice = people.replica.user("uid=alice,dc=example").unwrap();
         assert_eq!(
             (alice.gecos.as_str(), &*alice.shell),
             ("Alice", "/bin/bash")
         );
         assert_eq!(alice.marks.expire_day, Some(1));
         assert!(people.hashes.contains_key("alice"));
-        let group = &people.replica.groups["cn=a,dc=example"];
-        let expected = ["uid=alice,dc=example", "uid=zoe"].map(Key::from);
+        let group = people.replica.group("cn=a,dc=example").unwrap();
+        let expected = ["uid=alice,dc=example", "uid=zoe"].map(str::to_owned);
         assert_eq!(group.members, expected.into());
         let refused: Vec<&String> = people.replica.unusable.keys().collect();
         assert_eq!(refused, ["cn=a,dc=example: uid=zoe", "uid=poor,dc=example"]);

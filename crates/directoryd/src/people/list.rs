@@ -9,7 +9,6 @@ use toml::{Spanned, value::Datetime};
 use super::People;
 use crate::{
     config::PeopleFile,
-    key::Key,
     marks::{Marks, generalized_time},
     password_hash::Hash,
     replica::{Group, User},
@@ -114,7 +113,7 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
         if let Some(hash) = hash {
             people.hashes.insert(name, Arc::new(hash));
         }
-        people.replica.users.insert(user.dn.clone(), user);
+        people.replica.set_user(&user.dn, &user);
     }
     let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
     for team in list.groups {
@@ -133,7 +132,7 @@ pub fn read(file: &PeopleFile, bytes: &[u8]) -> Result<People, ConfigError> {
             members: users.chain(groups).collect(),
             name: team.name.clone(),
         };
-        people.replica.groups.insert(group_key(&team.name), group);
+        people.replica.set_group(&group_key(&team.name), &group);
     }
     people.note_strangers();
     Ok(people)
@@ -150,7 +149,7 @@ impl Person {
             gid: self.gid,
             gecos: self.full_name,
             home: self.home.unwrap_or_else(home),
-            shell: self.shell.as_ref().unwrap_or(&file.default_shell).into(),
+            shell: self.shell.unwrap_or_else(|| file.default_shell.clone()),
             keys,
             refused_keys,
             marks: Marks {
@@ -167,12 +166,12 @@ impl Person {
     }
 }
 
-fn user_key(name: &str) -> Key {
-    format!("uid={name}").into()
+fn user_key(name: &str) -> String {
+    format!("uid={name}")
 }
 
-fn group_key(name: &str) -> Key {
-    format!("cn={name}").into()
+fn group_key(name: &str) -> String {
+    format!("cn={name}")
 }
 
 #[cfg(test)]
@@ -191,15 +190,15 @@ mod tests {
     #[test]
     fn the_example_of_the_documentation() {
         let people = read(include_str!("../../people.example.toml")).unwrap();
-        let alice = &people.replica.users["uid=alice"];
+        let alice = people.replica.user("uid=alice").unwrap();
         assert_eq!((alice.uid, alice.home.as_str()), (10_001, "/home/alice"));
         assert_eq!((alice.keys.len(), alice.refused_keys), (1, 0));
         assert!(people.hashes.contains_key("alice"));
-        let bob = &people.replica.users["uid=bob"];
+        let bob = people.replica.user("uid=bob").unwrap();
         assert_eq!(bob.marks.end, Some(1_801_353_600));
-        assert!(people.replica.users["uid=carol"].marks.disabled);
+        assert!(people.replica.user("uid=carol").unwrap().marks.disabled);
         assert_eq!(
-            people.replica.groups["cn=science"].members,
+            people.replica.group("cn=science").unwrap().members,
             ["cn=physics".into(), "uid=carol".into()].into()
         );
         assert!(people.replica.unusable.is_empty());
@@ -253,7 +252,7 @@ mod tests {
         let check = |text: &str, expected| {
             let people = read(&format!("{alice}{text}\n")).unwrap();
             assert_eq!(
-                people.replica.users["uid=alice"].marks.end,
+                people.replica.user("uid=alice").unwrap().marks.end,
                 Some(expected),
                 "{text}"
             );

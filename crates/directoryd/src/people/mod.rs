@@ -7,16 +7,12 @@ mod keeper;
 mod ldif;
 mod list;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 pub use keeper::keep;
 use service::config::{ConfigError, read_trusted};
 
-use crate::{config::PeopleFile, key::Key, password_hash::Hash, replica::Replica};
+use crate::{config::PeopleFile, password_hash::Hash, replica::Replica};
 
 /// Largest file read, in bytes: a few hundred thousand people.
 const MAX_FILE: u64 = 128 << 20;
@@ -56,35 +52,25 @@ impl People {
     }
 
     fn empty() -> Self {
+        let mut replica = Replica::empty();
+        replica.confirmed = SystemTime::now();
         Self {
-            replica: Replica {
-                confirmed: SystemTime::now(),
-                ..Replica::empty()
-            },
+            replica,
             hashes: HashMap::new(),
         }
     }
 
     /// Notes members that nobody is: a misspelt one is missing where it was meant to be.
     fn note_strangers(&mut self) {
-        let Replica {
-            users,
-            groups,
-            unusable,
-            ..
-        } = &mut self.replica;
-        let known: BTreeSet<&Key> = users.keys().chain(groups.keys()).collect();
-        for (dn, group) in &*groups {
-            for member in group
-                .members
-                .iter()
-                .filter(|member| !known.contains(member))
-            {
-                unusable.insert(
-                    format!("{dn}: {member}"),
-                    "the member is not in the file".to_owned(),
-                );
-            }
+        let replica = &self.replica;
+        let text = |key| replica.keys().text(key);
+        let mut strangers = Vec::new();
+        for (dn, team) in replica.teams() {
+            let unknown = team.members.iter().filter(|key| !replica.is_entry(**key));
+            strangers.extend(unknown.map(|key| format!("{}: {}", text(dn), text(*key))));
         }
+        let why = "the member is not in the file";
+        let told = strangers.into_iter().map(|who| (who, why.to_owned()));
+        self.replica.unusable.extend(told);
     }
 }

@@ -220,7 +220,12 @@ impl Lab {
     }
 
     pub fn signal_slapd(&self, signal: Signal) {
-        kill(self.slapd.unwrap(), signal).unwrap();
+        let pid = self.slapd.unwrap();
+        kill(pid, signal).unwrap();
+        // A thread that runs on another processor at that moment may go on for a little.
+        while signal == Signal::SIGSTOP && !is_stopped(pid) {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn stop_slapd(&mut self) {
@@ -409,4 +414,13 @@ pub fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Whether all threads of a process stand still.
+fn is_stopped(pid: Pid) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.flatten().all(|task| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        status.contains("\nState:\tT")
+    })
 }
