@@ -24,6 +24,7 @@ mod forwarding;
 mod greeting;
 mod identity;
 mod login_screen;
+mod signatures;
 mod streams;
 mod terminal;
 mod timeouts;

@@ -222,15 +222,19 @@ impl<'a> Authentication<'a> {
         };
         let attempt = if candidate.ways.offer(method) {
             match question {
-                FromNet::KeyOffered { key, .. } => self.key_offered(&mut candidate, &key)?,
-                FromNet::KeyVerified { key, .. } => self.key_verified(&mut candidate, key)?,
+                FromNet::KeyOffered { key, rsa, .. } => {
+                    self.key_offered(&mut candidate, &key, rsa)?
+                }
+                FromNet::KeyVerified { key, rsa, .. } => {
+                    self.key_verified(&mut candidate, key, rsa)?
+                }
                 FromNet::Password { password, .. } => {
                     self.password(&mut candidate, password, heard)?
                 }
                 FromNet::Interactive { .. } => self.interactive(&mut candidate, heard)?,
-                FromNet::CertificateVerified { certificate, .. } => {
-                    self.certificate_verified(&mut candidate, &certificate)?
-                }
+                FromNet::CertificateVerified {
+                    certificate, rsa, ..
+                } => self.certificate_verified(&mut candidate, &certificate, rsa)?,
                 _ => return Err(io::Error::other("net spoke out of order")),
             }
         } else {

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use gateway_wire::monitor::{FromNet, Method, ToNet, Typed};
+use gateway_wire::monitor::{FromNet, Method, RsaHash, ToNet, Typed};
 use gateway_wire::{Settings, UserName};
-use russh::keys::{Algorithm, Certificate, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use russh::server::{Auth, Response};
 use russh::{MethodKind, MethodSet};
 
@@ -24,6 +24,8 @@ pub struct Authentication {
     monitor: Arc<MonitorLink>,
     /// What may go on, as the monitor said last.
     methods: MethodSet,
+    /// How the key that was offered last would sign: russh does not say it again when a certificate has.
+    rsa: Option<RsaHash>,
     /// With which the connection is to end.
     farewell: Option<String>,
 }
@@ -34,6 +36,7 @@ impl Authentication {
         Self {
             monitor,
             methods: first_methods(settings),
+            rsa: None,
             farewell: None,
         }
     }
@@ -55,11 +58,12 @@ impl Authentication {
         key: &PublicKey,
         algorithm: &Algorithm,
     ) -> Auth {
-        // A signature with SHA-1 is refused before the client makes it (T15).
-        let (false, Ok(key)) = (sha1(algorithm), key.to_bytes()) else {
+        let rsa = rsa_hash(algorithm);
+        self.rsa = rsa;
+        let Ok(key) = key.to_bytes() else {
             return self.methods(user).await;
         };
-        self.ask(user, |user| FromNet::KeyOffered { user, key })
+        self.ask(user, |user| FromNet::KeyOffered { user, key, rsa })
             .await
     }
 
@@ -70,10 +74,11 @@ impl Authentication {
         key: &PublicKey,
         algorithm: &Algorithm,
     ) -> Auth {
-        let (false, Ok(key)) = (sha1(algorithm), key.to_bytes()) else {
+        let rsa = rsa_hash(algorithm);
+        let Ok(key) = key.to_bytes() else {
             return self.methods(user).await;
         };
-        self.ask(user, |user| FromNet::KeyVerified { user, key })
+        self.ask(user, |user| FromNet::KeyVerified { user, key, rsa })
             .await
     }
 
@@ -82,9 +87,11 @@ impl Authentication {
         let Ok(certificate) = certificate.to_bytes() else {
             return self.methods(user).await;
         };
+        let rsa = self.rsa;
         self.ask(user, |user| FromNet::CertificateVerified {
             user,
             certificate,
+            rsa,
         })
         .await
     }
@@ -177,9 +184,17 @@ fn kind(method: Method) -> MethodKind {
     }
 }
 
-/// Whether a signature of this algorithm is made with SHA-1.
-fn sha1(algorithm: &Algorithm) -> bool {
-    matches!(algorithm, Algorithm::Rsa { hash: None } | Algorithm::Dsa)
+/// How an RSA key signs; what is none of these is SHA-1, or no RSA key.
+fn rsa_hash(algorithm: &Algorithm) -> Option<RsaHash> {
+    match algorithm {
+        Algorithm::Rsa {
+            hash: Some(HashAlg::Sha256),
+        } => Some(RsaHash::Sha256),
+        Algorithm::Rsa {
+            hash: Some(HashAlg::Sha512),
+        } => Some(RsaHash::Sha512),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +206,5 @@ mod tests {
         let methods = first_methods(&Settings::default());
         assert_eq!(methods, MethodSet::from(&[MethodKind::PublicKey][..]));
         assert!(UserName::try_from(NOT_A_NAME.to_owned()).is_ok());
-        assert!(sha1(&Algorithm::Rsa { hash: None }) && !sha1(&Algorithm::Ed25519));
     }
 }

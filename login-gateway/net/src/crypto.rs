@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use gateway_wire::Settings;
-use gateway_wire::settings::CryptoPolicy;
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
+use gateway_wire::crypto::CryptoPolicy;
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::server::Config;
 use russh::{Limits, Preferred, SshId, cipher, compression, kex, mac};
 
@@ -23,7 +23,8 @@ const MIN_REKEY_INTERVAL: Duration = Duration::from_secs(1);
 /// needs (a look-up and a child that reads authorized keys).
 pub const REFUSAL_TIME: Duration = Duration::from_millis(50);
 
-/// Host and user key algorithms. No `ssh-rsa`, which signs with SHA-1 (T15).
+/// Algorithms of host keys, and those that users' clients are told of. No `ssh-rsa`, which signs with
+/// SHA-1 (T15).
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
     Algorithm::Ecdsa {
@@ -137,8 +138,6 @@ pub fn server_config(settings: &Settings, identity: Identity) -> Config {
         // russh waits until this time is over before a refusal goes out (T9).
         auth_rejection_time: REFUSAL_TIME,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: identity.keys,
-        certificates: identity.certificates,
         limits: Limits::new(bytes, bytes, interval),
         window_size: FIRST,
         maximum_packet_size: 32 * 1024,
@@ -147,7 +146,7 @@ pub fn server_config(settings: &Settings, identity: Identity) -> Config {
         event_buffer_size: 4,
         preferred: Preferred {
             kex: Cow::Borrowed(preset.kex),
-            key: Cow::Borrowed(KEYS),
+            key: Cow::Owned(signatures(settings, &identity.keys)),
             host_key_certificates: Cow::Borrowed(&[]),
             cipher: Cow::Borrowed(preset.ciphers),
             mac: Cow::Borrowed(preset.macs),
@@ -161,7 +160,21 @@ pub fn server_config(settings: &Settings, identity: Identity) -> Config {
         keepalive_interval: Some(settings.keepalive_interval),
         keepalive_max: settings.keepalive_count_max,
         nodelay: false,
+        keys: identity.keys,
+        certificates: identity.certificates,
     }
+}
+
+/// russh has one list for host keys and for `server-sig-algs` (RFC 8308): of what no user may sign
+/// with, only the kinds of our own host keys are in it.
+fn signatures(settings: &Settings, host_keys: &[PrivateKey]) -> Vec<Algorithm> {
+    let shown = |one: &&Algorithm| {
+        let own = host_keys.iter().map(PrivateKey::algorithm).any(|own| {
+            own == **one || matches!((&own, one), (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }))
+        });
+        own || settings.takes_signatures(one.as_str())
+    };
+    KEYS.iter().filter(shown).cloned().collect()
 }
 
 #[cfg(test)]
@@ -217,6 +230,30 @@ mod tests {
             assert_eq!(has(CryptoPolicy::Compatible, name), compatible, "{name}");
             assert_eq!(has(CryptoPolicy::Fips140, name), fips, "{name}");
         }
+    }
+
+    #[test]
+    fn signatures_that_no_user_may_use_are_not_shown() {
+        let shown = |taken: Option<&[&str]>| {
+            let taken = taken.map(|taken| taken.iter().map(|name| name.to_string()).collect());
+            let settings = Settings {
+                public_key_algorithms: taken,
+                ..Settings::default()
+            };
+            let algorithms = signatures(&settings, &[]);
+            let names = algorithms.iter().map(Algorithm::to_string);
+            names.collect::<Vec<String>>().join(",")
+        };
+        assert_eq!(
+            shown(None),
+            "ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,\
+             rsa-sha2-256,sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com"
+        );
+        let only = ["rsa-sha2-512*", "sk-*", "!sk-ecdsa*"];
+        assert_eq!(
+            shown(Some(&only)),
+            "rsa-sha2-512,sk-ssh-ed25519@openssh.com"
+        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn groups_of(name: &str) -> Vec<String> {
 
 /// The whole configuration without the criteria that a block does not have.
 pub fn effective(settings: &Settings) -> Result<String, toml::ser::Error> {
-    let mut all = Table::try_from(settings)?;
+    let mut all = Table::try_from(settings.completed())?;
     if let Some(Value::Array(blocks)) = all.get_mut("match") {
         for block in blocks.iter_mut().filter_map(Value::as_table_mut) {
             block.retain(|key, value| {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use gateway_wire::Settings;
 use gateway_wire::monitor::Method;
-use gateway_wire::policy::Who;
+use gateway_wire::policy::{Who, fits};
 use gateway_wire::settings::Match;
 use nix::unistd::User;
 use serde::Deserialize;
@@ -71,10 +71,35 @@ impl Found {
                 ));
             }
         }
-        if scope.keys.required_rsa_size.is_some_and(|bits| bits < 2048) {
+        let bits = scope.keys.required_rsa_size.flatten();
+        if bits.is_some_and(|bits| bits < 2048) {
             self.warning(format!(
                 "{place}required-rsa-size: keys that short can be broken"
             ));
+        }
+        let preset = settings.crypto_policy;
+        for (key, named, known) in [
+            (
+                "public-key-algorithms",
+                &scope.keys.public_key_algorithms,
+                preset.signatures(),
+            ),
+            (
+                "ca-signature-algorithms",
+                &scope.keys.ca_signature_algorithms,
+                preset.authorities(),
+            ),
+        ] {
+            let named = named.iter().flatten().flatten();
+            let pattern = |name: &'_ String| name.trim_start_matches('!').to_owned();
+            for name in named.map(pattern) {
+                if !known.iter().any(|known| fits(&name, known)) {
+                    self.warning(format!(
+                        "{place}{key}: '{name}' is nothing that is ever taken; RSA keys sign with \
+                         rsa-sha2-256 and rsa-sha2-512"
+                    ));
+                }
+            }
         }
     }
 

@@ -45,7 +45,7 @@ fn kind(rust: &str) -> &'static str {
     let rust: String = rust.chars().filter(|c| !c.is_whitespace()).collect();
     match rust.as_str() {
         "bool" => "true or false",
-        "u32" | "usize" | "Option<usize>" => "number",
+        "u32" | "usize" | "Option<usize>" | "Option<u32>" => "number",
         "Duration" | "Time" => "duration",
         "String" | "Option<String>" => "text",
         "CryptoPolicy" | "Forwarding" | "GatewayPorts" => "word",
@@ -53,7 +53,9 @@ fn kind(rust: &str) -> &'static str {
         "Vec<PathBuf>" => "list of paths",
         "Option<SocketAddr>" => "address with port",
         "Vec<SocketAddr>" => "list of addresses with port",
-        "Vec<String>" | "Vec<Way>" | "Vec<ChannelTimeout>" => "list of texts",
+        "Vec<String>" | "Option<Vec<String>>" | "Vec<Way>" | "Vec<ChannelTimeout>" => {
+            "list of texts"
+        }
         "BTreeMap<String,String>" => "table of texts",
         "Option<Umask>" => "octal number as text",
         "ProxyProtocol" | "Option<BreakGlass>" | "EarlyDrop" | "NetBlockSize" | "Penalties" => {
@@ -71,6 +73,9 @@ pub fn sample(name: &str) -> &'static str {
         "per-source-max-startups" => "20",
         "banner" => "\"/etc/issue.net\"",
         "directory-socket" => "\"/run/directoryd/control.sock\"",
+        "public-key-algorithms" => "[\"ssh-ed25519*\", \"rsa-sha2-512\"]",
+        "required-rsa-size" => "4096",
+        "ca-signature-algorithms" => "[\"ssh-ed25519\"]",
         "umask" => "\"027\"",
         "break-glass" => {
             "{ user = \"admin\", authorized-keys = \"/etc/login-gateway/break-glass\", source = \

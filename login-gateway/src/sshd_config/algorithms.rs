@@ -1,7 +1,7 @@
 //! Algorithm lists: ours are presets, so the nearest one is taken and said.
 
+use gateway_wire::crypto::CryptoPolicy;
 use gateway_wire::policy::fits;
-use gateway_wire::settings::CryptoPolicy;
 
 use super::blocks::{Block, Line};
 use super::notes::{Kind, Note, Notes};
@@ -65,11 +65,7 @@ pub fn preset(block: &Block, notes: &mut Vec<Note>) -> CryptoPolicy {
     } else {
         CryptoPolicy::Compatible
     };
-    let name = match chosen {
-        CryptoPolicy::Modern => "modern",
-        CryptoPolicy::Compatible => "compatible",
-        CryptoPolicy::Fips140 => "fips-140-3",
-    };
+    let name = chosen.name();
     for line in lines {
         notes.note(
             Kind::Changed,
@@ -82,65 +78,29 @@ pub fn preset(block: &Block, notes: &mut Vec<Note>) -> CryptoPolicy {
     chosen
 }
 
-/// `PubkeyAcceptedAlgorithms` as patterns of key types: signature algorithms of RSA are one type.
-pub fn key_types(line: &Line, notes: &mut Vec<Note>) -> Vec<String> {
+/// `PubkeyAcceptedAlgorithms` or `CASignatureAlgorithms`; `None` where all that is `known` here stays
+/// good, as in sshd's own list, which has them all.
+pub fn signatures(line: &Line, known: &[String], notes: &mut Vec<Note>) -> Option<Vec<String>> {
     let text = line.first();
-    let (sign, list) = match text.chars().next() {
-        Some(sign @ ('+' | '-' | '^')) => (Some(sign), &text[1..]),
-        _ => (None, text),
-    };
-    let mut types: Vec<String> = Vec::new();
-    for name in list.split(',') {
-        let name = match name {
+    let sign = text.chars().next().filter(|c| matches!(c, '+' | '-' | '^'));
+    let names = text.trim_start_matches(['+', '-', '^']).split(',');
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    if sign == Some('-') {
+        let left = |name: &&String| !names.iter().any(|pattern| fits(pattern, name));
+        return Some(known.iter().filter(left).cloned().collect());
+    }
+    let (here, elsewhere): (Vec<&str>, Vec<&str>) = names
+        .into_iter()
+        .partition(|pattern| known.iter().any(|name| fits(pattern, name)));
+    for name in elsewhere {
+        let why = match name {
             "ssh-rsa" | "ssh-rsa-cert-v01@openssh.com" => {
-                if sign != Some('-') {
-                    notes.note(
-                        Kind::LeftOut,
-                        line,
-                        format!("'{name}' signs with SHA-1, which is never accepted"),
-                    );
-                }
-                continue;
+                "signs with SHA-1, which is never accepted"
             }
-            "rsa-sha2-256" | "rsa-sha2-512" => "ssh-rsa".to_owned(),
-            "rsa-sha2-256-cert-v01@openssh.com" | "rsa-sha2-512-cert-v01@openssh.com" => {
-                "ssh-rsa-cert-v01@openssh.com".to_owned()
-            }
-            other => other.replace("rsa-sha2-*", "ssh-rsa*"),
+            _ => "is no algorithm here",
         };
-        if !name.is_empty() && !types.contains(&name) {
-            types.push(name);
-        }
+        notes.note(Kind::LeftOut, line, format!("'{name}' {why}"));
     }
-    match sign {
-        None => types,
-        Some('-') => std::iter::once("*".to_owned())
-            .chain(types.into_iter().map(|t| format!("!{t}")))
-            .collect(),
-        Some(_) => vec!["*".into()],
-    }
-}
-
-/// `CASignatureAlgorithms` as patterns; what is added to sshd's own list is in ours already.
-pub fn signatures(line: &Line, notes: &mut Vec<Note>) -> Vec<String> {
-    let text = line.first();
-    let names = |list: &str| -> Vec<String> {
-        let names = list.split(',').filter(|name| !name.is_empty());
-        names.map(str::to_owned).collect()
-    };
-    let listed = match text.strip_prefix(['+', '-', '^']) {
-        Some(list) => names(list),
-        None => names(text),
-    };
-    if !text.starts_with('-') && listed.iter().any(|name| name == "ssh-rsa") {
-        let why = "'ssh-rsa' signs with SHA-1, which is never accepted";
-        notes.note(Kind::LeftOut, line, why);
-    }
-    match text.chars().next() {
-        Some('-') => std::iter::once("*".to_owned())
-            .chain(listed.into_iter().map(|name| format!("!{name}")))
-            .collect(),
-        Some('+' | '^') => vec!["*".into()],
-        _ => listed,
-    }
+    sign.is_none()
+        .then(|| here.into_iter().map(str::to_owned).collect())
 }

@@ -1,6 +1,7 @@
 //! Keys of one login, above all blocks or in one.
 
 use gateway_wire::Settings;
+use gateway_wire::crypto::CryptoPolicy;
 use toml::{Table, Value};
 
 use super::algorithms;
@@ -149,13 +150,28 @@ impl Scope<'_> {
                 }
             }
         }
-        if let Some(line) = self.block.get("pubkeyacceptedalgorithms").cloned() {
-            let types = algorithms::key_types(&line, self.notes);
-            self.put("public-key-algorithms", types);
-        }
-        if let Some(line) = self.block.get("casignaturealgorithms").cloned() {
-            let names = algorithms::signatures(&line, self.notes);
-            self.put("ca-signature-algorithms", names);
+        let preset = CryptoPolicy::default();
+        for (keyword, key, known) in [
+            (
+                "pubkeyacceptedalgorithms",
+                "public-key-algorithms",
+                preset.signatures(),
+            ),
+            (
+                "casignaturealgorithms",
+                "ca-signature-algorithms",
+                preset.authorities(),
+            ),
+        ] {
+            let Some(line) = self.block.get(keyword).cloned() else {
+                continue;
+            };
+            match algorithms::signatures(&line, &known, self.notes) {
+                Some(names) => self.put(key, names),
+                // In a block it puts aside what stands above.
+                None if !self.top => self.put(key, known),
+                None => {}
+            }
         }
         if let Some(line) = self.block.get("requiredrsasize").cloned() {
             match line.first().parse::<u32>() {

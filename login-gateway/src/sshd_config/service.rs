@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use gateway_wire::settings::CryptoPolicy;
 use toml::{Table, Value};
 
 use super::blocks::{Block, Line};
@@ -25,12 +24,8 @@ pub fn keys(block: &Block, files: &dyn Files, notes: &mut Vec<Note>) -> Table {
     put("listen", strings(listen(block, files, notes)));
     put("host-keys", strings(host_keys(block, files, notes)));
     put("host-certificates", strings(block.words("hostcertificate")));
-    let policy = match algorithms::preset(block, notes) {
-        CryptoPolicy::Modern => "modern",
-        CryptoPolicy::Compatible => "compatible",
-        CryptoPolicy::Fips140 => "fips-140-3",
-    };
-    put("crypto-policy", policy.into());
+    let policy = algorithms::preset(block, notes);
+    put("crypto-policy", policy.name().into());
     if let Some(line) = block.get("banner").filter(|l| l.first() != "none") {
         put("banner", line.first().into());
     }
@@ -69,7 +64,10 @@ pub fn keys(block: &Block, files: &dyn Files, notes: &mut Vec<Note>) -> Table {
     if block.get("requiredrsasize").is_none() {
         notes.push(unsaid(
             "RequiredRSASize",
-            "sshd takes RSA keys of 1024 bits unless told otherwise; here required-rsa-size is 3072",
+            &format!(
+                "sshd takes RSA keys of 1024 bits unless told otherwise; here required-rsa-size is {}",
+                policy.rsa_bits()
+            ),
         ));
     }
     put("pam-service", pam(block, notes).into());

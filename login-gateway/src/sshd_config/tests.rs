@@ -229,13 +229,30 @@ fn keys_certificates_and_sftp() {
             && all.trusted_user_ca_keys.len() == 1
             && all.revoked_keys.len() == 1
     );
-    assert_eq!(all.public_key_algorithms, ["*", "!ssh-dss", "!ssh-rsa"]);
-    assert_eq!(all.required_rsa_size, 2048);
+    // What is taken away is gone, and nothing else; the hash of an RSA key is part of the name.
+    let left = all.public_key_algorithms.clone().unwrap();
+    assert!(!left.contains(&"rsa-sha2-256".to_owned()) && left.len() == 15);
+    assert_eq!(all.required_rsa_size, Some(2048));
     let signed =
         |text: &str| settings(&format!("CASignatureAlgorithms {text}")).ca_signature_algorithms;
-    assert_eq!(signed("ssh-ed25519,ecdsa-*"), ["ssh-ed25519", "ecdsa-*"]);
-    assert_eq!(signed("-ssh-ed25519"), ["*", "!ssh-ed25519"]);
-    assert_eq!(signed("+ssh-rsa"), ["*"]);
+    assert_eq!(
+        signed("ssh-ed25519,ecdsa-*,ssh-rsa").unwrap(),
+        ["ssh-ed25519", "ecdsa-*"]
+    );
+    let left = signed("-ssh-ed25519,rsa-*").unwrap();
+    assert_eq!(left.len(), 5, "{left:?}");
+    assert_eq!(signed("+ssh-rsa"), None);
+    assert_eq!(signed("^ssh-ed25519"), None);
+    let keys =
+        |text: &str| settings(&format!("PubkeyAcceptedAlgorithms {text}")).public_key_algorithms;
+    assert_eq!(keys("rsa-sha2-512,ssh-rsa").unwrap(), ["rsa-sha2-512"]);
+    assert!(keys("ssh-rsa,ssh-dss").unwrap().is_empty());
+    assert_eq!(keys("+ssh-rsa"), None);
+    let block = settings(
+        "PubkeyAcceptedAlgorithms ssh-ed25519\nMatch User a\n PubkeyAcceptedAlgorithms +ssh-rsa\n",
+    );
+    assert_eq!(policy(&block, "b").public_key_algorithms.unwrap().len(), 1);
+    assert_eq!(policy(&block, "a").public_key_algorithms.unwrap().len(), 16);
     assert!(all.subsystems["sftp"].ends_with("sftp-server -l INFO"));
     let forced = policy(&all, "up").force_command;
     assert!(
@@ -351,7 +368,7 @@ fn the_door() {
 
 #[test]
 fn presets() {
-    use gateway_wire::settings::CryptoPolicy::*;
+    use gateway_wire::crypto::CryptoPolicy::*;
     for (text, expected) in [
         ("", Modern),
         ("Ciphers aes256-gcm@openssh.com,aes128-ctr", Modern),

@@ -89,7 +89,7 @@ fn short_keys_and_types_that_policy_does_not_take() {
     host.logged("RSA key of 2048 bits is too short", 1);
     assert!(host.login("carol").key("rsa").run().ok);
     assert!(!host.login("carol").key("ecdsa").run().ok);
-    host.logged("policy does not take keys of type", 1);
+    host.logged("policy does not take signatures by", 1);
     // SHA-1 is not taken, whatever the length (T15).
     let sha1 = host
         .login("carol")

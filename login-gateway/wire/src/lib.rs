@@ -9,6 +9,7 @@ pub mod accept;
 pub mod address;
 pub mod certificate;
 pub mod control;
+pub mod crypto;
 pub mod doors;
 pub mod monitor;
 pub mod numbers;

@@ -117,6 +117,8 @@ pub enum FromNet {
         user: UserName,
         /// The key in SSH wire form, RFC 4253 section 6.6.
         key: Vec<u8>,
+        /// How it would sign, if it is RSA.
+        rsa: Option<RsaHash>,
     },
     /// The client has signed with this key; russh has checked the signature.
     KeyVerified {
@@ -124,6 +126,8 @@ pub enum FromNet {
         user: UserName,
         /// The key in SSH wire form.
         key: Vec<u8>,
+        /// How it has signed, if it is RSA.
+        rsa: Option<RsaHash>,
     },
     /// The client has signed with the key of this certificate; russh has checked that signature,
     /// the certificate's own and its time.
@@ -132,6 +136,8 @@ pub enum FromNet {
         user: UserName,
         /// The certificate in SSH wire form, PROTOCOL.certkeys.
         certificate: Vec<u8>,
+        /// How its key has signed, if it is RSA.
+        rsa: Option<RsaHash>,
     },
     /// A password, RFC 4252 section 8.
     Password {
@@ -165,6 +171,15 @@ pub enum FromNet {
     },
     /// What the connection has carried so far; now and then, after a login.
     Traffic(Traffic),
+}
+
+/// The hash of an RSA signature that is not SHA-1, RFC 8332; an RSA key without one signs with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RsaHash {
+    /// `rsa-sha2-256`.
+    Sha256,
+    /// `rsa-sha2-512`.
+    Sha512,
 }
 
 /// From the monitor to net.

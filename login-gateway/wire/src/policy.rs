@@ -122,7 +122,7 @@ pub struct Who<'a> {
 impl Settings {
     /// What holds for this login.
     pub fn policy(&self, who: &Who<'_>) -> Policy {
-        self.resolve(|block| block.fits(&self.pool, who))
+        self.complete(self.resolve(|block| block.fits(&self.pool, who)))
     }
 
     /// Places of the blocks that hold for this login, in their order.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::crypto::CryptoPolicy;
 use crate::doors::{EarlyDrop, NetBlockSize, Penalties};
 use crate::monitor::Method;
 use crate::policy::{Forwarding, GatewayPorts, Umask, Way};
@@ -127,7 +128,8 @@ settings! {
         host_keys: Vec<PathBuf> = vec!["/etc/login-gateway/keys/ssh_host_ed25519_key".into()];
         /// Certificates of host keys, made by ssh-keygen -h.
         host_certificates: Vec<PathBuf> = Vec::new();
-        /// Which algorithms are offered: "modern", "compatible" or "fips-140-3".
+        /// Which algorithms are spoken, and, unless other keys say so, which keys and signatures are taken
+        /// from users and their authorities: "modern", "compatible" or "fips-140-3".
         crypto_policy: CryptoPolicy = CryptoPolicy::Modern;
         /// Bytes in one direction after which new session keys are made, at most 1 GiB.
         rekey_bytes: u32 = 1 << 30;
@@ -229,11 +231,13 @@ settings! {
         /// Ways in, each a list of methods to pass in that order, joined by commas:
         /// "publickey", "password", "keyboard-interactive".
         authentication_methods: Vec<Way> = vec![Way(vec![Method::PublicKey])];
-        /// Key types that may log in, as patterns of the names in ssh -Q key. A pattern of
-        /// rsa-sha2-256 or rsa-sha2-512 admits RSA keys as well; SHA-1 is never taken.
-        public_key_algorithms: Vec<String> = vec!["*".into()];
-        /// Least length of an RSA key in bits, that of a certificate's authority included.
-        required_rsa_size: u32 = 3072;
+        /// Signature algorithms of keys and certificates that may log in, as patterns of the names in
+        /// ssh -Q PubkeyAcceptedAlgorithms; SHA-1 (ssh-rsa) is never taken. Left out: those of
+        /// crypto-policy.
+        public_key_algorithms: Option<Vec<String>> = None;
+        /// Least length of an RSA key in bits, that of a certificate's authority included. Left out: as
+        /// crypto-policy has it, 3072 in "modern" and 2048 in the others.
+        required_rsa_size: Option<u32> = None;
         /// Whether hardware keys must prove a touch. The SSH library hides that flag, so such keys
         /// are refused then, and the log says so.
         touch_required: bool = false;
@@ -253,8 +257,8 @@ settings! {
         /// writable by others, read at each login.
         trusted_user_ca_keys: Vec<PathBuf> = Vec::new();
         /// Algorithms with which such an authority may have signed, as patterns of the names in ssh -Q
-        /// sig; SHA-1 is never taken.
-        ca_signature_algorithms: Vec<String> = vec!["*".into()];
+        /// sig; SHA-1 is never taken. Left out: those of crypto-policy.
+        ca_signature_algorithms: Option<Vec<String>> = None;
         /// Names of which a certificate must carry one; %u is the user.
         principals: Vec<String> = vec!["%u".into()];
         /// Files of further such names, read as the user, relative to the home unless absolute.
@@ -369,21 +373,6 @@ mod empty_is_no_path {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
         Ok(Some(PathBuf::deserialize(from)?).filter(|path| !path.as_os_str().is_empty()))
     }
-}
-
-/// Algorithms that are offered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CryptoPolicy {
-    /// ML-KEM hybrid and Curve25519, AEAD ciphers, nothing that a scanner faults.
-    #[default]
-    #[serde(rename = "modern")]
-    Modern,
-    /// What clients since about 2013 can speak.
-    #[serde(rename = "compatible")]
-    Compatible,
-    /// Algorithms that FIPS 140-3 approves; the library behind them is not validated.
-    #[serde(rename = "fips-140-3")]
-    Fips140,
 }
 
 /// Who may put a PROXY protocol header before the connection.

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_wire::certificate::{Certificate, CertificateQuestion};
+use gateway_wire::monitor::RsaHash;
 use gateway_wire::policy::{Restrictions, listed};
 use gateway_wire::{Policy, address};
 use login_gateway_monitor::key_list;
@@ -30,6 +31,7 @@ impl Authentication<'_> {
         &mut self,
         candidate: &mut Candidate,
         bytes: &[u8],
+        rsa: Option<RsaHash>,
     ) -> io::Result<Attempt> {
         let Some(certificate) = self.read_certificate(bytes)? else {
             let reason = "not a certificate that its authority has signed";
@@ -44,7 +46,7 @@ impl Authentication<'_> {
         };
         // Everything is looked for before anything is refused: no step tells whose name is known.
         let trusted = self.trusted(candidate, bytes, &certificate)?;
-        let judged = self.judge_certificate(candidate, &certificate, trusted);
+        let judged = self.judge_certificate(candidate, &certificate, rsa, trusted);
         Ok(match judged {
             Ok(found) => {
                 evidence.found = Some(found.place.name());
@@ -65,6 +67,7 @@ impl Authentication<'_> {
         &self,
         candidate: &Candidate,
         certificate: &Certificate,
+        rsa: Option<RsaHash>,
         trusted: Option<Found>,
     ) -> Result<Found, String> {
         candidate.may_log_in()?;
@@ -76,6 +79,7 @@ impl Authentication<'_> {
         let said = judge(
             policy,
             certificate,
+            rsa,
             now.as_secs(),
             self.endpoints.source.ip(),
         )?;
@@ -181,6 +185,7 @@ fn expand(name: &str, user: &str) -> String {
 fn judge(
     policy: &Policy,
     certificate: &Certificate,
+    rsa: Option<RsaHash>,
     now: u64,
     source: IpAddr,
 ) -> Result<Restrictions, String> {
@@ -196,13 +201,17 @@ fn judge(
     if ["ssh-rsa", "ssh-dss"].contains(&certificate.signature.as_str()) {
         return Err("its authority has signed with SHA-1".into());
     }
-    if !listed(&policy.ca_signature_algorithms, &certificate.signature) {
+    let taken = policy
+        .ca_signature_algorithms
+        .as_deref()
+        .unwrap_or_default();
+    if !listed(taken, &certificate.signature) {
         let algorithm = &certificate.signature;
         return Err(format!(
             "policy takes no authority's '{algorithm}' signature"
         ));
     }
-    key_policy::check(policy, &certificate.key, &certificate.name)?;
+    key_policy::check(policy, &certificate.key, &certificate.name, rsa)?;
     key_policy::long_enough(policy, &certificate.authority)?;
     let has = |name: &str| {
         certificate
@@ -278,7 +287,7 @@ mod tests {
         });
         let mut certificate = certificate();
         change(&mut certificate);
-        judge(&policy, &certificate, NOW, [192, 0, 2, 7].into())
+        judge(&policy, &certificate, None, NOW, [192, 0, 2, 7].into())
     }
 
     #[test]

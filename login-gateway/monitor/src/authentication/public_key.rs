@@ -5,6 +5,8 @@ use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use gateway_wire::crypto::certificate_name;
+use gateway_wire::monitor::RsaHash;
 use login_gateway_monitor::krl::Subject;
 
 use super::candidate::{Candidate, Factor};
@@ -22,15 +24,18 @@ impl Authentication<'_> {
         &mut self,
         candidate: &mut Candidate,
         key: &[u8],
+        rsa: Option<RsaHash>,
     ) -> io::Result<Attempt> {
-        let judged = self.judge_key(candidate, key)?;
+        let judged = self.judge_key(candidate, key, rsa)?;
         let by_user = candidate
             .searched
             .as_ref()
             .is_some_and(|(_, search)| search.authority);
         let by_policy = !candidate.policy.trusted_user_ca_keys.is_empty();
         let judged = match judged {
-            Err(_) if by_user || by_policy => certifiable(candidate, key),
+            Err(reason) if by_user || by_policy => {
+                certifiable(candidate, key, rsa).map_err(|_| reason)
+            }
             judged => judged.map(|_| ()),
         };
         Ok(match judged {
@@ -44,8 +49,9 @@ impl Authentication<'_> {
         &mut self,
         candidate: &mut Candidate,
         key: Vec<u8>,
+        rsa: Option<RsaHash>,
     ) -> io::Result<Attempt> {
-        Ok(match self.judge_key(candidate, &key)? {
+        Ok(match self.judge_key(candidate, &key, rsa)? {
             Ok(found) => Attempt::Passed(Box::new(Factor {
                 line: line(&key),
                 evidence: Evidence {
@@ -65,6 +71,7 @@ impl Authentication<'_> {
         &mut self,
         candidate: &mut Candidate,
         key: &[u8],
+        rsa: Option<RsaHash>,
     ) -> io::Result<Result<Found, String>> {
         let known = candidate.searched.as_ref().is_some_and(|(k, _)| k == key);
         if !known {
@@ -75,13 +82,14 @@ impl Authentication<'_> {
             .searched
             .as_ref()
             .and_then(|(_, search)| search.found.clone());
-        Ok(self.judge_found(candidate, key, found))
+        Ok(self.judge_found(candidate, key, rsa, found))
     }
 
     fn judge_found(
         &self,
         candidate: &Candidate,
         key: &[u8],
+        rsa: Option<RsaHash>,
         found: Option<Found>,
     ) -> Result<Found, String> {
         let account = candidate.may_log_in()?;
@@ -91,7 +99,7 @@ impl Authentication<'_> {
         } else {
             "key not authorized"
         })?;
-        key_policy::check(&candidate.policy, key, kind)?;
+        key_policy::check(&candidate.policy, key, kind, rsa)?;
         not_revoked(candidate, key)?;
         if candidate.has_used(key) {
             return Err("the key has been used already".into());
@@ -110,11 +118,9 @@ impl Authentication<'_> {
 }
 
 /// Whether a certificate of this key could be good, whoever the user is.
-fn certifiable(candidate: &Candidate, key: &[u8]) -> Result<(), String> {
+fn certifiable(candidate: &Candidate, key: &[u8], rsa: Option<RsaHash>) -> Result<(), String> {
     let kind = key_policy::key_type(key).ok_or("not a key")?;
-    let plain = kind.strip_suffix("@openssh.com").unwrap_or(kind);
-    let name = format!("{plain}-cert-v01@openssh.com");
-    key_policy::check(&candidate.policy, key, &name)?;
+    key_policy::check(&candidate.policy, key, &certificate_name(kind), rsa)?;
     not_revoked(candidate, key)?;
     if candidate.has_used(key) {
         return Err("the key has been used already".into());
