@@ -177,6 +177,9 @@ impl Core {
             // Full means that a save is under way or due anyway.
             let _ = self.save.try_send(());
         }
+        drop(inputs);
+        // The replica of before.
+        sys::process::trim_heap();
         Ok(())
     }
 

@@ -145,6 +145,9 @@ impl From<Database> for directory_client::Database {
     }
 }
 
+/// What is large in memory, in bytes: the lists that a generation is made from come and go.
+const LARGE: i32 = 512 << 10;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -191,6 +194,7 @@ fn serve(config: Config) -> Result<(), Failure> {
     sys::process::no_dump()?;
     sys::process::no_new_privs()?;
     outlive_the_ldap_library();
+    sys::process::return_blocks_from(LARGE);
     // Before there are threads, so that all of them leave signals to this one.
     let signals = sys::signals::Signals::of(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
 

@@ -24,6 +24,10 @@ use crate::{
 /// Most groups a user can be in; more than `setgroups` takes would fail every login.
 const MAX_GROUPS: usize = 65_536;
 
+/// Most memberships of the directory in all: nesting multiplies them, and they have to fit into memory.
+/// Tests have less time.
+const MAX_MEMBERSHIPS: usize = if cfg!(test) { 20_000 } else { 20_000_000 };
+
 /// The shell of who has none, as passwd(5) has it.
 pub const NO_SHELL: &str = "/bin/sh";
 
@@ -90,6 +94,8 @@ pub enum Reason {
     SameId(u32),
     /// It lacks what an entry of its kind must have.
     Unusable(String),
+    /// With its members there would be too many memberships.
+    Members,
     /// Home or shell is not an absolute path of printable characters.
     Path(String),
 }
@@ -105,6 +111,10 @@ impl fmt::Display for Reason {
             Self::SameName(name) => write!(f, "several entries are named '{name}', none is served"),
             Self::SameId(id) => write!(f, "several entries have id {id}, none is served"),
             Self::Unusable(why) => f.write_str(why),
+            Self::Members => write!(
+                f,
+                "with its members there would be more than {MAX_MEMBERSHIPS} memberships"
+            ),
             Self::Path(path) => write!(f, "{path:?} is not an absolute path"),
         }
     }
@@ -309,7 +319,13 @@ impl<'a> View<'a> {
             }
             // A group of the directory holds users of the directory: a local user's rights are a
             // local matter.
+            let before = self.members.len();
             walk.members(key, team, &mut self.members);
+            if self.members.len() > MAX_MEMBERSHIPS {
+                self.members.truncate(before);
+                self.refuse(self.keys.text(key), Reason::Members);
+                continue;
+            }
             self.member_starts.push(self.members.len());
             self.teams.push((gid, team));
         }
@@ -633,6 +649,27 @@ mod tests {
         assert_eq!(list_of(&shown, "bob"), [999, 1600, 1601]);
         assert_eq!(list_of(&shown, "carol"), [1600, 1601]);
         assert_eq!(list_of(&shown, "operator"), [999]);
+    }
+
+    #[test]
+    fn nesting_without_measure_costs_the_groups_alone() {
+        let users: Vec<(String, u32)> = (0..20).map(|n| (format!("u{n}"), 2000 + n)).collect();
+        let dns: Vec<String> = users
+            .iter()
+            .map(|(name, _)| format!("uid={name}"))
+            .collect();
+        let listed: Vec<&str> = dns.iter().map(String::as_str).collect();
+        let named: Vec<(&str, u32)> = users.iter().map(|(name, uid)| (&**name, *uid)).collect();
+        let names: Vec<String> = (0..1100).map(|n| format!("g{n:04}")).collect();
+        let mut groups: Vec<(&str, Option<u32>, &[&str])> = vec![("base", None, &listed)];
+        let above = (30_000..).zip(&names);
+        groups.extend(above.map(|(gid, name)| (name.as_str(), Some(gid), &["cn=base"][..])));
+        let (local, replica) = (local(), replica(&named, &groups));
+        let view = View::new(&local, &replica, &rules(Schema::Rfc2307bis));
+        let refused: Vec<&str> = view.refused.iter().map(|one| one.entry.as_str()).collect();
+        assert_eq!((refused[0], refused.len()), ("cn=g1000", 100));
+        assert_eq!(view.groups().0, 2 + 1000);
+        assert_eq!(view.lists.len(), MAX_MEMBERSHIPS);
     }
 
     #[test]

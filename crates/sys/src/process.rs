@@ -28,6 +28,28 @@ pub fn no_new_privs() -> io::Result<()> {
     Ok(prctl::set_no_new_privs()?)
 }
 
+/// Blocks of the heap from `bytes` on are the kernel's own from here on, and go back to it as soon as they
+/// are free: mallopt(3). Without it glibc takes the size of what was freed as a reason to keep the next.
+pub fn return_blocks_from(bytes: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
+/// Gives free pages of the heap back to the kernel: malloc_trim(3). It walks over the heap, so it is for after
+/// something large.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: touches only what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Keeps all memory, present and future, out of swap.
 ///
 /// # Errors
