@@ -13,6 +13,7 @@ mod policy;
 mod search;
 mod servers;
 mod session;
+mod sync_info;
 
 pub use bind::{Bound, Changed, ask, change};
 pub use feed::Feed;

@@ -5,6 +5,7 @@
 
 mod keeper;
 mod ldif;
+mod ldif_text;
 mod list;
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
