@@ -9,8 +9,8 @@ use std::{error::Error, fmt, time::Duration};
 use zeroize::Zeroize;
 
 use crate::{
-    Account, AccountState, Change, Database, Entry, Explanation, Finding, Lookup, Password, Record,
-    Status, Verdict,
+    Account, AccountState, Change, Database, Domain, Entry, Explanation, Finding, Lookup, Password,
+    Record, Status, Verdict,
 };
 
 /// Version byte of every body.
@@ -582,6 +582,18 @@ impl Status {
         body.byte(self.offline_passwords.is_some().into());
         body.long(self.offline_passwords.unwrap_or_default());
         body.text(&self.offline_problem);
+        body.count(self.domains.len());
+        for domain in &self.domains {
+            body.text(&domain.name);
+            body.byte(domain.complete.into());
+            body.byte(domain.age.is_some().into());
+            body.duration(domain.age.unwrap_or_default());
+            body.long(domain.users);
+            body.long(domain.groups);
+            body.byte(domain.following.into());
+            body.text(&domain.server);
+            body.text(&domain.problem);
+        }
     }
 
     fn read(body: &mut Reader<'_>) -> Result<Self, CodecError> {
@@ -609,6 +621,20 @@ impl Status {
         let count = body.long()?;
         status.offline_passwords = kept.then_some(count);
         status.offline_problem = body.text()?;
+        for _ in 0..body.count(39)? {
+            let (name, complete) = (body.text()?, body.flag()?);
+            let (known, age) = (body.flag()?, body.duration()?);
+            status.domains.push(Domain {
+                name,
+                complete,
+                age: known.then_some(age),
+                users: body.long()?,
+                groups: body.long()?,
+                following: body.flag()?,
+                server: body.text()?,
+                problem: body.text()?,
+            });
+        }
         Ok(status)
     }
 }
@@ -806,6 +832,13 @@ mod tests {
                 problem: "no server".into(),
                 offline_passwords: Some(3),
                 offline_problem: "no secret".into(),
+                domains: vec![Domain {
+                    name: "a".into(),
+                    age: Some(Duration::from_secs(3)),
+                    users: 4,
+                    following: true,
+                    ..Domain::default()
+                }],
                 ..Status::default()
             }),
             Answer::Forgotten(7),

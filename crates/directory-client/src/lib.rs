@@ -19,4 +19,4 @@ pub use entry::{Database, Entry, Record};
 pub use error::ClientError;
 pub use explanation::{Explanation, Finding};
 pub use password::{Change, MAX_PASSWORD, NotAPassword, Password, Verdict};
-pub use status::Status;
+pub use status::{Domain, Status};

@@ -36,4 +36,27 @@ pub struct Status {
     pub offline_passwords: Option<u64>,
     /// What is wrong with those; empty if nothing is.
     pub offline_problem: String,
+    /// Each domain; the only one has an empty name.
+    pub domains: Vec<Domain>,
+}
+
+/// How it is with one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// True once all of it is held.
+    pub complete: bool,
+    /// As in [`Status`].
+    pub age: Option<Duration>,
+    /// User entries read, served or not.
+    pub users: u64,
+    /// Group entries read.
+    pub groups: u64,
+    /// The server tells of changes as they happen.
+    pub following: bool,
+    /// URI of the connected server; empty while there is none.
+    pub server: String,
+    /// What is wrong; empty if nothing is.
+    pub problem: String,
 }

@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    hash::{BuildHasher, RandomState},
     io,
     sync::{Arc, mpsc as blocking},
     thread,
@@ -22,8 +23,9 @@ use tokio::{
 
 use crate::{
     config,
-    core::Core,
-    jobs,
+    core::{Core, Subject},
+    domain::Share,
+    jobs::Domains,
     ldap::{self, Bound, Changed, LdapError, Policy, Server, Servers},
     limits::{Attempt, Limits},
     name,
@@ -97,7 +99,7 @@ impl Way {
     /// # Errors
     /// If it cannot be started.
     pub fn servers(
-        core: Arc<Core>,
+        core: Share,
         config: Arc<config::Ldap>,
         servers: Arc<Servers>,
     ) -> io::Result<Self> {
@@ -120,9 +122,12 @@ impl Way {
 #[derive(Clone)]
 pub struct Passwords {
     core: Arc<Core>,
-    sync: jobs::Handle,
+    sync: Domains,
     limits: Arc<Limits>,
-    way: Way,
+    /// One for each domain.
+    ways: Vec<Way>,
+    /// Which way is taken for a name that nobody has.
+    strangers: RandomState,
     offline: Option<Away>,
 }
 
@@ -134,19 +139,19 @@ struct Away {
 }
 
 impl Passwords {
-    /// Passwords tried that way, within the configured limits.
+    /// Passwords tried in the way of the user's domain, within the configured limits.
     ///
     /// # Errors
     /// If the thread that keeps passwords cannot be started.
-    pub fn new(core: Arc<Core>, sync: jobs::Handle, way: Way) -> io::Result<Self> {
+    pub fn new(core: Arc<Core>, sync: Domains, ways: Vec<Way>) -> io::Result<Self> {
         let config = &core.config.password;
         let limits = Limits::new(
             config.user_failures,
             config.source_failures,
             config.failure_window,
         );
-        let offline = match (&core.config.offline_passwords, &way) {
-            (Some(offline), Way::Servers { jobs, .. }) => {
+        let offline = match &core.config.offline_passwords {
+            Some(offline) => {
                 let tries = Limits::new(
                     offline.tries.min(config.user_failures),
                     config.source_failures,
@@ -155,23 +160,27 @@ impl Passwords {
                 let (kept, arriving) =
                     Offline::new(offline.clone(), &core.config.state_dir, core.clone());
                 let kept = Arc::new(kept);
-                let (jobs, patience) = (jobs.clone(), config.timeout);
-                let again = move |dn: &str, password: &Password| {
-                    let (dn, password) = (dn.to_owned(), password.clone());
+                let (ways, patience) = (ways.clone(), config.timeout);
+                let again = move |subject: &Subject, password: &Password| {
+                    let Some(Way::Servers { jobs, .. }) = ways.get(subject.at) else {
+                        return false;
+                    };
+                    let (dn, password) = (subject.dn.clone(), password.clone());
                     let job = |done| Job::Ask { dn, password, done };
-                    matches!(ask(&jobs, patience, job), Some(Ok(Bound::Yes(policy))) if policy.is_plain())
+                    matches!(ask(jobs, patience, job), Some(Ok(Bound::Yes(policy))) if policy.is_plain())
                 };
                 offline::start(kept.clone(), arriving, core.clone(), sync.clone(), again)?;
                 let tries = Arc::new(tries);
                 Some(Away { kept, tries })
             }
-            _ => None,
+            None => None,
         };
         Ok(Self {
             limits: Arc::new(limits),
             core,
             sync,
-            way,
+            ways,
+            strangers: RandomState::new(),
             offline,
         })
     }
@@ -198,11 +207,15 @@ impl Passwords {
             tracing::warn!(target: service::log::AUDIT, event = "password.too_many", user, source);
             return (Verdict::Refused, "refused");
         };
-        let (dn, known) = self.dn_of(user);
-        let before = self.offline.as_ref().and_then(|_| self.core.subject(user));
+        let (way, dn, known) = self.way_of(user);
+        let offline = match way {
+            Way::Servers { .. } => self.offline.as_ref(),
+            Way::File(_) => None,
+        };
+        let before = offline.and_then(|_| self.core.subject(user));
         let asked = (Instant::now(), SystemTime::now());
-        let typed = self.offline.as_ref().map(|_| password.clone());
-        let bound = match &self.way {
+        let typed = offline.map(|_| password.clone());
+        let bound = match way {
             Way::Servers { jobs, .. } => {
                 let patience = self.core.config.password.timeout;
                 ask(jobs, patience, |done| Job::Ask { dn, password, done })
@@ -218,7 +231,7 @@ impl Passwords {
             Err(silence) => {
                 self.limits.not_made(&attempt);
                 tracing::warn!(event = "password.not_asked", user, source);
-                let (verdict, result) = match (&self.offline, typed, silence) {
+                let (verdict, result) = match (offline, typed, silence) {
                     (Some(away), Some(typed), Silence::Away) => {
                         self.offline_verdict(away, user, &typed, source)
                     }
@@ -233,7 +246,7 @@ impl Passwords {
         };
         // What a server says of a password that is right decides what is kept of it. That one is wrong changes
         // nothing: anybody can type a wrong one.
-        if let (Some(away), Some(password)) = (&self.offline, typed)
+        if let (Some(away), Some(password)) = (offline, typed)
             && known
         {
             match &bound {
@@ -342,9 +355,9 @@ impl Passwords {
             tracing::warn!(target: service::log::AUDIT, event = "password.too_many", user, source);
             return Change::WrongPassword;
         };
-        let (dn, known) = self.dn_of(user);
+        let (way, dn, known) = self.way_of(user);
         let kept = self.offline.as_ref().map(|away| (&away.kept, new.clone()));
-        let (changed, open) = match &self.way {
+        let (changed, open) = match way {
             Way::Servers { jobs, .. } => {
                 let job = |done| Job::Change { dn, old, new, done };
                 match ask(jobs, self.core.config.password.timeout, job) {
@@ -406,27 +419,30 @@ impl Passwords {
         limits.start(counted, source, Instant::now())
     }
 
-    /// The entry whose password is asked about, and whether it is the user's. A name that nobody has
-    /// costs the same steps at the server, with an entry that nobody has.
-    fn dn_of(&self, user: &str) -> (String, bool) {
-        let dn = self.core.dn_of(user).or_else(|| {
+    /// Who knows, the entry whose password is asked about, and whether it is the user's. A name that nobody has
+    /// costs the same steps at the server, with an entry that nobody has; which domain's, is always the same for
+    /// a name.
+    fn way_of(&self, user: &str) -> (&Way, String, bool) {
+        let found = self.core.dn_of(user).or_else(|| {
             if !self.core.is_settled(user) {
                 self.sync.account(user, LOOK_UP);
             }
             self.core.dn_of(user)
         });
-        match dn {
-            Some(dn) => (dn, true),
+        match found {
+            Some((at, dn)) => (&self.ways[at], dn, true),
             None => {
+                let at = self.strangers.hash_one(user) % self.ways.len() as u64;
+                let way = &self.ways[at as usize];
                 let mut nonce = [0; 16];
                 // Without randomness the name is still one that nobody has.
                 let _ = getrandom::fill(&mut nonce);
                 let name = u128::from_ne_bytes(nonce);
-                let base = match &self.way {
+                let base = match way {
                     Way::Servers { base, .. } => base,
                     Way::File(_) => "",
                 };
-                (format!("cn=nobody-{name:032x},{base}"), false)
+                (way, format!("cn=nobody-{name:032x},{base}"), false)
             }
         }
     }
@@ -453,7 +469,7 @@ fn ask<T>(
 }
 
 async fn run(
-    core: Arc<Core>,
+    core: Share,
     config: Arc<config::Ldap>,
     servers: Arc<Servers>,
     mut jobs: mpsc::Receiver<Job>,
@@ -490,7 +506,7 @@ async fn run(
 
 /// The word of the first server that has one, beginning with the one that is connected.
 async fn first<T>(
-    core: &Core,
+    core: &Share,
     config: &config::Ldap,
     servers: &Servers,
     ask: impl AsyncFn(&Server) -> Result<T, LdapError>,

@@ -28,7 +28,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     let text = toml::to_string(config).map_err(|error| Failure::new(Exit::Software, error))?;
     print(&text)?;
     let mut problems = config.problems();
-    problems.extend(config.problem_in_file());
+    problems.extend(config.problems_in_files());
     for problem in &problems {
         eprintln!("directoryd: {problem}");
     }
@@ -49,8 +49,16 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If it does not answer, or does not hold the whole directory yet.
-pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
+pub fn status(
+    client: &Client,
+    alive: bool,
+    domain: Option<&str>,
+    json: bool,
+) -> Result<(), Failure> {
     let status = client.status()?;
+    // The only one has no name, and is all that there is.
+    let several = status.domains.len() > 1;
+    let domains = status.domains.iter().filter(|_| several);
     let age = status.age.map(|age| age.as_secs());
     let text = if json {
         json!({
@@ -68,6 +76,16 @@ pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
             "problem": status.problem,
             "offline_passwords": status.offline_passwords,
             "offline_problem": status.offline_problem,
+            "domains": domains.map(|domain| json!({
+                "name": domain.name,
+                "complete": domain.complete,
+                "age_seconds": domain.age.map(|age| age.as_secs()),
+                "users": domain.users,
+                "groups": domain.groups,
+                "following": domain.following,
+                "server": domain.server,
+                "problem": domain.problem,
+            })).collect::<Vec<_>>(),
         })
         .to_string()
             + "\n"
@@ -84,7 +102,7 @@ pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
             (Some(count), problem) if problem.is_empty() => format!("{count} kept"),
             (Some(count), problem) => format!("{count} kept; {problem}"),
         };
-        format!(
+        let mut text = format!(
             "version: {}\ncomplete: {}\nusers resolve: {}\nage: {}\ngeneration: {}\nusers: {} and {} local\n\
              groups: {} and {} local\nrefused: {}\nserver: {}\nproblem: {}\noffline passwords: {offline}\n",
             status.version,
@@ -99,10 +117,33 @@ pub fn status(client: &Client, alive: bool, json: bool) -> Result<(), Failure> {
             status.refused,
             or_none(&status.server),
             or_none(&status.problem),
-        )
+        );
+        for domain in domains {
+            text += &format!(
+                "domain {}: {}, {} users, {} groups, server {}, problem {}\n",
+                domain.name,
+                match domain.age {
+                    Some(age) => format!("{} s old", age.as_secs()),
+                    None => "never read".to_owned(),
+                },
+                domain.users,
+                domain.groups,
+                or_none(&domain.server),
+                or_none(&domain.problem),
+            );
+        }
+        text
     };
     print(&text)?;
-    match (status.complete, status.resolves) {
+    let complete = match domain {
+        None => status.complete,
+        Some(name) => {
+            let named = status.domains.iter().find(|domain| domain.name == name);
+            let missing = || Failure::new(Exit::Usage, format!("there is no domain '{name}'"));
+            named.ok_or_else(missing)?.complete
+        }
+    };
+    match (complete, status.resolves) {
         _ if alive => Ok(()),
         (true, true) => Ok(()),
         (false, _) => Err(Failure::new(

@@ -3,6 +3,7 @@
 //! Text becomes typed values here, once. Secrets are named by path and read when they are used.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -57,12 +58,19 @@ pub struct Config {
     /// socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics_listen: Option<Listen>,
+    /// Several domains by name, in the order in which they count; each has a table in `domain`. Without them
+    /// there is one, in `[ldap]` or `[file]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
     /// The directory server that users and groups come from; or there is `[file]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ldap: Option<Ldap>,
     /// The file that they come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PeopleFile>,
+    /// The tables of `domains`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub domain: BTreeMap<String, DomainTable>,
     /// How users' passwords are tried.
     #[serde(default)]
     pub password: Passwords,
@@ -107,6 +115,82 @@ impl From<Listen> for String {
             Listen::Unix(path) => path.display().to_string(),
         }
     }
+}
+
+/// The table of one domain: one of the two.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DomainTable {
+    /// A directory server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ldap: Option<Ldap>,
+    /// A file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PeopleFile>,
+}
+
+/// One domain: whose users and groups are served together, by what one source says.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    /// As in `domains`; empty for the only one.
+    pub name: String,
+    /// Where they come from.
+    pub source: Source,
+}
+
+impl Domain {
+    /// How groups list members.
+    pub fn schema(&self) -> Schema {
+        match &self.source {
+            Source::Ldap(ldap) => ldap.schema,
+            // Members are named by the keys of entries there too.
+            Source::File(_) => Schema::Rfc2307bis,
+        }
+    }
+
+    /// How long a lock after failures counts, if it is configured.
+    pub fn lockout_duration(&self) -> Option<Duration> {
+        match &self.source {
+            Source::Ldap(ldap) => ldap.lockout_duration,
+            Source::File(_) => None,
+        }
+    }
+
+    /// What a persisted replica must have been read from to be of use.
+    pub fn fingerprint(&self) -> String {
+        match &self.source {
+            Source::Ldap(ldap) => ldap.fingerprint(),
+            Source::File(file) => file.fingerprint(),
+        }
+    }
+
+    /// Where its keys are in the configuration.
+    fn place(&self) -> String {
+        match self.name.as_str() {
+            "" => String::new(),
+            name => format!("domain.{name}."),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let problems = match &self.source {
+            Source::Ldap(ldap) => ldap.problems(),
+            Source::File(file) => file.problems(),
+        };
+        let place = self.place();
+        let named = problems.into_iter();
+        named.map(|problem| format!("{place}{problem}")).collect()
+    }
+}
+
+/// Whether a text can name a domain: it is part of a file's name.
+fn is_domain(name: &str) -> bool {
+    let good =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    let first = name.bytes().next();
+    name.len() <= 64
+        && first.is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name.bytes().all(good)
 }
 
 /// Where users and groups come from: one of the two.
@@ -587,36 +671,87 @@ impl Config {
         service::config::load(path)
     }
 
-    /// Where users and groups come from.
+    /// Where users and groups come from, in the order in which it counts.
     ///
     /// # Errors
-    /// What to say if it is not one place.
-    pub fn source(&self) -> Result<Source, &'static str> {
-        match (&self.ldap, &self.file) {
-            (Some(ldap), None) => Ok(Source::Ldap(Arc::new(ldap.clone()))),
-            (None, Some(file)) => Ok(Source::File(file.clone())),
-            (None, None) => Err("there is neither [ldap] nor [file]: nobody would be served"),
-            (Some(_), Some(_)) => Err("there are [ldap] and [file]: only one can say who is who"),
+    /// What is wrong with the list, one line each.
+    pub fn sources(&self) -> Result<Vec<Domain>, Vec<String>> {
+        let of = |name: &str, ldap: &Option<Ldap>, file: &Option<PeopleFile>, place: &str| {
+            let source = match (ldap, file) {
+                (Some(ldap), None) => Source::Ldap(Arc::new(ldap.clone())),
+                (None, Some(file)) => Source::File(file.clone()),
+                (None, None) => {
+                    return Err(format!(
+                        "there is neither [{place}ldap] nor [{place}file]: nobody would be served"
+                    ));
+                }
+                (Some(_), Some(_)) => {
+                    return Err(format!(
+                        "there are [{place}ldap] and [{place}file]: only one can say who is who"
+                    ));
+                }
+            };
+            let name = name.to_owned();
+            Ok(Domain { name, source })
+        };
+        if self.domains.is_empty() && self.domain.is_empty() {
+            return of("", &self.ldap, &self.file, "")
+                .map(|one| vec![one])
+                .map_err(|why| vec![why]);
+        }
+        let mut problems = Vec::new();
+        let mut domains = Vec::new();
+        if self.ldap.is_some() || self.file.is_some() {
+            problems.push("with domains, [ldap] and [file] stand in the table of one".to_owned());
+        }
+        for (at, name) in self.domains.iter().enumerate() {
+            if !is_domain(name) {
+                problems.push(format!(
+                    "domains: '{name}' is no name of small letters, digits and .-_"
+                ));
+            } else if self.domains[..at].contains(name) {
+                problems.push(format!("domains: '{name}' is there twice"));
+            } else if let Some(table) = self.domain.get(name) {
+                match of(name, &table.ldap, &table.file, &format!("domain.{name}.")) {
+                    Ok(domain) => domains.push(domain),
+                    Err(why) => problems.push(why),
+                }
+            } else {
+                problems.push(format!(
+                    "domains: there is no [domain.{name}.ldap] or .file"
+                ));
+            }
+        }
+        for name in self.domain.keys() {
+            if !self.domains.contains(name) {
+                problems.push(format!("domain.{name} is not among domains"));
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(domains),
+            false => Err(problems),
         }
     }
 
-    /// What is wrong with the file of people, if there is one.
-    pub fn problem_in_file(&self) -> Option<String> {
-        let error = People::read(self.file.as_ref()?).err()?;
-        Some(format!("file.path: {}", service::exit::chain(&error)))
-    }
-
-    /// How long a lock after failures counts, if it is configured.
-    pub fn lockout_duration(&self) -> Option<Duration> {
-        self.ldap.as_ref()?.lockout_duration
+    /// What is wrong with the files of people, if there are any.
+    pub fn problems_in_files(&self) -> Vec<String> {
+        let domains = self.sources().unwrap_or_default();
+        let problem = |domain: &Domain| {
+            let Source::File(file) = &domain.source else {
+                return None;
+            };
+            let error = People::read(file).err()?;
+            let (place, error) = (domain.place(), service::exit::chain(&error));
+            Some(format!("{place}file.path: {error}"))
+        };
+        domains.iter().filter_map(problem).collect()
     }
 
     /// Every reason why the daemon could not work with this, one line each.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = match self.source() {
-            Ok(Source::Ldap(ldap)) => ldap.problems(),
-            Ok(Source::File(file)) => file.problems(),
-            Err(why) => vec![why.to_owned()],
+        let mut problems = match self.sources() {
+            Ok(domains) => domains.iter().flat_map(Domain::problems).collect(),
+            Err(why) => why,
         };
         let limits = &self.password;
         if limits.user_failures == 0 || limits.source_failures == 0 {
@@ -634,7 +769,8 @@ impl Config {
         }
         if let Some(offline) = &self.offline_passwords {
             problems.extend(offline.problems(&self.state_dir));
-            if self.ldap.is_none() {
+            let mut sources = self.sources().unwrap_or_default().into_iter();
+            if !sources.any(|domain| matches!(domain.source, Source::Ldap(_))) {
                 problems.push(
                     "offline-passwords is for directory servers: a file is always there".to_owned(),
                 );
@@ -873,12 +1009,62 @@ mod tests {
         let file = "[file]\npath = \"/nonexistent/people.toml\"\n";
         assert!(problems("").contains("neither [ldap] nor [file]"));
         let config = parse(file).unwrap();
-        let problem = config.problem_in_file().unwrap();
+        let problem = config.problems_in_files().join("\n");
         assert!(
             problem.contains("read '/nonexistent/people.toml'"),
             "{problem}"
         );
         let both = include_str!("../directoryd.example.toml").to_owned() + file;
         assert!(problems(&both).contains("only one can say who is who"));
+    }
+
+    #[test]
+    fn several_domains_in_their_order() {
+        let file =
+            |name: &str| format!("[domain.{name}.file]\npath = \"/nonexistent/people.toml\"\n");
+        let text = format!(
+            "domains = [\"b.x\", \"a\"]\n{}{}",
+            file("\"b.x\""),
+            file("a")
+        );
+        let config = parse(&text).unwrap();
+        let names: Vec<String> = config
+            .sources()
+            .unwrap()
+            .into_iter()
+            .map(|one| one.name)
+            .collect();
+        assert_eq!(names, ["b.x", "a"]);
+        parse(&toml::to_string(&config).unwrap()).unwrap();
+        assert!(config.problems_in_files()[1].starts_with("domain.a.file.path: read"));
+        let check = |text: &str, expected: &str| {
+            let problems = parse(text).unwrap().problems().join("\n");
+            assert!(
+                problems.contains(expected),
+                "{expected} is not in\n{problems}"
+            );
+        };
+        check(&file("a"), "domain.a is not among domains");
+        check(
+            &format!("domains = [\"a\", \"b\"]\n{}", file("a")),
+            "no [domain.b.ldap] or .file",
+        );
+        check(
+            &format!("domains = [\"a\", \"a\"]\n{}", file("a")),
+            "'a' is there twice",
+        );
+        check("domains = [\"../a\"]\n", "'../a' is no name");
+        check(
+            "domains = [\"a\"]\n[domain.a]\n",
+            "neither [domain.a.ldap] nor",
+        );
+        check(
+            &format!("domains = [\"a\"]\n{}[file]\npath = \"/x\"\n", file("a")),
+            "stand in the table of one",
+        );
+        check(
+            &(text + "home-template = \"x\"\n"),
+            "domain.a.file.home-template and",
+        );
     }
 }

@@ -21,7 +21,7 @@ use directory_client::{
 use sys::peer::PeerCredentials;
 use zeroize::Zeroizing;
 
-use crate::{authenticate::Passwords, core::Core, explain, jobs, watched};
+use crate::{authenticate::Passwords, core::Core, explain, jobs::Domains, watched};
 
 /// Most connections at a time of those who may ask.
 const MOST: usize = 128;
@@ -35,7 +35,7 @@ const MAX_BUDGET: Duration = Duration::from_secs(30);
 const REFRESH: Duration = Duration::from_secs(60);
 
 /// Accepts for ever.
-pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &jobs::Handle, passwords: &Passwords) {
+pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &Domains, passwords: &Passwords) {
     let (allowed, denied) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     loop {
         let stream = match listener.accept() {
@@ -83,7 +83,7 @@ fn serve(
     peer: PeerCredentials,
     may: bool,
     core: &Core,
-    sync: &jobs::Handle,
+    sync: &Domains,
     passwords: &Passwords,
 ) {
     let Some(request) = read(&mut stream) else {
@@ -100,7 +100,7 @@ fn serve(
     let _ = stream.write_all(&answer.encode());
 }
 
-fn answer(request: Request, core: &Core, sync: &jobs::Handle, passwords: &Passwords) -> Answer {
+fn answer(request: Request, core: &Core, sync: &Domains, passwords: &Passwords) -> Answer {
     match request {
         Request::Account { user, budget } => {
             let fresh = !core.is_settled(&user) && sync.account(&user, budget.min(MAX_BUDGET));

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use directory_client::{Account, AccountState, Database, Entry, Lookup, Record, Status};
+use directory_client::{Account, AccountState, Database, Domain, Entry, Lookup, Record, Status};
 use directory_map::{
     protocol::Query,
     record::{self, Group},
@@ -17,15 +17,15 @@ use directory_map::{
 use crate::{
     access,
     config::Config,
-    content::{Message, Refresh},
+    domain::{self, Held},
     generation::{GenerationError, Present},
-    ldap::{Found, LdapError},
+    key::Key,
     local::Local,
     map_files::MapFiles,
     name,
     numbers::Numbers,
     persist::{PersistError, Store},
-    replica::{News, Part, Replica, User, Uuid},
+    replica::{Part, Replica, User, Uuid},
     view::{self, Refusal, Rules, View},
 };
 
@@ -49,13 +49,30 @@ pub struct Core {
 }
 
 #[derive(Debug)]
-struct Inputs {
+pub struct Inputs {
     local: Local,
-    replica: Replica,
-    complete: bool,
-    /// When single users were last confirmed, if later than the replica.
-    checked: HashMap<String, SystemTime>,
+    /// What is held of each domain.
+    pub domains: Vec<Held>,
+    /// Several of them as one.
+    merged: Option<Replica>,
     said: Said,
+}
+
+impl Inputs {
+    /// All domains have been read.
+    fn complete(&self) -> bool {
+        self.domains.iter().all(|held| held.complete)
+    }
+
+    /// What is served of, by what entries are called there.
+    fn served(&self) -> &Replica {
+        self.merged.as_ref().unwrap_or(&self.domains[0].replica)
+    }
+
+    /// The domain of an entry.
+    fn owner(&self, called: &str) -> &Held {
+        &self.domains[domain::owner(called, &self.domains)]
+    }
 }
 
 /// What is known about one name.
@@ -71,17 +88,30 @@ pub struct Facts {
     pub refused: Vec<String>,
     /// How long a lock after failures counts.
     pub lockout: Option<Duration>,
-    /// When the replica was last confirmed.
+    /// The domain that has the entry; all of them, if none has.
+    pub sources: Vec<SourceFacts>,
+}
+
+/// How it is with one domain.
+#[derive(Debug)]
+pub struct SourceFacts {
+    /// Its name; empty for the only one.
+    pub domain: String,
+    /// A whole replica is held.
+    pub complete: bool,
+    /// When that was last confirmed.
     pub confirmed: SystemTime,
-    /// The connected server, or empty.
-    pub server: String,
-    /// What is wrong with the directory, or empty.
-    pub problem: String,
+    /// Its source.
+    pub condition: Condition,
 }
 
 /// What a password depends on: another in any of it is another user, or another password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
+    /// The place of the domain.
+    pub at: usize,
+    /// Its name.
+    pub domain: String,
     /// The entry's DN, as the server spells it.
     pub dn: String,
     /// Its UUID, if the server tells.
@@ -101,17 +131,28 @@ struct Said {
 }
 
 #[derive(Debug, Default)]
-struct Health {
-    server: String,
-    problem: String,
+pub struct Health {
+    /// Of each domain.
+    pub domains: Vec<Condition>,
     /// What keeps the maps' files from being written.
     files: String,
     /// How many passwords are kept for when no server answers, and what is wrong with those.
     offline: Option<(usize, String)>,
 }
 
+/// How it is with the source of a domain.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// The connected server, or empty.
+    pub server: String,
+    /// What is wrong, or empty.
+    pub problem: String,
+    /// The server tells of changes as they happen.
+    pub following: bool,
+}
+
 impl Core {
-    /// The state at start: local files and, if there is one, the replica of an earlier run. `save`
+    /// The state at start: local files and domains, with what an earlier run held of them. `save`
     /// is rung when there is something new to keep.
     ///
     /// # Errors
@@ -120,22 +161,26 @@ impl Core {
         config: Config,
         rules: Rules,
         local: Local,
-        replica: Option<Replica>,
+        domains: Vec<Held>,
         save: mpsc::SyncSender<()>,
     ) -> Result<Self, GenerationError> {
-        let complete = replica.is_some();
-        let replica = replica.unwrap_or_else(Replica::empty);
-        let mut said = Said::default();
-        let view = View::new(&local, &replica, &rules);
-        said.about(&view);
-        let present = Present::new(&view, complete)?;
-        let inputs = Inputs {
-            local,
-            replica,
-            complete,
-            checked: HashMap::new(),
-            said,
+        let health = Health {
+            domains: vec![Condition::default(); domains.len()],
+            ..Health::default()
         };
+        let mut inputs = Inputs {
+            merged: (domains.len() > 1).then(|| domain::merged(&domains)),
+            local,
+            domains,
+            said: Said::default(),
+        };
+        let mut said = Said::default();
+        let present = {
+            let view = View::new(&inputs.local, inputs.served(), &rules);
+            said.about(&view);
+            Present::new(&view, inputs.complete())?
+        };
+        inputs.said = said;
         Ok(Self {
             files: MapFiles::new(&config.nscd_socket),
             present,
@@ -143,7 +188,7 @@ impl Core {
             numbers: Numbers::default(),
             rules,
             inputs: Mutex::new(inputs),
-            health: Mutex::default(),
+            health: Mutex::new(health),
             save,
         })
     }
@@ -158,95 +203,6 @@ impl Core {
         }
     }
 
-    /// Takes a whole replica.
-    ///
-    /// # Errors
-    /// [`LdapError::Vanished`] if no user is left; the old replica stays.
-    pub fn set_replica(&self, mut replica: Replica) -> Result<(), LdapError> {
-        let mut inputs = self.inputs();
-        let (before, now) = (inputs.replica.user_count(), replica.user_count());
-        if now == 0 && before > 0 {
-            return Err(LdapError::Vanished(before));
-        }
-        inputs.checked.retain(|_, time| *time > replica.confirmed);
-        let same = inputs.complete && inputs.replica.says_the_same(&mut replica);
-        inputs.replica = replica;
-        if !same {
-            inputs.complete = true;
-            self.publish(&mut inputs);
-            // Full means that a save is under way or due anyway.
-            let _ = self.save.try_send(());
-        }
-        drop(inputs);
-        // The replica of before.
-        sys::process::trim_heap();
-        Ok(())
-    }
-
-    /// Where a server could go on with each part; `None` without a whole replica whose entries all have
-    /// their UUIDs.
-    pub fn cookies(&self) -> Option<Vec<(Part, Vec<u8>)>> {
-        let inputs = self.inputs();
-        let of = |part| {
-            let step = inputs.replica.step(part);
-            let good = !step.cookie.is_empty() && !step.gaps;
-            good.then(|| (part, step.cookie.clone()))
-        };
-        let cookies = [Part::Users, Part::Groups].map(of).into_iter().collect();
-        if inputs.complete { cookies } else { None }
-    }
-
-    /// Takes what the server says about a part while it keeps us in step; true if that is news, which
-    /// [`Self::serve_news`] makes visible.
-    ///
-    /// # Errors
-    /// [`LdapError::Vanished`] if no user would be left; the old replica stays.
-    pub fn hear(
-        &self,
-        part: Part,
-        refresh: &mut Refresh,
-        message: Message,
-    ) -> Result<bool, LdapError> {
-        let mut inputs = self.inputs();
-        refresh
-            .hear(&mut inputs.replica, part, message)
-            .map_err(LdapError::Vanished)
-    }
-
-    /// Serves what has been heard.
-    pub fn serve_news(&self) {
-        self.publish(&mut self.inputs());
-        let _ = self.save.try_send(());
-    }
-
-    /// Notes that nothing has changed in the directory up to `time`.
-    pub fn confirm(&self, time: SystemTime) {
-        let mut inputs = self.inputs();
-        inputs.replica.confirmed = time;
-        inputs.checked.retain(|_, checked| *checked > time);
-    }
-
-    /// Takes what an online look-up of `name` at `time` said.
-    pub fn set_account(&self, name: &str, found: Found, time: SystemTime) -> News {
-        let mut inputs = self.inputs();
-        let replica = &mut inputs.replica;
-        let mut news = News {
-            changed: replica.put_user(name, found.user),
-            unknown: false,
-        };
-        for (members, holders) in &found.holders {
-            let more = replica.put_holders(members, holders);
-            news.changed |= more.changed;
-            news.unknown |= more.unknown;
-        }
-        inputs.checked.insert(name.to_owned(), time);
-        if news.changed {
-            self.publish(&mut inputs);
-            let _ = self.save.try_send(());
-        }
-        news
-    }
-
     /// What is known of a directory user now; `fresh` if the directory server has just been asked.
     pub fn account(&self, name: &str, fresh: bool) -> Lookup<Account> {
         let inputs = self.inputs();
@@ -254,9 +210,9 @@ impl Core {
         let entry = present
             .accounts
             .dn(name)
-            .and_then(|dn| inputs.replica.user(dn));
-        let Some(user) = entry else {
-            return match inputs.complete || self.is_never_ours(&inputs, name) {
+            .and_then(|dn| Some((inputs.owner(dn), inputs.served().user(dn)?)));
+        let Some((held, user)) = entry else {
+            return match inputs.complete() || self.is_never_ours(&inputs, name) {
                 true => Lookup::NotFound,
                 false => Lookup::Unavailable,
             };
@@ -279,11 +235,7 @@ impl Core {
         };
         let others = list.into_iter().filter(|gid| *gid != user.gid);
         let now = SystemTime::now();
-        let confirmed = inputs
-            .checked
-            .get(name)
-            .copied()
-            .unwrap_or(inputs.replica.confirmed);
+        let confirmed = held.confirmed(name);
         let shell = if user.shell.is_empty() {
             view::NO_SHELL
         } else {
@@ -291,7 +243,7 @@ impl Core {
         };
         let groups: Vec<(u32, String)> =
             std::iter::once(user.gid).chain(others).map(group).collect();
-        let state = user.marks.state(shell, now, self.lockout(&inputs.replica));
+        let state = user.marks.state(shell, now, held.lockout());
         let names: Vec<&str> = groups.iter().map(|(_, name)| name.as_str()).collect();
         let state = match state {
             AccountState::Active if !access::judge(&self.config.access, &user, &names).may => {
@@ -319,38 +271,38 @@ impl Core {
         self.is_never_ours(&self.inputs(), name)
     }
 
-    /// The DN of a served directory user, as the server spells it.
-    pub fn dn_of(&self, name: &str) -> Option<String> {
+    /// The DN of a served directory user, as the server spells it, and the place of the domain.
+    pub fn dn_of(&self, name: &str) -> Option<(usize, String)> {
         let inputs = self.inputs();
         let present = self.present.get();
-        let user = inputs.replica.user(present.accounts.dn(name)?)?;
-        Some(user.dn)
+        let called = present.accounts.dn(name)?;
+        let user = inputs.served().user(called)?;
+        Some((domain::owner(called, &inputs.domains), user.dn))
     }
 
     /// The entry behind a served user, as far as a password depends on it.
     pub fn subject(&self, name: &str) -> Option<Subject> {
-        self.subjects(std::iter::once(name))?.remove(name)
+        self.subjects(std::iter::once(name)).remove(name)
     }
 
-    /// The same for many; `None` before the directory has been read.
-    pub fn subjects<'a>(
-        &self,
-        names: impl Iterator<Item = &'a str>,
-    ) -> Option<HashMap<String, Subject>> {
+    /// The same for many.
+    pub fn subjects<'a>(&self, names: impl Iterator<Item = &'a str>) -> HashMap<String, Subject> {
         let inputs = self.inputs();
-        if !inputs.complete {
-            return None;
-        }
         let present = self.present.get();
-        let replica = &inputs.replica;
-        let (mut found, mut called) = (HashMap::new(), HashMap::new());
+        let mut found = HashMap::new();
+        let mut keys: Vec<HashMap<Key, &str>> = vec![HashMap::new(); inputs.domains.len()];
         for name in names {
             let entry = present.accounts.dn(name);
-            let Some(user) = entry.and_then(|dn| replica.user(dn)) else {
+            let user = entry.and_then(|called| Some((called, inputs.served().user(called)?)));
+            let Some((called, user)) = user else {
                 continue;
             };
-            called.extend(replica.keys().find(&user.dn).map(|dn| (dn, name)));
+            let at = domain::owner(called, &inputs.domains);
+            let held = &inputs.domains[at];
+            keys[at].extend(held.replica.keys().find(&user.dn).map(|dn| (dn, name)));
             let subject = Subject {
+                at,
+                domain: held.name.clone(),
                 changed: user.marks.password_changed,
                 must_change: user.marks.must_change,
                 dn: user.dn,
@@ -358,21 +310,31 @@ impl Core {
             };
             found.insert(name.to_owned(), subject);
         }
-        for (uuid, dn) in &replica.step(Part::Users).entries {
-            let name = called.get(dn);
-            if let Some(subject) = name.and_then(|name| found.get_mut(*name)) {
-                subject.uuid = Some(*uuid);
+        for (held, keys) in inputs.domains.iter().zip(&keys) {
+            for (uuid, dn) in &held.replica.step(Part::Users).entries {
+                let name = keys.get(dn);
+                if let Some(subject) = name.and_then(|name| found.get_mut(*name)) {
+                    subject.uuid = Some(*uuid);
+                }
             }
         }
-        Some(found)
+        found
+    }
+
+    /// The domains that have never been read: nobody can be said to be gone from them.
+    pub fn unread(&self) -> Vec<String> {
+        let inputs = self.inputs();
+        let unread = inputs.domains.iter().filter(|held| !held.complete);
+        unread.map(|held| held.name.clone()).collect()
     }
 
     /// Everything known about a name, for an explanation.
     pub fn facts(&self, name: &str) -> Facts {
         let inputs = self.inputs();
         let health = self.health();
-        let named = inputs.replica.named(name).into_iter();
-        let named: Vec<&str> = named.map(|key| inputs.replica.keys().text(key)).collect();
+        let served = inputs.served();
+        let named = served.named(name).into_iter();
+        let named: Vec<&str> = named.map(|key| served.keys().text(key)).collect();
         let unusable = format!("uid={name},");
         let refused = inputs
             .said
@@ -385,24 +347,28 @@ impl Core {
             .map(|refusal| format!("'{}': {}", refusal.entry, refusal.reason))
             .collect();
         let entry = match named[..] {
-            [dn] => inputs.replica.user(dn).map(|user| (dn.to_owned(), user)),
+            [dn] => served.user(dn).map(|user| (dn.to_owned(), user)),
             _ => None,
         };
+        let owner = entry
+            .as_ref()
+            .map(|(called, _)| domain::owner(called, &inputs.domains));
+        let sources = inputs.domains.iter().zip(&health.domains).enumerate();
+        let sources = sources.filter(|(at, _)| owner.is_none_or(|owner| owner == *at));
+        let sources = sources.map(|(_, (held, condition))| SourceFacts {
+            domain: held.name.clone(),
+            complete: held.complete,
+            confirmed: held.replica.confirmed,
+            condition: condition.clone(),
+        });
         Facts {
-            complete: inputs.complete,
+            sources: sources.collect(),
+            complete: inputs.complete(),
             local: inputs.local.users.iter().any(|user| user.name == name),
             entry,
             refused,
-            confirmed: inputs.replica.confirmed,
-            lockout: self.lockout(&inputs.replica),
-            server: health.server.clone(),
-            problem: health.problem.clone(),
+            lockout: inputs.domains[owner.unwrap_or_default()].lockout(),
         }
-    }
-
-    /// How long a lock after failures counts: as configured, else as the directory says.
-    fn lockout(&self, replica: &Replica) -> Option<Duration> {
-        self.config.lockout_duration().or(replica.lockout)
     }
 
     /// Groups that `[access]` names and nobody has.
@@ -433,11 +399,6 @@ impl Core {
         }
     }
 
-    /// The URI of the connected server; empty if there is none.
-    pub fn server(&self) -> String {
-        self.health().server.clone()
-    }
-
     /// The uids that may use the control socket, besides root and our own.
     pub fn control_uids(&self) -> Vec<u32> {
         self.config.control_uids(&self.inputs().local).0
@@ -458,16 +419,16 @@ impl Core {
         let found = present.find(query, key.as_bytes());
         let of_user = |name: &str| {
             let dn = present.accounts.dn(name);
-            match dn.and_then(|dn| inputs.replica.user(dn)) {
-                Some(user) => user.dn,
+            match dn.and_then(|dn| Some((inputs.owner(dn), inputs.served().user(dn)?))) {
+                Some((held, user)) => domain::called(&user.dn, &held.name),
                 None => self.config.passwd_file.display().to_string(),
             }
         };
         let of_group = |gid: u32| {
             let local = inputs.local.groups.iter().any(|group| group.gid == gid);
-            let mut teams = inputs.replica.teams();
+            let mut teams = inputs.served().teams();
             match teams.find(|(_, team)| team.gid == Some(gid) && !local) {
-                Some((dn, _)) => inputs.replica.keys().text(dn).to_owned(),
+                Some((dn, _)) => inputs.served().keys().text(dn).to_owned(),
                 None => self.config.group_file.display().to_string(),
             }
         };
@@ -508,7 +469,7 @@ impl Core {
         });
         match entry {
             Some(entry) => Lookup::Found(entry),
-            None if inputs.complete => Lookup::NotFound,
+            None if inputs.complete() => Lookup::NotFound,
             None => Lookup::Unavailable,
         }
     }
@@ -526,29 +487,52 @@ impl Core {
         let health = self.health();
         let present = self.present.get();
         let ((users, local_users), (groups, local_groups)) = (present.users, present.groups);
+        let now = SystemTime::now();
+        let age = |held: &Held| {
+            let age = now.duration_since(held.replica.confirmed);
+            held.complete.then(|| age.unwrap_or_default())
+        };
+        let domains = inputs.domains.iter().zip(&health.domains);
+        let domains: Vec<Domain> = domains
+            .map(|(held, condition)| Domain {
+                name: held.name.clone(),
+                complete: held.complete,
+                age: age(held),
+                users: held.replica.user_count() as u64,
+                groups: held.replica.teams().count() as u64,
+                following: condition.following,
+                server: condition.server.clone(),
+                problem: condition.problem.clone(),
+            })
+            .collect();
+        let each = |text: fn(&Domain) -> &str| {
+            let said = domains.iter().filter(|domain| !text(domain).is_empty());
+            let said = said.map(|domain| match domain.name.as_str() {
+                "" => text(domain).to_owned(),
+                name => format!("{name}: {}", text(domain)),
+            });
+            said.collect::<Vec<_>>().join("; ")
+        };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            complete: inputs.complete,
+            complete: inputs.complete(),
             resolves: false,
-            age: inputs.complete.then(|| {
-                SystemTime::now()
-                    .duration_since(inputs.replica.confirmed)
-                    .unwrap_or_default()
-            }),
+            age: domains.iter().filter_map(|domain| domain.age).max(),
             generation: present.number,
             users: (users - local_users) as u64,
             groups: (groups - local_groups) as u64,
             local_users: local_users as u64,
             local_groups: local_groups as u64,
             refused: present.refused as u64,
-            server: health.server.clone(),
-            problem: health.problem.clone(),
+            server: each(|domain| &domain.server),
+            problem: each(|domain| &domain.problem),
             offline_passwords: health.offline.as_ref().map(|(count, _)| *count as u64),
             offline_problem: health
                 .offline
                 .as_ref()
                 .map(|(_, problem)| problem.clone())
                 .unwrap_or_default(),
+            domains,
         }
     }
 
@@ -557,48 +541,43 @@ impl Core {
         self.health().offline = Some((count, problem));
     }
 
-    /// Notes the connected server, or with an empty text that there is none.
-    pub fn set_server(&self, server: &str) {
-        self.health().server = server.to_owned();
-    }
-
-    /// Notes what is wrong with the directory, or with an empty text that nothing is. Each new
-    /// problem is logged once.
-    pub fn set_problem(&self, problem: &str) {
-        let mut health = self.health();
-        if health.problem != problem {
-            if problem.is_empty() {
-                tracing::info!(event = "directory.well");
-            } else {
-                let complete = self.present.get().complete;
-                tracing::error!(
-                    event = "directory.problem",
-                    problem,
-                    serving_replica = complete
-                );
-            }
-            health.problem = problem.to_owned();
-        }
-    }
-
-    /// The bytes to keep on disk; `None` before there is a replica.
+    /// The bytes to keep on disk of a domain, if it has been read; with `all`, also if they are there already.
     ///
     /// # Errors
     /// Those of the encoder.
-    pub fn to_save(&self, store: &Store) -> Option<Result<Vec<u8>, PersistError>> {
-        let inputs = self.inputs();
-        inputs.complete.then(|| store.encode(&inputs.replica))
+    pub fn to_save(
+        &self,
+        at: usize,
+        store: &Store,
+        all: bool,
+    ) -> Option<Result<Vec<u8>, PersistError>> {
+        let mut inputs = self.inputs();
+        let held = &mut inputs.domains[at];
+        if !held.complete || !(all || held.unsaved) {
+            return None;
+        }
+        held.unsaved = false;
+        Some(store.encode(&held.replica))
     }
 
     fn is_never_ours(&self, inputs: &Inputs, name: &str) -> bool {
         !name::is_valid(name) || inputs.local.users.iter().any(|user| user.name == name)
     }
 
-    fn publish(&self, inputs: &mut Inputs) {
+    /// Serves what is held now, and has it written.
+    pub fn publish(&self, inputs: &mut Inputs) {
         let start = std::time::Instant::now();
-        let view = View::new(&inputs.local, &inputs.replica, &self.rules);
-        inputs.said.about(&view);
-        match self.present.replace(&view, inputs.complete) {
+        if inputs.domains.len() > 1 {
+            inputs.merged = Some(domain::merged(&inputs.domains));
+        }
+        let mut said = std::mem::take(&mut inputs.said);
+        let view = View::new(&inputs.local, inputs.served(), &self.rules);
+        said.about(&view);
+        let replaced = self.present.replace(&view, inputs.complete());
+        inputs.said = said;
+        // Full means that a save is under way or due anyway.
+        let _ = self.save.try_send(());
+        match replaced {
             Ok(new) => tracing::info!(
                 event = "generation.published",
                 generation = new.number,
@@ -614,7 +593,7 @@ impl Core {
         }
         self.keep_files();
         // A misspelt deny-group denies nobody.
-        let unknown = if inputs.complete {
+        let unknown = if inputs.complete() {
             self.unknown_groups()
         } else {
             Vec::new()
@@ -627,11 +606,13 @@ impl Core {
         }
     }
 
-    fn inputs(&self) -> MutexGuard<'_, Inputs> {
+    /// What everything is made from.
+    pub fn inputs(&self) -> MutexGuard<'_, Inputs> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
+    /// How it is with the sources.
+    pub fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -667,11 +648,12 @@ impl Said {
     }
 }
 
-/// Writes the replica to disk whenever it is rung for, and the age of an unchanged one now and then.
-pub fn keep(core: &Core, store: &Store, bell: &mpsc::Receiver<()>) {
+/// Writes replicas to disk whenever it is rung for, and the age of unchanged ones now and then.
+pub fn keep(core: &Core, stores: &[Store], bell: &mpsc::Receiver<()>) {
     loop {
         match bell.recv_timeout(Duration::from_secs(600)) {
-            Ok(()) | Err(mpsc::RecvTimeoutError::Timeout) => save(core, store),
+            Ok(()) => save(core, stores, false),
+            Err(mpsc::RecvTimeoutError::Timeout) => save(core, stores, true),
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
         // A burst of changes is one write a second.
@@ -679,14 +661,16 @@ pub fn keep(core: &Core, store: &Store, bell: &mpsc::Receiver<()>) {
     }
 }
 
-/// Writes the replica to disk now. A full disk costs only what a restart would serve.
-pub fn save(core: &Core, store: &Store) {
-    if let Some(bytes) = core.to_save(store)
-        && let Err(error) = bytes.and_then(|bytes| store.save(&bytes))
-    {
-        tracing::warn!(
-            event = "replica.not_saved",
-            error = service::exit::chain(&error)
-        );
+/// Writes replicas to disk now. A full disk costs only what a restart would serve.
+pub fn save(core: &Core, stores: &[Store], all: bool) {
+    for (at, store) in stores.iter().enumerate() {
+        if let Some(bytes) = core.to_save(at, store, all)
+            && let Err(error) = bytes.and_then(|bytes| store.save(&bytes))
+        {
+            tracing::warn!(
+                event = "replica.not_saved",
+                error = service::exit::chain(&error)
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use directory_client::{AccountState, Explanation, Finding, Lookup};
 use crate::{
     access,
     authenticate::Passwords,
-    core::{Core, Facts},
+    core::{Core, SourceFacts},
     view,
 };
 
@@ -23,7 +23,9 @@ pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> E
             detail,
         });
     };
-    server(&facts, fresh, &mut say);
+    for source in &facts.sources {
+        server(source, fresh, &mut say);
+    }
     if facts.local {
         say(
             "entry",
@@ -59,7 +61,13 @@ pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> E
     say(
         "entry",
         true,
-        format!("'{}', uid {}, gid {}", user.dn, user.uid, user.gid),
+        match &facts.sources[..] {
+            [source] if !source.domain.is_empty() => format!(
+                "'{}' of domain '{}', uid {}, gid {}",
+                user.dn, source.domain, user.uid, user.gid
+            ),
+            _ => format!("'{}', uid {}, gid {}", user.dn, user.uid, user.gid),
+        },
     );
     let names: Vec<&str> = account
         .groups
@@ -115,22 +123,25 @@ pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> E
     out
 }
 
-fn server(facts: &Facts, fresh: bool, say: &mut impl FnMut(&str, bool, String)) {
+fn server(source: &SourceFacts, fresh: bool, say: &mut impl FnMut(&str, bool, String)) {
     let age = SystemTime::now()
-        .duration_since(facts.confirmed)
+        .duration_since(source.confirmed)
         .unwrap_or_default()
         .as_secs();
-    let detail = match (facts.server.is_empty(), fresh) {
-        (false, true) => format!("'{}' was asked just now", facts.server),
-        (false, false) if facts.complete => {
-            format!("'{}' is connected; the copy is {age} s old", facts.server)
-        }
-        (true, _) if facts.complete => format!("none is connected; the copy is {age} s old"),
-        (false, false) => format!("'{}' is connected; there is no copy yet", facts.server),
+    let (uri, complete) = (&source.condition.server, source.complete);
+    let of = match source.domain.as_str() {
+        "" => String::new(),
+        name => format!("{name}: "),
+    };
+    let detail = match (uri.is_empty(), fresh) {
+        (false, true) => format!("'{uri}' was asked just now"),
+        (false, false) if complete => format!("'{uri}' is connected; the copy is {age} s old"),
+        (true, _) if complete => format!("none is connected; the copy is {age} s old"),
+        (false, false) => format!("'{uri}' is connected; there is no copy yet"),
         (true, _) => "none is connected, and there is no copy".to_owned(),
     };
-    say("server", true, detail);
-    if !facts.problem.is_empty() {
-        say("server", true, facts.problem.clone());
+    say("server", true, of.clone() + &detail);
+    if !source.condition.problem.is_empty() {
+        say("server", true, of + &source.condition.problem);
     }
 }

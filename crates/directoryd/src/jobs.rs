@@ -1,9 +1,15 @@
 //! What other threads ask of the one that keeps the replica, whatever that reads: a directory server or
 //! a file. Nobody waits longer than they said.
 
-use std::{sync::mpsc as blocking, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, mpsc as blocking},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
+
+use crate::core::Core;
 
 /// Most look-ups and refreshes that wait.
 const MOST_JOBS: usize = 256;
@@ -43,42 +49,112 @@ pub fn channel() -> (Handle, mpsc::Receiver<Job>) {
     (Handle(sender), jobs)
 }
 
-/// The way for other threads to ask.
+/// The way for other threads to ask one domain's.
 #[derive(Clone)]
 pub struct Handle(mpsc::Sender<Job>);
 
 impl Handle {
-    /// Asks the directory server about one user and waits at most `budget`. True if the state is
-    /// what the server just said.
+    /// Has the directory server asked about one user; what comes is true if the state is what the server
+    /// then said.
+    fn account(&self, name: &str) -> Option<blocking::Receiver<bool>> {
+        let (done, answer) = blocking::sync_channel(1);
+        let name = name.to_owned();
+        self.0.try_send(Job::Account { name, done }).ok()?;
+        Some(answer)
+    }
+
+    /// Has everything read.
+    fn refresh(&self) -> Option<blocking::Receiver<Result<(), String>>> {
+        let (done, answer) = blocking::sync_channel(1);
+        self.0.try_send(Job::Refresh { done }).ok()?;
+        Some(answer)
+    }
+}
+
+/// The ways to all domains, in their order. A user who is known is asked for where the entry is, and nobody
+/// waits for the others.
+#[derive(Clone)]
+pub struct Domains {
+    core: Arc<Core>,
+    handles: Vec<(String, Handle)>,
+}
+
+impl Domains {
+    /// These, by name.
+    pub fn new(core: Arc<Core>, handles: Vec<(String, Handle)>) -> Self {
+        Self { core, handles }
+    }
+
+    /// Asks the directory servers about one user and waits at most `budget`. True if the state is
+    /// what those who could have the user just said.
     pub fn account(&self, name: &str, budget: Duration) -> bool {
         if budget.is_zero() {
             return false;
         }
-        let (done, answer) = blocking::sync_channel(1);
-        let job = Job::Account {
-            name: name.to_owned(),
-            done,
+        let end = Instant::now() + budget;
+        let known = self.core.dn_of(name).map(|(at, _)| at);
+        let asked = match known {
+            Some(at) => self.ask(at..at + 1, name, end),
+            None => self.ask(0..self.handles.len(), name, end),
         };
-        self.0.try_send(job).is_ok() && answer.recv_timeout(budget) == Ok(true)
+        let found = self.core.dn_of(name).map(|(at, _)| at);
+        match (known, found) {
+            // Gone there, it may have been in the shadow of that one elsewhere.
+            (Some(_), None) if self.handles.len() > 1 => {
+                let others = self.ask(0..self.handles.len(), name, end);
+                others.iter().all(|fresh| *fresh)
+            }
+            (None, Some(at)) => asked.get(at) == Some(&true),
+            _ => asked.iter().all(|fresh| *fresh),
+        }
+    }
+
+    fn ask(&self, which: Range<usize>, name: &str, end: Instant) -> Vec<bool> {
+        let handles = self.handles[which].iter();
+        let answers: Vec<_> = handles.map(|(_, handle)| handle.account(name)).collect();
+        let wait = |answer: Option<blocking::Receiver<bool>>| {
+            let left = end.saturating_duration_since(Instant::now());
+            answer.is_some_and(|answer| answer.recv_timeout(left) == Ok(true))
+        };
+        answers.into_iter().map(wait).collect()
     }
 
     /// Reads everything and waits at most `budget`.
     ///
     /// # Errors
-    /// The reason, for the asker.
+    /// The reasons, for the asker.
     pub fn refresh(&self, budget: Duration) -> Result<(), String> {
-        let (done, answer) = blocking::sync_channel(1);
-        self.0
-            .try_send(Job::Refresh { done })
-            .map_err(|_| "too much is asked".to_owned())?;
-        answer
-            .recv_timeout(budget)
-            .unwrap_or_else(|_| Err("not done in time".to_owned()))
+        let end = Instant::now() + budget;
+        let handles = self.handles.iter();
+        let answers: Vec<_> = handles
+            .map(|(name, handle)| (name, handle.refresh()))
+            .collect();
+        let mut problems = Vec::new();
+        for (name, answer) in answers {
+            let left = end.saturating_duration_since(Instant::now());
+            let result = match answer {
+                Some(answer) => answer
+                    .recv_timeout(left)
+                    .unwrap_or_else(|_| Err("not done in time".to_owned())),
+                None => Err("too much is asked".to_owned()),
+            };
+            if let Err(why) = result {
+                problems.push(match name.as_str() {
+                    "" => why,
+                    name => format!("{name}: {why}"),
+                });
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems.join("; ")),
+        }
     }
 
     /// Reads everything soon, without waiting.
     pub fn refresh_soon(&self) {
-        let (done, _) = blocking::sync_channel(1);
-        let _ = self.0.try_send(Job::Refresh { done });
+        for (_, handle) in &self.handles {
+            drop(handle.refresh());
+        }
     }
 }

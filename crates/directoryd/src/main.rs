@@ -12,6 +12,7 @@ mod content;
 mod control;
 mod core;
 mod dn;
+mod domain;
 mod explain;
 mod generation;
 mod id_map;
@@ -39,6 +40,7 @@ mod watch;
 mod watched;
 
 use std::{
+    collections::HashMap,
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -56,9 +58,11 @@ use service::{Exit, Failure, log::LogArgs};
 use crate::{
     config::{Config, Schema, Source},
     core::Core,
+    domain::{Held, Share},
     id_map::IdMap,
     local::Local,
     password_hash::Hashes,
+    replica::Replica,
     view::Rules,
 };
 
@@ -84,6 +88,9 @@ enum Command {
         /// Exit with 0 if it answers at all, whatever it holds: for a liveness probe.
         #[arg(long)]
         alive: bool,
+        /// Of several domains, exit with 0 if this one is held and users resolve.
+        #[arg(long, conflicts_with = "alive")]
+        domain: Option<String>,
         /// As one JSON object.
         #[arg(long)]
         json: bool,
@@ -167,7 +174,11 @@ fn main() -> ExitCode {
         match &arguments.command {
             None => serve(config()?),
             Some(Command::Check) => command::check(&config()?),
-            Some(Command::Status { alive, json }) => command::status(&client()?, *alive, *json),
+            Some(Command::Status {
+                alive,
+                domain,
+                json,
+            }) => command::status(&client()?, *alive, domain.as_deref(), *json),
             Some(Command::Account { name, json }) => command::account(&client()?, name, *json),
             Some(Command::Explain { name, json }) => command::explain(&client()?, name, *json),
             Some(Command::Getent {
@@ -198,51 +209,60 @@ fn serve(config: Config) -> Result<(), Failure> {
     // Before there are threads, so that all of them leave signals to this one.
     let signals = sys::signals::Signals::of(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
 
-    let source = config
-        .source()
-        .map_err(|why| Failure::new(Exit::Config, why))?;
-    let (fingerprint, schema) = match &source {
-        Source::Ldap(ldap) => (ldap.fingerprint(), ldap.schema),
-        // Members are named by the keys of entries there too.
-        Source::File(file) => (file.fingerprint(), Schema::Rfc2307bis),
-    };
+    let domains = config
+        .sources()
+        .map_err(|why| Failure::new(Exit::Config, why.join("; ")))?;
     let local = Local::read(&config.passwd_file, &config.group_file)?;
-    let store = Arc::new(persist::Store::new(&config.state_dir, fingerprint));
-    let replica = store.load().unwrap_or_else(|error| {
-        tracing::warn!(
-            event = "replica.not_loaded",
-            error = service::exit::chain(&error)
-        );
-        None
-    });
+    let store = |domain: &config::Domain| {
+        persist::Store::new(&config.state_dir, &domain.name, domain.fingerprint())
+    };
+    let stores: Arc<[persist::Store]> = domains.iter().map(store).collect();
+    let held: Vec<Held> = domains
+        .iter()
+        .zip(&*stores)
+        .map(|(domain, store)| hold(domain, store))
+        .collect();
+    let replicated = held.iter().filter(|held| held.complete);
     tracing::info!(
         event = "start",
         version = env!("CARGO_PKG_VERSION"),
         local_users = local.users.len(),
-        replicated_users = replica.as_ref().map(replica::Replica::user_count),
+        replicated_users = replicated
+            .map(|held| held.replica.user_count())
+            .sum::<usize>(),
     );
     let rules = Rules {
         minimum_id: config.minimum_id,
-        schema,
+        schema: match &domains[..] {
+            [one] => one.schema(),
+            // Several are made into one with members by DN.
+            _ => Schema::Rfc2307bis,
+        },
         ids: IdMap::of_this_process(),
     };
     let (save, save_bell) = mpsc::sync_channel(1);
-    let core = Arc::new(Core::new(config, rules, local, replica, save)?);
+    let core = Arc::new(Core::new(config, rules, local, held, save)?);
 
-    let (sync, passwords) = match source {
-        Source::Ldap(ldap) => {
-            let servers = Arc::new(ldap::Servers::of(&ldap));
-            let sync = sync::start(core.clone(), ldap.clone(), servers.clone())?;
-            let way = authenticate::Way::servers(core.clone(), ldap, servers)?;
-            (sync, way)
-        }
-        Source::File(file) => {
-            let hashes = Arc::new(Hashes::default());
-            let sync = people::keep(core.clone(), file, hashes.clone())?;
-            (sync, authenticate::Way::File(hashes))
-        }
-    };
-    let passwords = authenticate::Passwords::new(core.clone(), sync.clone(), passwords)?;
+    let (mut handles, mut ways) = (Vec::new(), Vec::new());
+    for (at, domain) in domains.into_iter().enumerate() {
+        let share = Share::new(core.clone(), at);
+        let (handle, way) = match domain.source {
+            Source::Ldap(ldap) => {
+                let servers = Arc::new(ldap::Servers::of(&ldap));
+                let handle = sync::start(share.clone(), ldap.clone(), servers.clone())?;
+                (handle, authenticate::Way::servers(share, ldap, servers)?)
+            }
+            Source::File(file) => {
+                let hashes = Arc::new(Hashes::default());
+                let handle = people::keep(share, file, hashes.clone())?;
+                (handle, authenticate::Way::File(hashes))
+            }
+        };
+        handles.push((domain.name, handle));
+        ways.push(way);
+    }
+    let sync = jobs::Domains::new(core.clone(), handles);
+    let passwords = authenticate::Passwords::new(core.clone(), sync.clone(), ways)?;
     let (reload, reload_bell) = mpsc::sync_channel(1);
     let turns = Arc::new(AtomicU64::new(0));
     if let Some(listen) = &core.config.metrics_listen {
@@ -263,7 +283,7 @@ fn serve(config: Config) -> Result<(), Failure> {
     spawn("control-accept", move || {
         control::run(&control, &shared, &handle, &passwords)
     })?;
-    let (shared, disk) = (core.clone(), store.clone());
+    let (shared, disk) = (core.clone(), stores.clone());
     spawn("replica", move || core::keep(&shared, &disk, &save_bell))?;
     let shared = core.clone();
     spawn("watchdog", move || watch::watchdog(&shared, &turns))?;
@@ -278,9 +298,29 @@ fn serve(config: Config) -> Result<(), Failure> {
     }
     service::ready::stopping();
     // The maps in running programs live on for a while, which bridges a restart.
-    core::save(&core, &store);
+    core::save(&core, &stores, true);
     tracing::info!(event = "stop");
     Ok(())
+}
+
+/// A domain with what an earlier run has left of it.
+fn hold(domain: &config::Domain, store: &persist::Store) -> Held {
+    let replica = store.load().unwrap_or_else(|error| {
+        tracing::warn!(
+            event = "replica.not_loaded",
+            error = service::exit::chain(&error)
+        );
+        None
+    });
+    Held {
+        name: domain.name.clone(),
+        schema: domain.schema(),
+        lockout: domain.lockout_duration(),
+        complete: replica.is_some(),
+        replica: replica.unwrap_or_else(Replica::empty),
+        checked: HashMap::new(),
+        unsaved: false,
+    }
 }
 
 /// Open to all: libc runs as everybody, and the control socket asks the kernel who is there.

@@ -5,14 +5,11 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use directory_client::Status;
+use directory_client::{Domain, Status};
 
 /// Upper bounds of the times, in milliseconds.
 const BOUNDS: [u64; 9] = [1, 5, 10, 50, 100, 500, 1000, 5000, 30_000];
@@ -26,7 +23,6 @@ pub struct Numbers {
     times: Mutex<BTreeMap<&'static str, Times>>,
     /// Whether each server let us in when it was last tried.
     servers: Mutex<BTreeMap<String, bool>>,
-    following: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,11 +55,6 @@ impl Numbers {
     /// Whether a server let us in.
     pub fn server(&self, uri: &str, up: bool) {
         lock(&self.servers).insert(uri.to_owned(), up);
-    }
-
-    /// Whether the server tells of changes as they happen.
-    pub fn following(&self, following: bool) {
-        self.following.store(following, Ordering::Relaxed);
     }
 
     /// Everything, in Prometheus' text format.
@@ -103,7 +94,9 @@ impl Numbers {
             "following",
             "gauge",
             "The server tells of changes as they happen.",
-            flag(u8::from(self.following.load(Ordering::Relaxed))),
+            flag(u8::from(
+                !status.domains.is_empty() && status.domains.iter().all(|one| one.following),
+            )),
         );
         if let Some(count) = status.offline_passwords {
             single(
@@ -139,6 +132,7 @@ impl Numbers {
             "Entries of the directory that are not served.",
             status.refused as f64,
         );
+        domains(&mut text, status);
         let entries = [
             ("users", "directory", status.users),
             ("users", "local", status.local_users),
@@ -163,7 +157,9 @@ impl Numbers {
         let connected = servers.keys().map(|uri| {
             (
                 format!("uri=\"{}\"", escaped(uri)),
-                flag(u8::from(*uri == status.server)),
+                flag(u8::from(
+                    status.domains.iter().any(|one| one.server == *uri),
+                )),
             )
         });
         one(
@@ -213,6 +209,43 @@ impl Numbers {
     }
 }
 
+/// The same by domain, where there are several.
+fn domains(text: &mut String, status: &Status) {
+    if status.domains.len() < 2 {
+        return;
+    }
+    let mut each = |name: &str, help: &str, value: fn(&Domain) -> Option<f64>| {
+        let values = status.domains.iter().filter_map(|domain| {
+            let label = format!("domain=\"{}\"", escaped(&domain.name));
+            Some((label, value(domain)?))
+        });
+        let values: Vec<_> = values.collect();
+        one(text, name, "gauge", help, values);
+    };
+    each("domain_complete", "All of the domain is held.", |domain| {
+        Some(f64::from(u8::from(domain.complete)))
+    });
+    each("domain_problem", "Something is wrong with it.", |domain| {
+        Some(f64::from(u8::from(!domain.problem.is_empty())))
+    });
+    each(
+        "domain_following",
+        "Its server tells of changes.",
+        |domain| Some(f64::from(u8::from(domain.following))),
+    );
+    each(
+        "domain_age_seconds",
+        "Since its source confirmed all of it.",
+        |domain| domain.age.map(|age| age.as_secs_f64()),
+    );
+    each("domain_users", "User entries read of it.", |domain| {
+        Some(domain.users as f64)
+    });
+    each("domain_groups", "Group entries read of it.", |domain| {
+        Some(domain.groups as f64)
+    });
+}
+
 fn one(
     text: &mut String,
     name: &str,
@@ -258,7 +291,10 @@ mod tests {
         numbers.server("ldap://a\"b", true);
         let status = Status {
             age: Some(Duration::from_millis(1500)),
-            server: "ldap://a\"b".into(),
+            domains: vec![Domain {
+                server: "ldap://a\"b".into(),
+                ..Domain::default()
+            }],
             ..Status::default()
         };
         let text = numbers.text(&status);

@@ -55,10 +55,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store in `folder` for a replica read with the configuration of `fingerprint`.
-    pub fn new(folder: &Path, fingerprint: String) -> Self {
+    /// A store in `folder` for a replica read with the configuration of `fingerprint`, of the domain of that
+    /// name, or with an empty name of the only one.
+    pub fn new(folder: &Path, domain: &str, fingerprint: String) -> Self {
+        let dot = if domain.is_empty() { "" } else { "." };
         Self {
-            path: folder.join("replica"),
+            path: folder.join(format!("replica{dot}{domain}")),
             fingerprint,
             writing: Mutex::new(()),
         }
@@ -107,7 +109,9 @@ impl Store {
     /// [`PersistError::Io`].
     pub fn save(&self, body: &[u8]) -> Result<(), PersistError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = self.path.with_extension("new");
+        let mut fresh = self.path.clone().into_os_string();
+        fresh.push(".new");
+        let fresh = PathBuf::from(fresh);
         let written = self.write(&fresh, body);
         if written.is_err() {
             let _ = fs::remove_file(&fresh);
@@ -173,12 +177,12 @@ mod tests {
     #[test]
     fn what_was_saved_is_loaded_and_damage_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), "a".into());
+        let store = Store::new(folder.path(), "", "a".into());
         assert!(store.load().unwrap().is_none());
         store.save(&store.encode(&replica()).unwrap()).unwrap();
         store.save(&store.encode(&replica()).unwrap()).unwrap();
         assert_eq!(store.load().unwrap(), Some(replica()));
-        let other = Store::new(folder.path(), "b".into());
+        let other = Store::new(folder.path(), "", "b".into());
         assert!(matches!(other.load(), Err(PersistError::Foreign(_))));
         let path = folder.path().join("replica");
         let bytes = fs::read(&path).unwrap();
@@ -201,7 +205,7 @@ mod tests {
     #[test]
     fn a_full_disk_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path(), "a".into());
+        let store = Store::new(folder.path(), "", "a".into());
         store.save(&store.encode(&replica()).unwrap()).unwrap();
         // A folder in the way of the new file stands for every failure to write it.
         let obstacle = folder.path().join("replica.new");

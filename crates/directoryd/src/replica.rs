@@ -297,6 +297,30 @@ impl Replica {
         set(&mut self.groups, key, Box::new(team))
     }
 
+    /// The key of a name, which is known from now on.
+    pub fn key(&mut self, name: &str) -> Key {
+        self.keys.key(name)
+    }
+
+    /// Takes a user of another replica over, with everything, under a key of ours.
+    pub fn take_user(&mut self, key: Key, other: &Self, theirs: Key) {
+        if let Some(Some(kept)) = other.users.get(theirs.index()) {
+            let spelled = self.keys.key(other.keys.text(kept.spelled));
+            let packed = kept.packed.clone();
+            set(&mut self.users, key, Kept { spelled, packed });
+        }
+    }
+
+    /// Puts a group of other members than it had elsewhere under a key of ours.
+    pub fn take_team(&mut self, key: Key, team: &Team, mut members: Vec<Key>) {
+        members.sort_unstable();
+        let team = Team {
+            members: members.into(),
+            ..team.clone()
+        };
+        set(&mut self.groups, key, Box::new(team));
+    }
+
     /// Takes an entry, new or changed or renamed. True if that is news.
     pub fn put(&mut self, part: Part, seen: Seen) -> bool {
         let spelled = self.keys.key(&seen.dn);

@@ -58,38 +58,146 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
             .map(|(name, _)| name["domain/".len()..].to_owned())
             .collect(),
     };
-    let first = enabled.first().ok_or(ImportError::NoDomain)?;
-    let settings = sections
-        .get(&format!("domain/{first}"))
-        .ok_or(ImportError::NoDomain)?;
-    let mut work = Work {
-        domain: first.clone(),
-        settings,
-        seen: BTreeSet::new(),
-        root: Table::new(),
-        ldap: Table::new(),
-        access: Table::new(),
-        notes: Vec::new(),
-    };
-    for other in &enabled[1..] {
-        work.note(format!(
-            "domain '{other}' is left out: one directoryd reads one directory"
-        ));
+    let nothing = BTreeMap::new();
+    let pam = sections.get("pam").unwrap_or(&nothing);
+    let mut all = All::default();
+    for domain in &enabled {
+        let settings = sections
+            .get(&format!("domain/{domain}"))
+            .ok_or(ImportError::NoDomain)?;
+        let mut work = Work {
+            domain: domain.clone(),
+            password_file: match enabled.len() {
+                1 => PASSWORD_FILE.to_owned(),
+                _ => format!("{PASSWORD_FILE}.{}", domain.to_lowercase()),
+            },
+            settings,
+            seen: BTreeSet::new(),
+            root: Table::new(),
+            ldap: Table::new(),
+            access: Table::new(),
+            notes: Vec::new(),
+        };
+        match work.all(pam) {
+            Ok(()) => all.domains.push(work),
+            // Local accounts are served anyway, for instance.
+            Err(error) if enabled.len() > 1 => all.notes.push(format!("{error}: left out")),
+            Err(error) => return Err(error),
+        }
     }
-    work.all()?;
-    work.offline(sections.get("pam").unwrap_or(&BTreeMap::new()));
     for name in sections.keys() {
         if matches!(name.as_str(), "sudo" | "autofs" | "pac" | "ifp" | "ssh")
             || name.starts_with("application/")
         {
-            work.note(format!("[{name}] is left out"));
+            all.notes.push(format!("[{name}] is left out"));
         }
     }
-    Ok(work.finish())
+    match all.domains.is_empty() {
+        true => Err(ImportError::NoDomain),
+        false => Ok(all.finish()),
+    }
+}
+
+/// All domains, in their order.
+#[derive(Default)]
+struct All<'a> {
+    domains: Vec<Work<'a>>,
+    notes: Vec<String>,
+}
+
+impl All<'_> {
+    fn finish(mut self) -> Imported {
+        let several = self.domains.len() > 1;
+        let (mut root, mut tables, mut names) = (Table::new(), Table::new(), Vec::new());
+        let mut notes = Vec::new();
+        if several {
+            self.mind_differences();
+        }
+        let mut access = Table::new();
+        for work in self.domains {
+            let name = work.domain.to_lowercase();
+            for (key, value) in work.root {
+                match root.get_mut(&key) {
+                    // What one leaves out another may need.
+                    Some(Value::Integer(least)) => {
+                        let other = value.as_integer().unwrap_or(*least);
+                        *least = other.min(*least);
+                    }
+                    _ => drop(root.insert(key, value)),
+                }
+            }
+            for (key, value) in work.access {
+                match (access.get_mut(&key), value) {
+                    (Some(Value::Array(list)), Value::Array(more)) => {
+                        let more = more.into_iter().filter(|one| !list.contains(one));
+                        let more: Vec<Value> = more.collect();
+                        list.extend(more);
+                    }
+                    (_, value) => drop(access.insert(key, value)),
+                }
+            }
+            let place = if several {
+                format!("{name}: ")
+            } else {
+                String::new()
+            };
+            notes.extend(work.notes.into_iter().map(|note| place.clone() + &note));
+            if several {
+                let table = Table::from_iter([("ldap".to_owned(), Value::Table(work.ldap))]);
+                tables.insert(name.clone(), Value::Table(table));
+                names.push(Value::String(name));
+            } else {
+                root.insert("ldap".into(), Value::Table(work.ldap));
+            }
+        }
+        if several {
+            root.insert("domains".into(), Value::Array(names));
+            root.insert("domain".into(), Value::Table(tables));
+        }
+        if !access.is_empty() {
+            root.insert("access".into(), Value::Table(access));
+        }
+        notes.append(&mut self.notes);
+        Imported {
+            toml: root.to_string(),
+            notes,
+        }
+    }
+
+    /// What sssd has by domain is one for all here. Whoever was let in by having no rule is not, where others
+    /// have one.
+    fn mind_differences(&mut self) {
+        for (theirs, ours, what) in [
+            ("min_id", "minimum-id", "the least of them is taken"),
+            (
+                "cache_credentials",
+                "offline-passwords",
+                "it counts for all domains",
+            ),
+        ] {
+            let mut values = self.domains.iter().map(|work| work.root.get(ours));
+            let first = values.next().flatten();
+            if values.any(|other| other != first) {
+                self.notes
+                    .push(format!("{theirs} is not the same in all domains: {what}"));
+            }
+        }
+        let mut rules = self.domains.iter().map(|work| &work.access);
+        let first = rules.next();
+        if rules.any(|other| Some(other) != first) {
+            self.notes.push(
+                "access rules are not the same in all domains: here one list counts for all, so people of a \
+                 domain without one have to be named in it"
+                    .to_owned(),
+            );
+        }
+    }
 }
 
 struct Work<'a> {
     domain: String,
+    /// Where its bind password is expected.
+    password_file: String,
     settings: &'a BTreeMap<String, String>,
     seen: BTreeSet<&'static str>,
     root: Table,
@@ -156,7 +264,7 @@ impl Work<'_> {
         (!value.is_empty()).then(|| value.clone())
     }
 
-    fn all(&mut self) -> Result<(), ImportError> {
+    fn all(&mut self, pam: &BTreeMap<String, String>) -> Result<(), ImportError> {
         let provider = self.take("id_provider").unwrap_or_default();
         let schema = self.take("ldap_schema").unwrap_or_default().to_lowercase();
         let ours = match (provider.as_str(), schema.as_str()) {
@@ -177,6 +285,7 @@ impl Work<'_> {
         self.ids(ours, &provider);
         self.looks(ours);
         self.rules();
+        self.offline(pam);
         self.rest();
         Ok(())
     }
@@ -274,10 +383,15 @@ impl Work<'_> {
             format!("cn=directoryd,{base}")
         });
         self.ldap.insert("bind-dn".into(), dn.into());
-        self.ldap
-            .insert("bind-password-file".into(), PASSWORD_FILE.into());
+        self.ldap.insert(
+            "bind-password-file".into(),
+            self.password_file.clone().into(),
+        );
         if self.take("ldap_default_authtok").is_some() {
-            self.note(format!("ldap_default_authtok is not copied: put the password in '{PASSWORD_FILE}', mode 0640"));
+            self.note(format!(
+                "ldap_default_authtok is not copied: put the password in '{}', mode 0640",
+                self.password_file
+            ));
         }
         if self
             .take("ldap_default_authtok_type")
@@ -541,17 +655,6 @@ impl Work<'_> {
             .collect();
         self.notes.extend(unknown);
     }
-
-    fn finish(mut self) -> Imported {
-        self.root.insert("ldap".into(), Value::Table(self.ldap));
-        if !self.access.is_empty() {
-            self.root.insert("access".into(), Value::Table(self.access));
-        }
-        Imported {
-            toml: self.root.to_string(),
-            notes: self.notes,
-        }
-    }
 }
 
 fn sections(text: &str) -> Result<Sections, ImportError> {
@@ -683,6 +786,47 @@ mod tests {
         // What cannot be carried over does not open the door.
         assert_eq!(config.access.allow_groups, ["to-be-named"]);
         assert!(notes.contains("ad_access_filter"), "{notes}");
+    }
+
+    #[test]
+    fn several_domains_in_their_order() {
+        let domain = |name: &str, more: &str| {
+            format!("[domain/{name}]\nid_provider = ldap\nldap_uri = ldaps://{name}\n{more}\n")
+        };
+        let text =
+            "[sssd]\ndomains = files, B.example, a.example\n[domain/files]\nid_provider = files\n"
+                .to_owned()
+                + &domain(
+                    "a.example",
+                    "min_id = 5000\naccess_provider = simple\nsimple_allow_groups = staff\n",
+                )
+                + &domain(
+                    "B.example",
+                    "min_id = 500\ncache_credentials = true\nldap_default_authtok = x\n\
+                 access_provider = simple\nsimple_allow_groups = hpc\n",
+                );
+        let (config, notes) = read(&text);
+        assert_eq!(config.domains, ["b.example", "a.example"]);
+        let domains = config.sources().unwrap();
+        let crate::config::Source::Ldap(first) = &domains[0].source else {
+            panic!("{:?}", domains[0]);
+        };
+        assert_eq!(first.uris, ["ldaps://B.example"]);
+        assert_eq!(first.base, "dc=b,dc=example");
+        let file = first.bind_password_file.as_ref().unwrap();
+        assert!(file.ends_with("bind-password.b.example"), "{file:?}");
+        assert_eq!(config.minimum_id, 500);
+        assert_eq!(config.access.allow_groups, ["hpc", "staff"]);
+        assert!(config.offline_passwords.is_some());
+        for part in [
+            "domain 'files' has id_provider 'files'",
+            "b.example: ldap_default_authtok",
+            "min_id is not the same",
+            "access rules are not the same",
+            "cache_credentials is not the same",
+        ] {
+            assert!(notes.contains(part), "{part}: {notes}");
+        }
     }
 
     #[test]

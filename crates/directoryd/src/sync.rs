@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     config::{self, Schema},
     content::{Message, Refresh},
-    core::Core,
+    domain::Share,
     jobs::{self, Handle, Job},
     ldap::{Feed, Found, LdapError, Servers, Session},
     replica::{Part, Replica},
@@ -45,11 +45,7 @@ const REFRESH: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn start(
-    core: Arc<Core>,
-    config: Arc<config::Ldap>,
-    servers: Arc<Servers>,
-) -> io::Result<Handle> {
+pub fn start(core: Share, config: Arc<config::Ldap>, servers: Arc<Servers>) -> io::Result<Handle> {
     let (handle, jobs) = jobs::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -62,7 +58,7 @@ pub fn start(
 }
 
 async fn run(
-    core: Arc<Core>,
+    core: Share,
     config: Arc<config::Ldap>,
     servers: Arc<Servers>,
     mut jobs: mpsc::Receiver<Job>,
@@ -99,7 +95,7 @@ async fn run(
                 };
                 core.set_server("");
                 core.numbers.server(&session.uri, false);
-                core.numbers.following(false);
+                core.following(false);
                 core.set_problem(&error);
                 // One that lived is tried again soon.
                 if started.elapsed() > LAST_WAIT {
@@ -131,7 +127,7 @@ async fn run(
 
 /// The first server of the first tiers that lets us in, with its tier.
 async fn connect(
-    core: &Core,
+    core: &Share,
     config: &Arc<config::Ldap>,
     servers: &Servers,
     tiers: usize,
@@ -227,7 +223,7 @@ type Waiter = blocking::SyncSender<Result<(), String>>;
 
 /// Works with one connection until it fails; returns why it did.
 async fn serve(
-    core: &Arc<Core>,
+    core: &Share,
     config: &Arc<config::Ldap>,
     session: &Session,
     primary: Option<&Arc<Servers>>,
@@ -265,7 +261,7 @@ async fn serve(
 
 /// What is under way on one connection.
 struct Work<'a> {
-    core: &'a Arc<Core>,
+    core: &'a Share,
     config: &'a Arc<config::Ldap>,
     session: &'a Session,
     tasks: JoinSet<Done>,
@@ -302,7 +298,7 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(
-        core: &'a Arc<Core>,
+        core: &'a Share,
         config: &'a Arc<config::Ldap>,
         session: &'a Session,
         servers: Option<&'a Arc<Servers>>,
@@ -375,7 +371,7 @@ impl<'a> Work<'a> {
         }
         if !follow.live {
             follow.live = true;
-            self.core.numbers.following(true);
+            self.core.following(true);
             tracing::info!(event = "sync.live", resumed = !follow.fresh);
             self.core.set_problem("");
             self.core.confirm(SystemTime::now());
@@ -396,7 +392,7 @@ impl<'a> Work<'a> {
         if matches!(error, LdapError::Library { .. }) {
             return Err(chain(error));
         }
-        self.core.numbers.following(false);
+        self.core.following(false);
         // Where another connection ended need not mean anything to this server any more.
         self.mute |= follow.fresh;
         tracing::warn!(

@@ -33,6 +33,15 @@ pub fn status(core: &Core) -> Status {
     }
 }
 
+/// Whether all of a domain is held, or with an empty name all of all.
+fn is_complete(status: &Status, domain: &str) -> bool {
+    let mut named = status.domains.iter().filter(|one| one.name == domain);
+    match domain {
+        "" => status.complete,
+        _ => named.any(|one| one.complete),
+    }
+}
+
 /// Whether a user is found over the socket that libc asks: one of the directory, if there are any.
 fn resolves(core: &Core) -> io::Result<bool> {
     let Some(name) = core.any_user() else {
@@ -111,9 +120,10 @@ fn serve(accepted: io::Result<impl Read + Write>, core: &Core) {
     );
     let (code, body) = match (method, path) {
         ("GET" | "HEAD", "/metrics") => ("200 OK", core.numbers.text(&status(core))),
-        ("GET" | "HEAD", "/readyz") => {
+        ("GET" | "HEAD", path) if path == "/readyz" || path.starts_with("/readyz/") => {
             let status = status(core);
-            match (status.complete, status.resolves) {
+            let named = path.strip_prefix("/readyz/").unwrap_or_default();
+            match (is_complete(&status, named), status.resolves) {
                 (true, true) => ("200 OK", "users resolve\n".to_owned()),
                 (false, _) => (
                     "503 Service Unavailable",

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::verifier::{Salt, Tag, Verifier};
 
-const MAGIC: &[u8] = b"directoryd offline passwords 1\n";
+const MAGIC: &[u8] = b"directoryd offline passwords 2\n";
 const SUM: usize = 32;
 /// Most passwords that are kept.
 pub const MOST: usize = 50_000;
@@ -141,6 +141,7 @@ mod tests {
     fn content() -> Content {
         let bond = Bond {
             user: "bob".into(),
+            domain: "a".into(),
             dn: "uid=bob".into(),
             uuid: Some([1; 16]),
             changed: None,

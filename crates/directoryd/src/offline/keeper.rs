@@ -14,15 +14,18 @@ use std::{
 use directory_client::Password;
 
 use super::kept::{Offline, Remember};
-use crate::{core::Core, jobs};
+use crate::{
+    core::{Core, Subject},
+    jobs::Domains,
+};
 
 /// How long the replica is brought up to date for a user.
 const LOOK_UP: Duration = Duration::from_secs(1);
 /// How often old ones are looked for.
 const PRUNE: Duration = Duration::from_secs(60);
 
-/// Starts the thread. `ask` offers a password to the servers once more, and says whether it is the entry's
-/// and may be used as it is.
+/// Starts the thread. `ask` offers a password to the servers once more, and says whether it is that
+/// entry's and may be used as it is.
 ///
 /// # Errors
 /// If it cannot be started.
@@ -30,8 +33,8 @@ pub fn start(
     offline: Arc<Offline>,
     arriving: Receiver<Remember>,
     core: Arc<Core>,
-    sync: jobs::Handle,
-    ask: impl Fn(&str, &Password) -> bool + Send + 'static,
+    sync: Domains,
+    ask: impl Fn(&Subject, &Password) -> bool + Send + 'static,
 ) -> io::Result<()> {
     let work = move || {
         // Another secret is noticed at once, not with the first login.
@@ -60,8 +63,8 @@ pub fn start(
 fn take(
     offline: &Offline,
     core: &Core,
-    sync: &jobs::Handle,
-    ask: &impl Fn(&str, &Password) -> bool,
+    sync: &Domains,
+    ask: &impl Fn(&Subject, &Password) -> bool,
     mut new: Remember,
 ) {
     sync.account(&new.user, LOOK_UP);
@@ -70,7 +73,7 @@ fn take(
     };
     if new.before.as_ref() != Some(&now) {
         let asked = (Instant::now(), SystemTime::now());
-        if !ask(&now.dn, &new.password) {
+        if !ask(&now, &new.password) {
             return;
         }
         new.asked = asked;

@@ -17,7 +17,7 @@ use service::{Secret, config::duration, exit::chain};
 
 use super::{
     file::{Content, MOST, Place},
-    verifier::{Bond, Salt, Tag, Verifier, mark_of, random, same, seconds},
+    verifier::{Bond, Salt, Stale, Tag, Verifier, mark_of, random, same, seconds},
 };
 use crate::{
     config::OfflinePasswords,
@@ -220,9 +220,8 @@ impl Offline {
     /// Drops what counts no longer: a file that is copied tomorrow need not have it.
     pub fn prune(&self) {
         let users: Vec<String> = self.state().verifiers.keys().cloned().collect();
-        let Some(subjects) = self.core.subjects(users.iter().map(String::as_str)) else {
-            return;
-        };
+        let subjects = self.core.subjects(users.iter().map(String::as_str));
+        let unread = self.core.unread();
         let now = SystemTime::now();
         let stale: Vec<String> = {
             let state = self.state();
@@ -231,7 +230,7 @@ impl Offline {
                     let judged = one
                         .bond
                         .judge(subjects.get(user), self.config.valid_for, now);
-                    judged.is_err()
+                    judged.is_err_and(|stale| Self::is_final(one, stale, &unread))
                 };
                 state.verifiers.get(user).is_some_and(judge)
             });
@@ -301,27 +300,30 @@ impl Offline {
 
     /// Whether what is kept of a user counts now. What never will again is dropped.
     fn counts(&self, user: &str) -> bool {
-        let Some(subjects) = self.core.subjects(std::iter::once(user)) else {
-            return false;
-        };
-        let judged = {
-            let state = self.state();
-            state.verifiers.get(user).map(|one| {
-                let bond = &one.bond;
-                bond.judge(subjects.get(user), self.config.valid_for, SystemTime::now())
-            })
-        };
-        match judged {
-            Some(Ok(())) => matches!(
+        let (subject, unread) = (self.core.subject(user), self.core.unread());
+        let kept = self.state().verifiers.get(user).cloned();
+        let Some(kept) = kept else { return false };
+        let now = SystemTime::now();
+        match kept
+            .bond
+            .judge(subject.as_ref(), self.config.valid_for, now)
+        {
+            Ok(()) => matches!(
                 self.core.account(user, false),
                 Lookup::Found(account) if account.state == AccountState::Active
             ),
-            Some(Err(stale)) => {
-                self.forget(user, stale.words());
+            Err(stale) => {
+                if Self::is_final(&kept, stale, &unread) {
+                    self.forget(user, stale.words());
+                }
                 false
             }
-            None => false,
         }
+    }
+
+    /// Whether what does not count now never will again. Who is gone may not have been read yet.
+    fn is_final(kept: &Verifier, stale: Stale, unread: &[String]) -> bool {
+        stale != Stale::Gone || !unread.contains(&kept.bond.domain)
     }
 
     fn failed(&self, why: &'static str) {
@@ -380,6 +382,8 @@ impl State {
 /// Somebody who has no password, for the work that it takes.
 fn nobody(user: &str) -> Verifier {
     let subject = Subject {
+        at: 0,
+        domain: String::new(),
         dn: String::new(),
         uuid: None,
         changed: None,

@@ -54,6 +54,8 @@ impl Stale {
 pub struct Bond {
     /// Login name.
     pub user: String,
+    /// The domain; empty for the only one.
+    pub domain: String,
     /// The entry, as the server spells its DN.
     pub dn: String,
     /// Its UUID, if the server tells.
@@ -82,6 +84,7 @@ impl Bond {
     pub fn new(user: &str, subject: Subject, since: SystemTime, valid_for: Duration) -> Self {
         Self {
             user: user.to_owned(),
+            domain: subject.domain,
             dn: subject.dn,
             uuid: subject.uuid,
             changed: subject.changed,
@@ -103,7 +106,7 @@ impl Bond {
         let Some(subject) = subject else {
             return Err(Stale::Gone);
         };
-        if subject.uuid != self.uuid || subject.dn != self.dn {
+        if (&subject.domain, &subject.dn, subject.uuid) != (&self.domain, &self.dn, self.uuid) {
             return Err(Stale::Gone);
         }
         if subject.must_change {
@@ -124,7 +127,7 @@ impl Bond {
     /// All of it as 32 bytes, for Argon2's associated data.
     fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
-        for text in [&self.user, &self.dn] {
+        for text in [&self.user, &self.domain, &self.dn] {
             digest.update((text.len() as u64).to_le_bytes());
             digest.update(text);
         }
@@ -222,6 +225,8 @@ mod tests {
 
     fn subject() -> Subject {
         Subject {
+            at: 0,
+            domain: String::new(),
             dn: "uid=bob".into(),
             uuid: Some([7; 16]),
             changed: Some(5),
@@ -256,6 +261,7 @@ mod tests {
         let others = [
             with(|bond| bond.user = "eve".into()),
             with(|bond| bond.dn = "uid=eve".into()),
+            with(|bond| bond.domain = "other".into()),
             with(|bond| bond.uuid = None),
             with(|bond| bond.changed = Some(6)),
             with(|bond| bond.changed = None),
@@ -324,6 +330,7 @@ mod tests {
             Err(Stale::Gone),
         );
         check(with(|s| s.uuid = None), 1000, DAY, Err(Stale::Gone));
+        check(with(|s| s.domain.push('x')), 1000, DAY, Err(Stale::Gone));
         check(with(|s| s.dn.push('x')), 1000, DAY, Err(Stale::Gone));
         check(
             with(|s| s.changed = Some(6)),

@@ -16,7 +16,7 @@ use tokio::{
 use super::People;
 use crate::{
     config::PeopleFile,
-    core::Core,
+    domain::Share,
     jobs::{self, Handle, Job},
     local::Stamp,
     password_hash::Hashes,
@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn keep(core: Arc<Core>, file: PeopleFile, hashes: Arc<Hashes>) -> io::Result<Handle> {
+pub fn keep(core: Share, file: PeopleFile, hashes: Arc<Hashes>) -> io::Result<Handle> {
     let (handle, jobs) = jobs::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -48,7 +48,7 @@ pub fn keep(core: Arc<Core>, file: PeopleFile, hashes: Arc<Hashes>) -> io::Resul
 }
 
 struct Keeper {
-    core: Arc<Core>,
+    core: Share,
     file: PeopleFile,
     hashes: Arc<Hashes>,
     /// The file that was looked at last.

@@ -264,7 +264,7 @@ fn check(schema: Schema, seed: u64) {
     std::fs::write(&passwd, "root:x:0:0::/root:/bin/sh\n").unwrap();
     std::fs::write(&group, "docker:x:999:root,ann,ben\nusers:x:100:ann\n").unwrap();
     let local = Local::read(&passwd, &group).unwrap();
-    let store = Store::new(folder.path(), String::new());
+    let store = Store::new(folder.path(), "", String::new());
     let nobody = Local::read(Path::new("/dev/null"), Path::new("/dev/null")).unwrap();
     let empty = Replica::empty();
     let present = Present::new(&View::new(&nobody, &empty, &rules), true).unwrap();
