@@ -1,6 +1,6 @@
 //! Passwords that stand in a file as hashes: which kinds are taken, and whether what was typed fits.
 //!
-//! `$6$` and `$5$` are SHA-crypt (crypt(5)), `$argon2id$` is RFC 9106 in PHC form; LDIF has them behind
+//! `$y$` is yescrypt, `$6$` and `$5$` are SHA-crypt (crypt(5)), `$argon2id$` is RFC 9106 in PHC form; LDIF has them behind
 //! `{CRYPT}` and `{ARGON2}`, and `{SSHA}` besides. What would take longer than a login may is refused.
 
 use std::{
@@ -15,11 +15,12 @@ use serde::Deserialize;
 use service::Secret;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
+use yescrypt::Yescrypt;
 use zeroize::Zeroizing;
 
 /// Most rounds of SHA-crypt; 5000 is the default.
 const MOST_ROUNDS: u32 = 1_000_000;
-/// Most memory for Argon2, in KiB, and most passes.
+/// Most memory for Argon2 and yescrypt, in KiB, and most passes.
 const MOST_MEMORY: u32 = 256 << 10;
 const MOST_PASSES: u32 = 32;
 /// Checked in place of a user's hash where there is none; nobody knows the password.
@@ -40,6 +41,7 @@ enum Kind {
     Sha512,
     Sha256,
     Argon2,
+    Yescrypt,
     SaltedSha1,
 }
 
@@ -70,15 +72,18 @@ impl Hash {
             Kind::Sha256
         } else if plain.starts_with("$argon2id$") {
             Kind::Argon2
+        } else if plain.starts_with("$y$") {
+            Kind::Yescrypt
         } else if scheme("{ssha}").is_some() {
             Kind::SaltedSha1
         } else {
-            return Err("expected a password hash that begins with $6$, $5$ or $argon2id$");
+            return Err("expected a password hash that begins with $y$, $6$, $5$ or $argon2id$");
         };
         let good = match kind {
             Kind::Sha512 => Crypt::parse(plain).is_some_and(|crypt| crypt.hash.len() == 86),
             Kind::Sha256 => Crypt::parse(plain).is_some_and(|crypt| crypt.hash.len() == 43),
             Kind::Argon2 => argon2_is_bearable(plain),
+            Kind::Yescrypt => yescrypt_is_bearable(plain),
             Kind::SaltedSha1 => salted_sha1(&text).is_some(),
         };
         if !good {
@@ -103,6 +108,10 @@ impl Hash {
             Kind::Argon2 => {
                 PasswordVerifier::<str>::verify_password(&Argon2::default(), typed, text).is_ok()
             }
+            Kind::Yescrypt => yescrypt::PasswordHashRef::new(text).is_ok_and(|hash| {
+                yescrypt::PasswordVerifier::verify_password(&Yescrypt::default(), typed, hash)
+                    .is_ok()
+            }),
             Kind::SaltedSha1 => salted_sha1(text).is_some_and(|bytes| {
                 let (sum, salt) = bytes.split_at(20);
                 let ours = Sha1::new()
@@ -159,6 +168,28 @@ fn argon2_is_bearable(text: &str) -> bool {
                 && params.t_cost() <= MOST_PASSES
                 && params.p_cost() <= 16
         })
+}
+
+/// `$y$params$salt$hash` as crypt(5) makes it, of one lane and without extra time: two to the N blocks of r.
+fn yescrypt_is_bearable(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('$').collect();
+    let ["", "y", params, salt, hash] = parts[..] else {
+        return false;
+    };
+    let letters = |text: &str| text.bytes().all(|byte| LETTERS.contains(&byte));
+    let Ok(params) = params.parse::<yescrypt::Params>() else {
+        return false;
+    };
+    let (n, r) = (params.n(), params.r());
+    let usual = yescrypt::Params::new(yescrypt::Mode::default(), n, r, 1);
+    let kib = n.saturating_mul(r.into()) / 8;
+    usual == Ok(params)
+        && (1..=32).contains(&r)
+        && kib <= MOST_MEMORY.into()
+        && letters(salt)
+        && (1..=86).contains(&salt.len())
+        && letters(hash)
+        && hash.len() == 43
 }
 
 /// Sum and salt.
@@ -279,6 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn no_salt_ends_the_daemon() {
+        for length in 1..=86 {
+            for letter in ['.', 'z', 'a'] {
+                let salt = letter.to_string().repeat(length);
+                let text = format!("$y$j/5${salt}$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5");
+                let hash = Hash::parse(text).unwrap();
+                assert!(!hash.is_of(&password("x")), "{salt}");
+            }
+        }
+    }
+
+    #[test]
     fn the_published_vectors() {
         let check = |hash: &str, text: &str| {
             let hash = Hash::parse(hash.to_owned()).unwrap();
@@ -307,6 +350,14 @@ mod tests {
             "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
             "password",
         );
+        // Of libxcrypt 4.4.
+        for hash in [
+            "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$42RgPIrXdXSEEs77lDi/4IqKVqFBAVaHJkzw5uD1r57",
+            "{CRYPT}$y$j75$saltsaltsalt$AveudvDy4s0icqxi3BMmlP/jffflguPNiBv7mXp1/3C",
+            "$y$jDT$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+        ] {
+            check(hash, "Hello world!");
+        }
         check("{SSHA}1G904nLkTkGWjKNnQuB/hpWXC/hzYWx0c2FsdA==", "secret");
     }
 
@@ -317,6 +368,17 @@ mod tests {
             "secret",
             "$1$ab$cd",
             "$y$j9T$salt$hash",
+            // 512 MiB; another kind; several lanes; no time; a salt of nothing, of other letters; cut short.
+            "$y$jET$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$.9T$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$j9T./$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$j9T..$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$jzzzzzzz$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$j9T$$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$j9T$sált$aaAIBW99Ff.2td9j4Nvwq/114BD8seXpQXMIV6l60e5",
+            "$y$j9T$saltsaltsalt$aaAIBW99Ff.2td9j4Nvwq",
+            "$y$j9T$saltsaltsalt",
             "$6$salt",
             "$6$salt$short",
             "$6$rounds=99999999$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
