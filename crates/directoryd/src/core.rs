@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError, mpsc},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use directory_client::{Account, AccountState, Database, Domain, Entry, Lookup, Record, Status};
@@ -16,7 +16,7 @@ use directory_map::{
 
 use crate::{
     access,
-    config::Config,
+    config::{Config, Schema},
     domain::{self, Held},
     generation::{GenerationError, Present},
     key::Key,
@@ -31,6 +31,10 @@ use crate::{
 
 /// Most refused entries named in the log at once.
 const MOST_LINES: usize = 50;
+
+/// For how long Active Directory takes the password of before (`OldPasswordAllowedPeriod`, an hour unless it was
+/// set), with some minutes for clocks that differ; in seconds.
+const LENIENCE: i64 = 3900;
 
 /// The shared state.
 #[derive(Debug)]
@@ -120,6 +124,18 @@ pub struct Subject {
     pub changed: Option<i64>,
     /// It is to be changed before anything else.
     pub must_change: bool,
+    /// The server takes the password of before for a while after a change, as Active Directory does.
+    pub lenient: bool,
+}
+
+impl Subject {
+    /// Whether a server may have taken the password of before.
+    pub fn is_unsettled(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let changed = self.changed.unwrap_or(0);
+        self.lenient && since.saturating_sub(changed) < LENIENCE
+    }
 }
 
 /// What the log has been told already.
@@ -305,6 +321,7 @@ impl Core {
                 domain: held.name.clone(),
                 changed: user.marks.password_changed,
                 must_change: user.marks.must_change,
+                lenient: held.schema == Schema::Ad,
                 dn: user.dn,
                 uuid: None,
             };

@@ -291,6 +291,27 @@ fn people_groups_states_and_passwords() {
     assert_eq!(domain.attempt("frank", "Bb2-another one"), accepted(false));
     // (Active Directory takes the old one for an hour longer.)
 
+    // That is why nothing is kept of a new one for that long: it might be the old one.
+    fs::write(domain.path("offline-secret"), "k".repeat(32)).unwrap();
+    let secret = domain.path("offline-secret");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let table = format!(
+        "[offline-passwords]\nsecret-file = \"{}\"\n",
+        secret.display()
+    );
+    domain.serve("ldaps://127.0.0.1", &table);
+    assert_eq!(domain.attempt("carol", &right), accepted(false));
+    support::wait("that it is not kept", || {
+        let log = fs::read_to_string(domain.path("log")).unwrap();
+        log.contains("offline.not_kept").then_some(())
+    });
+    let kept = domain.client().status().unwrap().offline_passwords;
+    assert_eq!(kept, Some(0));
+    let explanation = domain.client().explain("carol", Duration::from_secs(5));
+    let findings = explanation.unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.what == "offline"));
+    domain.serve("ldaps://127.0.0.1", "");
+
     // A change of the domain arrives by itself, a deletion too.
     domain.modify(
         "dn: CN=physics,CN=Users,DC=example,DC=test\nchangetype: modify\ndelete: member\n\

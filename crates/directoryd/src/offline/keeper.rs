@@ -78,7 +78,11 @@ fn take(
         }
         new.asked = asked;
     }
-    if !now.must_change {
+    if now.is_unsettled(SystemTime::now()) {
+        let why =
+            "it was changed within the last hour, in which the server takes the one of before too";
+        tracing::info!(event = "offline.not_kept", user = new.user, why);
+    } else if !now.must_change {
         offline.keep(&new, now);
     }
 }

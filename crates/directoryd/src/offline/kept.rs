@@ -388,6 +388,7 @@ fn nobody(user: &str) -> Verifier {
         uuid: None,
         changed: None,
         must_change: false,
+        lenient: false,
     };
     Verifier {
         bond: Bond::new(user, subject, SystemTime::UNIX_EPOCH, Duration::ZERO),

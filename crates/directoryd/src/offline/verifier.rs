@@ -231,6 +231,7 @@ mod tests {
             uuid: Some([7; 16]),
             changed: Some(5),
             must_change: false,
+            lenient: false,
         }
     }
 
@@ -300,6 +301,24 @@ mod tests {
         let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659";
         assert_eq!(hex, expected);
+    }
+
+    #[test]
+    fn for_an_hour_after_a_change_windows_takes_the_old_one() {
+        let check = |lenient, changed, now, expected| {
+            let subject = Subject {
+                lenient,
+                changed,
+                ..subject()
+            };
+            assert_eq!(subject.is_unsettled(at(now)), expected, "{subject:?} {now}");
+        };
+        check(true, Some(10_000), 10_000, true);
+        check(true, Some(10_000), 13_899, true);
+        check(true, Some(10_000), 13_900, false);
+        check(true, Some(10_000), 9_000, true);
+        check(true, None, 100_000, false);
+        check(false, Some(10_000), 10_000, false);
     }
 
     #[test]
