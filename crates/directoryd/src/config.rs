@@ -434,9 +434,6 @@ impl OfflinePasswords {
 
     fn problems(&self, state_dir: &Path) -> Vec<String> {
         let mut problems = Vec::new();
-        if let Err(why) = self.secret() {
-            problems.push(format!("offline-passwords.secret-file: {why}"));
-        }
         let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if real(&self.secret_file).starts_with(real(state_dir)) {
             problems.push(
@@ -733,7 +730,8 @@ impl Config {
         }
     }
 
-    /// What is wrong with the files of people, if there are any.
+    /// What is wrong with files that the daemon can start without: those of people, of which it may have a copy,
+    /// and the secret for passwords without a server.
     pub fn problems_in_files(&self) -> Vec<String> {
         let domains = self.sources().unwrap_or_default();
         let problem = |domain: &Domain| {
@@ -744,7 +742,11 @@ impl Config {
             let (place, error) = (domain.place(), service::exit::chain(&error));
             Some(format!("{place}file.path: {error}"))
         };
-        domains.iter().filter_map(problem).collect()
+        let people = domains.iter().filter_map(problem);
+        let secret = self.offline_passwords.as_ref();
+        let secret = secret.and_then(|offline| offline.secret().err());
+        let secret = secret.map(|why| format!("offline-passwords.secret-file: {why}"));
+        people.chain(secret).collect()
     }
 
     /// Every reason why the daemon could not work with this, one line each.
@@ -979,6 +981,11 @@ mod tests {
         config.nscd_socket = "/nonexistent/socket".into();
         config.state_dir = "/nonexistent".into();
         config.control_users = vec!["nobody-of-that-name".into()];
+        let secret = config.problems_in_files();
+        assert!(
+            secret[0].starts_with("offline-passwords.secret-file: read '/nonexistent/secret'"),
+            "{secret:?}"
+        );
         let problems = config.problems().join("\n");
         let expected = [
             "http://x",
@@ -989,7 +996,6 @@ mod tests {
             "ldap.user-filter: 'objectClass=*'",
             "ca.pem",
             "password",
-            "offline-passwords.secret-file: read '/nonexistent/secret'",
             "secret-file is in state-dir",
             "valid-for is not between 1s and 90d",
             "tries is at least 1",

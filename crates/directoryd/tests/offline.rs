@@ -272,6 +272,12 @@ fn what_is_in_the_file_is_worth_nothing_without_the_secret() {
         "{status:?}"
     );
     assert!(!run(&lab, &["check"]).status.success());
+    // Nor does that keep anybody from being known after a restart.
+    lab.stop_daemon();
+    lab.start_daemon();
+    assert!(lab.getent("passwd", "bob").starts_with("bob:"));
+    let status = lab.until(|status| !status.offline_problem.is_empty());
+    assert_eq!(status.offline_passwords, Some(1));
     secret(&lab, 'k');
     assert_eq!(attempt(&lab, "bob", &right), accepted_offline());
     assert_eq!(lab.client().status().unwrap().offline_problem, "");
