@@ -34,6 +34,50 @@ case!(after_its_outputs_are_closed, |server| {
     assert_eq!(ann.read("heard"), "word\n");
 });
 
+// Clients that share a connection close a channel themselves when both sides have ended.
+case!(after_both_ends_on_a_shared_connection, |server| {
+    let ann = host().user();
+    let log = host()
+        .folder()
+        .join(format!("{}.{:?}.log", ann.name, server.whose));
+    let log = log.display().to_string();
+    let shared =
+        crate::channels::Shared::start(server, &ann, &["-o", "LogLevel=DEBUG2", "-E", &log]);
+    let ends = || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .matches("rcvd eof")
+            .count()
+    };
+    for others in [false, true] {
+        let cat = others.then(|| {
+            let mut cat = Beside::start(shared.ssh(&[]).arg("echo here; exec cat"));
+            assert_eq!(cat.line(), "here");
+            cat
+        });
+        let mut ssh = shared.ssh(&[]);
+        ssh.arg(
+            "exec >&- 2>&-; cat >heard; mv heard ended; until [ -e go ]; do sleep 0.01; done; rm go ended; exit 7",
+        );
+        ssh.stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        let before = ends();
+        let mut ssh = ssh.spawn().unwrap();
+        until("the end of its outputs", || ends() > before);
+        let mut input = ssh.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, b"word\n").unwrap();
+        drop(input);
+        until("the end of its input", || ann.files.join("ended").exists());
+        assert_eq!(ann.read("ended"), "word\n");
+        ann.put("go", "");
+        assert_eq!(ssh.wait().unwrap().code(), Some(7), "others: {others}");
+        if let Some(mut cat) = cat {
+            cat.say("still here\n");
+            assert_eq!(cat.line(), "still here");
+        }
+    }
+});
+
 case!(of_a_shell_on_its_input, |server| {
     let ann = host().user();
     let done = server.feed(&ann, "", b"echo hello\nexit 7\n");

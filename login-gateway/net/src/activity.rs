@@ -109,6 +109,11 @@ impl OpenChannels {
         OpenChannel(self.clone())
     }
 
+    /// How many there are.
+    pub fn number(&self) -> usize {
+        self.lock().0
+    }
+
     /// Resolves when there has been none for this time.
     pub async fn unused(&self, time: Duration) {
         let now = Instant::now();

@@ -30,6 +30,7 @@ use crate::greeting::Greeted;
 use crate::growing_reader::GrowingReader;
 use crate::listeners::Listeners;
 use crate::monitor_link::{Farewell, MonitorLink};
+use crate::pause::Pause;
 use crate::prompt_stream::PromptStream;
 use crate::seqpacket::{Receiver, Sender, set_nonblocking, split};
 use crate::session_channels::SessionChannels;
@@ -85,6 +86,7 @@ pub async fn serve(
         session,
         flow,
         channels,
+        pause: Pause::default(),
         banner,
     };
     let reason = match run(socket, &settings, config, handler, connections, farewell).await {
@@ -109,7 +111,11 @@ async fn run(
     let (session, channels) = (handler.session.clone(), handler.channels.clone());
     // russh reads each packet in two calls; the buffer halves that. It writes whole packets, and the
     // banner without a flush, so there is no buffer on that side.
-    let stream = GrowingReader::new(Greeted::new(stream), handler.flow.dry());
+    let stream = GrowingReader::new(
+        Greeted::new(stream),
+        handler.flow.dry(),
+        handler.pause.clone(),
+    );
     let deadline = tokio::time::sleep(settings.login_grace_time);
     tokio::pin!(deadline);
     let mut running = tokio::select! {
@@ -194,6 +200,7 @@ struct Connection {
     listeners: Listeners,
     flow: Flow,
     channels: OpenChannels,
+    pause: Pause,
     /// Shown before authentication, once.
     banner: Option<String>,
 }
@@ -407,6 +414,17 @@ impl Handler for Connection {
 
     fn adjust_window(&mut self, channel: ChannelId, current: u32) -> u32 {
         self.flow.granted(channel, current)
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if let Some(ending) = self.sessions.ended(channel) {
+            self.pause.until_told(&ending, self.channels.number() == 1);
+        }
+        Ok(())
     }
 
     async fn channel_close(

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::pause::Pause;
+
 /// Size at the start, in bytes.
 const LEAST: usize = 2 * 1024;
 /// Size that is not exceeded, in bytes.
@@ -27,11 +29,13 @@ pub struct GrowingReader<S> {
     turn: usize,
     /// How often there was nothing to read.
     dry: Arc<AtomicU64>,
+    pause: Pause,
+    paused: bool,
 }
 
 impl<S> GrowingReader<S> {
-    /// Wraps a stream; `dry` counts how often it had nothing to read.
-    pub fn new(stream: S, dry: Arc<AtomicU64>) -> Self {
+    /// Wraps a stream; `dry` counts how often it had nothing to read. In a pause nothing is read.
+    pub fn new(stream: S, dry: Arc<AtomicU64>, pause: Pause) -> Self {
         Self {
             stream,
             buffer: vec![0; LEAST],
@@ -39,6 +43,8 @@ impl<S> GrowingReader<S> {
             end: 0,
             turn: 0,
             dry,
+            pause,
+            paused: false,
         }
     }
 }
@@ -50,6 +56,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for GrowingReader<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.pause.poll(cx).is_pending() {
+            this.paused = true;
+            return Poll::Pending;
+        }
+        if std::mem::take(&mut this.paused) {
+            // What was waited for goes out before anything else is read.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if this.start == this.end {
             // The last read filled the buffer, so more is likely to wait.
             if this.end == this.buffer.len() && this.end < MOST {
@@ -112,7 +127,7 @@ mod tests {
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
         from.write_all(&sent).await.unwrap();
         drop(from);
-        let mut reader = GrowingReader::new(to, Arc::default());
+        let mut reader = GrowingReader::new(to, Arc::default(), Pause::default());
         let mut got = Vec::new();
         let mut piece = [0; 777];
         loop {
@@ -128,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn small_talk_leaves_it_small() {
         let (mut from, to) = duplex(1 << 16);
-        let mut reader = GrowingReader::new(to, Arc::default());
+        let mut reader = GrowingReader::new(to, Arc::default(), Pause::default());
         for n in 0..100u8 {
             from.write_all(&[n; 100]).await.unwrap();
             let mut got = [0; 100];

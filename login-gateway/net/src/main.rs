@@ -23,6 +23,7 @@ mod inbox;
 mod listeners;
 mod meter;
 mod monitor_link;
+mod pause;
 mod pieces;
 mod program;
 mod prompt_stream;

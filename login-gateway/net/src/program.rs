@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::activity::Activity;
 use crate::channel::{FromClient, feed, pump};
+use crate::pause::Ending;
 use crate::recording::Recording;
 use crate::seqpacket::register;
 use crate::session_link::{Running, SessionLink};
@@ -45,6 +46,8 @@ pub struct Program {
     pub session: SessionLink,
     /// Of this channel.
     pub activity: Arc<Activity>,
+    /// How far it has come to its end.
+    pub ending: Arc<Ending>,
     /// Which kind of channel it is, for its time-out.
     pub kind: String,
 }
@@ -132,8 +135,7 @@ impl Program {
 
     /// The status goes before EOF where it can: dropbear's client leaves at EOF and takes what it
     /// knows by then. A program that only closes its outputs and goes on gets its EOF all the same,
-    /// unless the client has sent its own: OpenSSH's closes the channel when it has both, and russh
-    /// answers that at once, with which the status would be lost.
+    /// unless the client has sent its own: with both it may close the channel (see `pause`).
     async fn outputs(
         &self,
         output: &AsyncFd<OwnedFd>,
@@ -158,7 +160,7 @@ impl Program {
             let ended = tokio::time::timeout(STATUS_TIME, &mut *exit).await;
             status = ended.ok().map(Result::ok);
         }
-        let early = status.is_none() && !self.from.inbox.ended();
+        let early = status.is_none() && !self.from.inbox.ended() && self.ending.fall_silent();
         if early {
             let _ = self.client.eof().await;
         }
@@ -261,6 +263,7 @@ impl Program {
                 let _ = self.client.exit_status(255).await;
             }
         }
+        self.ending.told();
     }
 }
 
@@ -276,6 +279,7 @@ impl Drop for Feeder {
 impl Drop for Program {
     fn drop(&mut self) {
         self.session.close(self.number);
+        self.ending.told();
     }
 }
 

@@ -14,6 +14,7 @@ use crate::activity::{Activity, OpenChannel, OpenChannels};
 use crate::channel::FromClient;
 use crate::flow::Flow;
 use crate::listeners::listen;
+use crate::pause::Ending;
 use crate::program::Program;
 use crate::session_link::SessionLink;
 
@@ -43,6 +44,7 @@ struct Open {
     /// Until a program starts.
     idle: Option<Idle>,
     activity: Arc<Activity>,
+    ending: Arc<Ending>,
     _counted: OpenChannel,
     pty: Option<Pty>,
     env: Vec<(String, String)>,
@@ -121,6 +123,7 @@ impl SessionChannels {
                 expiry,
             }),
             activity,
+            ending: Arc::default(),
             _counted: self.counted.one(),
             pty: None,
             env: Vec::new(),
@@ -171,6 +174,7 @@ impl SessionChannels {
             handle,
             session: self.session.clone(),
             activity: open.activity.clone(),
+            ending: open.ending.clone(),
             kind: match &what {
                 What::Shell => kind::SHELL.to_owned(),
                 What::Exec(_) => kind::COMMAND.to_owned(),
@@ -298,6 +302,13 @@ impl SessionChannels {
                 name,
             });
         }
+    }
+
+    /// The client has sent EOF on a channel.
+    pub fn ended(&self, channel: ChannelId) -> Option<Arc<Ending>> {
+        let ending = lock(&self.open).get(&channel)?.ending.clone();
+        ending.client_ended();
+        Some(ending)
     }
 
     /// The client has closed a channel.
