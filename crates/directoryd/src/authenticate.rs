@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Most passwords under way at the servers.
-const MOST_BINDS: usize = 16;
+const MOST_BINDS: usize = 64;
 /// Most that wait.
 const MOST_WAITING: usize = 128;
 /// How long the replica is brought up to date for a name it does not have.

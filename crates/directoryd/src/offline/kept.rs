@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// Most questions that wait for their turn.
-const MOST_WAITING: usize = 32;
-/// How long one waits.
-const PATIENCE: Duration = Duration::from_secs(6);
+const MOST_WAITING: usize = 64;
+/// How long one may take together with the servers that were asked before; clients wait for 30 s.
+const PATIENCE: Duration = Duration::from_secs(26);
 /// Most passwords that wait to be kept.
 const MOST_NEW: usize = 64;
 /// What was dropped stays dropped for the longest that a server can take for a password.
@@ -46,6 +46,8 @@ pub struct Offline {
     /// The secret that the state was last compared with.
     compared: Mutex<Option<Stamp>>,
     turn: Turn,
+    /// How long one waits for that.
+    patience: Duration,
     new: SyncSender<Remember>,
 }
 
@@ -99,6 +101,7 @@ impl Offline {
         }
         let (new, arriving) = sync_channel(MOST_NEW);
         let offline = Self {
+            patience: PATIENCE.saturating_sub(core.config.password.timeout),
             config,
             core,
             place,
@@ -120,7 +123,7 @@ impl Offline {
         let own = kept.is_some_and(|_| self.counts(user));
         let kept = self.state().verifiers.get(user).cloned();
         let verifier = kept.unwrap_or_else(|| nobody(user));
-        let _turn = self.turn.take(MOST_WAITING, PATIENCE)?;
+        let _turn = self.turn.take(MOST_WAITING, self.patience)?;
         let started = Instant::now();
         let fits = verifier.is_of(secret.expose(), password.expose().as_bytes());
         let fits = fits.map_err(|why| self.failed(why)).ok()?;
@@ -148,7 +151,7 @@ impl Offline {
         });
         let bond = Bond::new(&new.user, subject, new.asked.1, valid_for);
         let made = {
-            let Some(_turn) = self.turn.take(MOST_NEW, PATIENCE) else {
+            let Some(_turn) = self.turn.take(2 * MOST_WAITING, self.patience) else {
                 return;
             };
             Verifier::make(bond, secret.expose(), new.password.expose().as_bytes())
@@ -279,7 +282,7 @@ impl Offline {
         let mark = self.state().mark;
         let salt = mark.map_or_else(random, |(salt, _)| Ok(salt));
         let made = {
-            let _turn = self.turn.take(MOST_NEW, PATIENCE)?;
+            let _turn = self.turn.take(2 * MOST_WAITING, self.patience)?;
             salt.and_then(|salt| Ok((salt, mark_of(secret.expose(), &salt)?)))
         };
         let (salt, tag) = made.map_err(|why| self.failed(why)).ok()?;
