@@ -289,6 +289,12 @@ pub struct Ldap {
     /// How often everything is read from a server without such a mark.
     #[serde(default = "refresh_interval", with = "duration")]
     pub refresh_interval: Duration,
+    /// Most users, and most groups, that are held.
+    #[serde(default = "most_entries")]
+    pub most_entries: usize,
+    /// Ask for users and groups one by one where there are more, or where the server does not let all be listed.
+    #[serde(default)]
+    pub on_demand: bool,
     /// How long one look-up may take before the server counts as dead.
     #[serde(default = "lookup_timeout", with = "duration")]
     pub lookup_timeout: Duration,
@@ -544,6 +550,12 @@ impl Ldap {
     /// What is wrong with it.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.on_demand && self.schema == Schema::Ad {
+            problems.push("ldap.on-demand is not for schema = \"ad\"".to_owned());
+        }
+        if self.most_entries == 0 {
+            problems.push("ldap.most-entries is 0".to_owned());
+        }
         if self.uris.is_empty() {
             problems.push("ldap.uris is empty".to_owned());
         }
@@ -752,7 +764,14 @@ impl Config {
     /// Every reason why the daemon could not work with this, one line each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = match self.sources() {
-            Ok(domains) => domains.iter().flat_map(Domain::problems).collect(),
+            Ok(domains) => {
+                let mut problems: Vec<String> = domains.iter().flat_map(Domain::problems).collect();
+                let asks = |domain: &Domain| matches!(&domain.source, Source::Ldap(ldap) if ldap.on_demand);
+                if domains.len() > 1 && domains.iter().any(asks) {
+                    problems.push("ldap.on-demand is for the only domain".to_owned());
+                }
+                problems
+            }
             Err(why) => why,
         };
         let limits = &self.password;
@@ -862,6 +881,10 @@ fn home_template() -> String {
 
 fn default_shell() -> String {
     "/bin/bash".to_owned()
+}
+
+fn most_entries() -> usize {
+    200_000
 }
 
 fn refresh_interval() -> Duration {

@@ -27,6 +27,7 @@ use crate::{
     persist::{PersistError, Store},
     replica::{Part, Replica, User, Uuid},
     view::{self, Refusal, Rules, View},
+    wanted::Wanted,
 };
 
 /// Most refused entries named in the log at once.
@@ -68,6 +69,12 @@ impl Inputs {
         self.domains.iter().all(|held| held.complete)
     }
 
+    /// All that was not read is asked for.
+    fn on_demand(&self) -> bool {
+        let known = |held: &Held| held.complete || held.replica.partial;
+        !self.complete() && self.domains.iter().all(known)
+    }
+
     /// What is served of, by what entries are called there.
     fn served(&self) -> &Replica {
         self.merged.as_ref().unwrap_or(&self.domains[0].replica)
@@ -82,8 +89,8 @@ impl Inputs {
 /// What is known about one name.
 #[derive(Debug)]
 pub struct Facts {
-    /// A whole replica is held.
-    pub complete: bool,
+    /// What is not held is asked for.
+    pub on_demand: bool,
     /// A local user has the name.
     pub local: bool,
     /// The only entry of that name, by normal DN.
@@ -103,6 +110,8 @@ pub struct SourceFacts {
     pub domain: String,
     /// A whole replica is held.
     pub complete: bool,
+    /// It cannot be listed.
+    pub partial: bool,
     /// When that was last confirmed.
     pub confirmed: SystemTime,
     /// Its source.
@@ -228,7 +237,8 @@ impl Core {
             .dn(name)
             .and_then(|dn| Some((inputs.owner(dn), inputs.served().user(dn)?)));
         let Some((held, user)) = entry else {
-            return match inputs.complete() || self.is_never_ours(&inputs, name) {
+            let known = inputs.complete() || (fresh && inputs.on_demand());
+            return match known || self.is_never_ours(&inputs, name) {
                 true => Lookup::NotFound,
                 false => Lookup::Unavailable,
             };
@@ -280,6 +290,22 @@ impl Core {
             age: now.duration_since(confirmed).unwrap_or_default(),
             fresh,
         })
+    }
+
+    /// What the directory server must be asked about this, where it cannot be listed; `None` if it is not to be
+    /// asked.
+    pub fn wanted(&self, query: Query, key: &[u8]) -> Option<Wanted> {
+        let inputs = self.inputs();
+        if !inputs.on_demand() {
+            return None;
+        }
+        let wanted = Wanted::of(query, std::str::from_utf8(key).ok()?)?;
+        let ours = match &wanted {
+            Wanted::User(name) => !self.is_never_ours(&inputs, name),
+            Wanted::Group(name) => name::is_valid(name),
+            Wanted::Uid(id) | Wanted::Gid(id) => *id >= self.rules.minimum_id,
+        };
+        ours.then_some(wanted)
     }
 
     /// True if the directory server need not be asked about this name.
@@ -375,12 +401,13 @@ impl Core {
         let sources = sources.map(|(_, (held, condition))| SourceFacts {
             domain: held.name.clone(),
             complete: held.complete,
+            partial: held.replica.partial,
             confirmed: held.replica.confirmed,
             condition: condition.clone(),
         });
         Facts {
             sources: sources.collect(),
-            complete: inputs.complete(),
+            on_demand: inputs.on_demand(),
             local: inputs.local.users.iter().any(|user| user.name == name),
             entry,
             refused,
@@ -509,11 +536,15 @@ impl Core {
             let age = now.duration_since(held.replica.confirmed);
             held.complete.then(|| age.unwrap_or_default())
         };
+        // Where nothing can be listed, a server that can be asked is all there is.
+        let ready = |held: &Held, condition: &Condition| {
+            held.complete || (held.replica.partial && !condition.server.is_empty())
+        };
         let domains = inputs.domains.iter().zip(&health.domains);
         let domains: Vec<Domain> = domains
             .map(|(held, condition)| Domain {
                 name: held.name.clone(),
-                complete: held.complete,
+                complete: ready(held, condition),
                 age: age(held),
                 users: held.replica.user_count() as u64,
                 groups: held.replica.teams().count() as u64,
@@ -532,7 +563,7 @@ impl Core {
         };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            complete: inputs.complete(),
+            complete: domains.iter().all(|domain| domain.complete),
             resolves: false,
             age: domains.iter().filter_map(|domain| domain.age).max(),
             generation: present.number,
@@ -570,7 +601,8 @@ impl Core {
     ) -> Option<Result<Vec<u8>, PersistError>> {
         let mut inputs = self.inputs();
         let held = &mut inputs.domains[at];
-        if !held.complete || !(all || held.unsaved) {
+        let worth = held.complete || held.replica.partial;
+        if !worth || !(all || held.unsaved) {
             return None;
         }
         held.unsaved = false;

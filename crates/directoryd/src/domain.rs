@@ -14,7 +14,8 @@ use crate::{
     core::Core,
     key::Key,
     ldap::{Found, LdapError},
-    replica::{News, Part, Replica},
+    replica::{Group, News, Part, Replica, Team},
+    wanted::Wanted,
 };
 
 /// What is held of one domain.
@@ -95,6 +96,55 @@ impl Share {
         Ok(())
     }
 
+    /// Notes that the directory cannot be listed: what is held stays, and the rest is asked for.
+    pub fn cannot_list(&self) {
+        let mut inputs = self.core.inputs();
+        let held = &mut inputs.domains[self.at];
+        if !held.replica.partial {
+            tracing::info!(
+                event = "directory.on_demand",
+                held = held.replica.user_count()
+            );
+            held.replica.partial = true;
+            held.complete = false;
+            held.unsaved = true;
+            self.core.publish(&mut inputs);
+        }
+    }
+
+    /// Whether the directory cannot be listed.
+    pub fn is_partial(&self) -> bool {
+        self.core.inputs().domains[self.at].replica.partial
+    }
+
+    /// All that is held, to be asked for again.
+    pub fn all_held(&self) -> Vec<Wanted> {
+        let inputs = self.core.inputs();
+        let replica = &inputs.domains[self.at].replica;
+        let people = replica.people();
+        let users = people.map(|(_, person)| Wanted::User(person.name.to_owned()));
+        let groups = replica.teams().filter(|(_, team)| team.gid.is_some());
+        let groups = groups.map(|(_, team)| Wanted::Group(team.name.to_string()));
+        users.chain(groups).collect()
+    }
+
+    /// Takes what an online look-up of a group said. True if that is news.
+    pub fn set_group(&self, wanted: &Wanted, found: Option<(String, Group)>) -> bool {
+        let mut inputs = self.core.inputs();
+        let held = &mut inputs.domains[self.at];
+        let is_it = |team: &Team| match wanted {
+            Wanted::Group(name) => *team.name == **name,
+            Wanted::Gid(gid) => team.gid == Some(*gid),
+            Wanted::User(_) | Wanted::Uid(_) => false,
+        };
+        let news = held.replica.put_group(is_it, found);
+        if news {
+            held.unsaved = true;
+            self.core.publish(&mut inputs);
+        }
+        news
+    }
+
     /// Where a server could go on with each part; `None` without a whole replica whose entries all have
     /// their UUIDs.
     pub fn cookies(&self) -> Option<Vec<(Part, Vec<u8>)>> {
@@ -145,6 +195,10 @@ impl Share {
     pub fn set_account(&self, name: &str, found: Found, time: SystemTime) -> News {
         let mut inputs = self.core.inputs();
         let held = &mut inputs.domains[self.at];
+        match &found.user {
+            Some(_) => drop(held.checked.insert(name.to_owned(), time)),
+            None => drop(held.checked.remove(name)),
+        }
         let mut news = News {
             changed: held.replica.put_user(name, found.user),
             unknown: false,
@@ -154,7 +208,6 @@ impl Share {
             news.changed |= more.changed;
             news.unknown |= more.unknown;
         }
-        held.checked.insert(name.to_owned(), time);
         if news.changed {
             held.unsaved = true;
             self.core.publish(&mut inputs);

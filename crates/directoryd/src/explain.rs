@@ -36,20 +36,25 @@ pub fn explain(core: &Core, passwords: &Passwords, name: &str, fresh: bool) -> E
         out.may = true;
         return out;
     }
-    let Lookup::Found(account) = core.account(name, fresh) else {
+    let found = core.account(name, fresh);
+    let is_known = matches!(found, Lookup::Found(_) | Lookup::NotFound);
+    let Lookup::Found(account) = found else {
         for reason in &facts.refused {
             say("entry", false, format!("refused: {reason}"));
         }
         out.verdict = if !facts.refused.is_empty() {
             format!("'{name}' is in the directory and refused here")
-        } else if facts.complete {
+        } else if is_known {
             say("entry", false, "no entry of that name".to_owned());
             format!("'{name}' is no user of this directory")
         } else {
             say(
                 "entry",
                 false,
-                "not known: the directory was never read".to_owned(),
+                match facts.on_demand {
+                    true => "not known: the directory could not be asked".to_owned(),
+                    false => "not known: the directory was never read".to_owned(),
+                },
             );
             format!("it is not known whether '{name}' exists")
         };
@@ -137,6 +142,10 @@ fn server(source: &SourceFacts, fresh: bool, say: &mut impl FnMut(&str, bool, St
         (false, true) => format!("'{uri}' was asked just now"),
         (false, false) if complete => format!("'{uri}' is connected; the copy is {age} s old"),
         (true, _) if complete => format!("none is connected; the copy is {age} s old"),
+        (false, false) if source.partial => {
+            format!("'{uri}' is connected, and asked for each; it does not list all")
+        }
+        (true, _) if source.partial => "none is connected that could be asked".to_owned(),
         (false, false) => format!("'{uri}' is connected; there is no copy yet"),
         (true, _) => "none is connected, and there is no copy".to_owned(),
     };

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::core::Core;
+use crate::{
+    core::Core,
+    wanted::{Asker, Wanted},
+};
 
 /// Most look-ups and refreshes that wait.
 const MOST_JOBS: usize = 256;
@@ -22,6 +25,13 @@ pub enum Job {
         name: String,
         /// Who waits.
         done: blocking::SyncSender<bool>,
+    },
+    /// One entry of a directory that cannot be listed.
+    Find {
+        /// Which.
+        wanted: Wanted,
+        /// Who waits; nobody for what is held and asked for again.
+        asker: Option<Asker>,
     },
     /// Everything read anew.
     Refresh {
@@ -36,6 +46,7 @@ impl Job {
         // An asker who has gone is no error.
         match self {
             Self::Account { done, .. } => drop(done.try_send(false)),
+            Self::Find { .. } => {}
             Self::Refresh { done } => {
                 drop(done.try_send(Err("the directory server is away".to_owned())))
             }
@@ -117,6 +128,15 @@ impl Domains {
             answer.is_some_and(|answer| answer.recv_timeout(left) == Ok(true))
         };
         answers.into_iter().map(wait).collect()
+    }
+
+    /// Has the only domain's server asked about an entry; the asker hears of it.
+    pub fn find(&self, wanted: Wanted, asker: Asker) {
+        if let [(_, handle)] = &self.handles[..] {
+            let asker = Some(asker);
+            // Too much is asked: the asker hears that there will be no answer.
+            let _ = handle.0.try_send(Job::Find { wanted, asker });
+        }
     }
 
     /// Reads everything and waits at most `budget`.

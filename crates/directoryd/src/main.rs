@@ -36,6 +36,7 @@ mod ssh_key;
 mod sssd_conf;
 mod sync;
 mod view;
+mod wanted;
 mod watch;
 mod watched;
 
@@ -272,7 +273,7 @@ fn serve(config: Config) -> Result<(), Failure> {
         })?;
     }
     let listener = listen(&core.config.nscd_socket)?;
-    let nscd = nscd::Server::new(listener, core.clone(), turns.clone(), reload)?;
+    let nscd = nscd::Server::new(listener, core.clone(), sync.clone(), turns.clone(), reload)?;
     let control = listen(&core.config.control_socket)?;
     let shared = core.clone();
     spawn("local-files", move || {
@@ -316,7 +317,7 @@ fn hold(domain: &config::Domain, store: &persist::Store) -> Held {
         name: domain.name.clone(),
         schema: domain.schema(),
         lockout: domain.lockout_duration(),
-        complete: replica.is_some(),
+        complete: replica.as_ref().is_some_and(|replica| !replica.partial),
         replica: replica.unwrap_or_else(Replica::empty),
         checked: HashMap::new(),
         unsaved: false,

@@ -24,7 +24,11 @@ use directory_map::{
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::core::Core;
+use crate::{
+    core::Core,
+    jobs::Domains,
+    wanted::{Asker, Wanted},
+};
 
 /// Most connections at a time, half of the descriptors that are usual; and most of one user, so that one
 /// cannot lock out the others.
@@ -32,6 +36,12 @@ const MOST: usize = 512;
 const MOST_PER_USER: usize = 128;
 /// How long a request and its answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long somebody waits for the directory server, where it cannot be listed; and most who wait, of one user.
+const ASKING: Duration = Duration::from_millis(1500);
+const MOST_WAITING: usize = 16;
+/// How long, and of how many entries at most, it is remembered that the server has none.
+const NOBODY: Duration = Duration::from_secs(10);
+const MOST_NOBODIES: usize = 4096;
 /// The loop turns at least this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -39,6 +49,14 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Server {
     listener: UnixListener,
     core: Arc<Core>,
+    /// Who is asked where the directory cannot be listed, and what rings when there is an answer.
+    sync: Domains,
+    bell: UnixStream,
+    rung: UnixStream,
+    /// How many wait for it, by user, at this turn.
+    waiting: HashMap<u32, usize>,
+    /// Whom the server did not have, and when.
+    nobodies: HashMap<Wanted, Instant>,
     /// Counted up at every turn, for the watchdog.
     turns: Arc<AtomicU64>,
     /// Rung when root asks for local files to be read again.
@@ -55,7 +73,27 @@ struct Connection {
 
 enum State {
     Reading(Vec<u8>),
+    Waiting(Box<Waiting>),
     Writing(Vec<u8>, usize),
+}
+
+/// Somebody who waits for the directory server.
+struct Waiting {
+    query: Query,
+    key: Vec<u8>,
+    wanted: Wanted,
+    answered: mpsc::Receiver<bool>,
+    until: Instant,
+}
+
+/// What a request comes to.
+enum Reply {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// The server must be asked.
+    Ask(Query, Wanted),
+    /// Nothing more.
+    Close,
 }
 
 /// Whether a connection is still of use.
@@ -72,13 +110,22 @@ impl Server {
     pub fn new(
         listener: UnixListener,
         core: Arc<Core>,
+        sync: Domains,
         turns: Arc<AtomicU64>,
         reload: mpsc::SyncSender<()>,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        let (bell, rung) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        rung.set_nonblocking(true)?;
         Ok(Self {
             listener,
             core,
+            sync,
+            bell,
+            rung,
+            waiting: HashMap::new(),
+            nobodies: HashMap::new(),
             turns,
             reload,
             connections: Vec::new(),
@@ -90,13 +137,22 @@ impl Server {
         loop {
             self.turns.fetch_add(1, Ordering::Relaxed);
             let (new, ready) = self.wait();
+            // However often it rang.
+            while matches!(self.rung.read(&mut [0; 64]), Ok(1..)) {}
             let now = Instant::now();
+            self.waiting.clear();
+            for connection in &self.connections {
+                if let State::Waiting(_) = connection.state {
+                    *self.waiting.entry(connection.uid).or_default() += 1;
+                }
+            }
             let connections = std::mem::take(&mut self.connections);
             for (mut connection, ready) in connections.into_iter().zip(ready) {
-                let next = if ready {
-                    self.proceed(&mut connection)
-                } else {
-                    Next::Keep
+                let next = match (&connection.state, ready) {
+                    // One who waits has nothing more to say but that there is nobody any more.
+                    (State::Waiting(_), true) => Next::Close,
+                    (State::Waiting(_), false) | (_, true) => self.proceed(&mut connection),
+                    (_, false) => Next::Keep,
                 };
                 if matches!(next, Next::Keep) && connection.deadline > now {
                     self.connections.push(connection);
@@ -114,13 +170,19 @@ impl Server {
         let mut patience = TICK;
         let mut fds = Vec::with_capacity(self.connections.len() + 1);
         for connection in &self.connections {
-            patience = patience.min(connection.deadline.saturating_duration_since(now));
+            let end = match &connection.state {
+                State::Waiting(waiting) => waiting.until,
+                State::Reading(_) | State::Writing(..) => connection.deadline,
+            };
+            patience = patience.min(end.saturating_duration_since(now));
             let events = match connection.state {
                 State::Reading(_) => PollFlags::POLLIN,
+                State::Waiting(_) => PollFlags::empty(),
                 State::Writing(..) => PollFlags::POLLOUT,
             };
             fds.push(PollFd::new(connection.stream.as_fd(), events));
         }
+        fds.push(PollFd::new(self.rung.as_fd(), PollFlags::POLLIN));
         if self.connections.len() < MOST {
             fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         }
@@ -133,7 +195,9 @@ impl Server {
             return (false, vec![false; self.connections.len()]);
         }
         let mut ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        let new = ready.len() > self.connections.len() && ready.pop() == Some(true);
+        let new = self.connections.len() < MOST && ready.pop() == Some(true);
+        // The bell: whoever waits is looked at anyway.
+        ready.pop();
         (new, ready)
     }
 
@@ -174,19 +238,26 @@ impl Server {
         }
     }
 
-    fn proceed(&self, connection: &mut Connection) -> Next {
+    fn proceed(&mut self, connection: &mut Connection) -> Next {
         if let State::Reading(request) = &mut connection.state {
             match read(&mut connection.stream, request) {
                 Ok(Some((wish, key))) => {
-                    let Some(answer) = self.answer(&connection.stream, connection.uid, wish, &key)
-                    else {
-                        return Next::Close;
+                    let reply = self.answer(&connection.stream, connection.uid, wish, &key);
+                    connection.state = match reply {
+                        Reply::Bytes(answer) => State::Writing(answer, 0),
+                        Reply::Ask(query, wanted) => self.ask(connection.uid, query, &key, wanted),
+                        Reply::Close => return Next::Close,
                     };
-                    connection.state = State::Writing(answer, 0);
                 }
                 Ok(None) => return Next::Keep,
                 Err(()) => return Next::Close,
             }
+        }
+        if let State::Waiting(waiting) = &connection.state {
+            let Some(answer) = self.answered(waiting) else {
+                return Next::Keep;
+            };
+            connection.state = State::Writing(answer, 0);
         }
         if let State::Writing(answer, sent) = &mut connection.state {
             while *sent < answer.len() {
@@ -201,29 +272,26 @@ impl Server {
         Next::Close
     }
 
-    /// The bytes to send; `None` to close, also when all was sent here.
-    fn answer(&self, stream: &UnixStream, uid: u32, wish: Wish, key: &[u8]) -> Option<Vec<u8>> {
-        let (nul, name) = key.split_last()?;
-        if *nul != 0 {
-            return None;
-        }
+    /// What to send, or to do.
+    fn answer(&self, stream: &UnixStream, uid: u32, wish: Wish, key: &[u8]) -> Reply {
+        let Some((0, name)) = key.split_last() else {
+            return Reply::Close;
+        };
         match wish {
             Wish::Record(query) => {
                 let present = self.core.present.get();
-                let found = present.find(query, name).map(<[u8]>::to_vec);
-                let result = match (&found, present.complete) {
-                    (Some(_), _) => "found",
-                    (None, true) => "not_found",
-                    (None, false) => "unavailable",
+                let wanted = match present.find(query, name) {
+                    None if !present.complete => self.core.wanted(query, name),
+                    _ => None,
                 };
-                self.core
-                    .numbers
-                    .answered("socket", question(query), result);
-                Some(found.unwrap_or_else(|| record::absent(query, present.complete)))
+                match wanted {
+                    Some(wanted) => Reply::Ask(query, wanted),
+                    None => Reply::Bytes(self.record(query, name, present.complete)),
+                }
             }
             Wish::Map(database) => {
                 if key != database.key() {
-                    return None;
+                    return Reply::Close;
                 }
                 let present = self.core.present.get();
                 let (fd, size) = present.map(database);
@@ -234,7 +302,7 @@ impl Server {
                 self.core.numbers.answered("map", question, "handed_out");
                 let bytes = [key, &size.to_ne_bytes()].concat();
                 let _ = sys::fds::send_with_fds(stream, &bytes, &[fd]);
-                None
+                Reply::Close
             }
             Wish::Invalidate => {
                 let ours = [Database::Passwd, Database::Group]
@@ -244,10 +312,74 @@ impl Server {
                     // Full means that it will be done anyway.
                     let _ = self.reload.try_send(());
                 }
-                (uid == 0).then(|| 0i32.to_ne_bytes().to_vec())
+                match uid {
+                    0 => Reply::Bytes(0i32.to_ne_bytes().to_vec()),
+                    _ => Reply::Close,
+                }
             }
-            Wish::Elsewhere(size) => Some(protocol::not_served(size)),
+            Wish::Elsewhere(size) => Reply::Bytes(protocol::not_served(size)),
         }
+    }
+
+    /// What is served under a key now; `known` if what is not does not exist.
+    fn record(&self, query: Query, name: &[u8], known: bool) -> Vec<u8> {
+        let present = self.core.present.get();
+        let found = present.find(query, name).map(<[u8]>::to_vec);
+        let result = match (&found, known) {
+            (Some(_), _) => "found",
+            (None, true) => "not_found",
+            (None, false) => "unavailable",
+        };
+        self.core
+            .numbers
+            .answered("socket", question(query), result);
+        found.unwrap_or_else(|| record::absent(query, known))
+    }
+
+    /// Has the directory server asked, if that was not just done and the user does not ask too much.
+    fn ask(&mut self, uid: u32, query: Query, key: &[u8], wanted: Wanted) -> State {
+        let name = key.strip_suffix(b"\0").unwrap_or(key);
+        let now = Instant::now();
+        let since = self.nobodies.get(&wanted);
+        if since.is_some_and(|since| now.duration_since(*since) < NOBODY) {
+            return State::Writing(self.record(query, name, true), 0);
+        }
+        let waiting = self.waiting.entry(uid).or_default();
+        let (Ok(bell), true) = (self.bell.try_clone(), *waiting < MOST_WAITING) else {
+            return State::Writing(self.record(query, name, false), 0);
+        };
+        *waiting += 1;
+        let (asker, answered) = Asker::new(bell);
+        self.sync.find(wanted.clone(), asker);
+        State::Waiting(Box::new(Waiting {
+            query,
+            key: name.to_vec(),
+            wanted,
+            answered,
+            until: now + ASKING,
+        }))
+    }
+
+    /// The answer, as soon as the server has said something or will not do so in time.
+    fn answered(&mut self, waiting: &Waiting) -> Option<Vec<u8>> {
+        let now = Instant::now();
+        let known = match waiting.answered.try_recv() {
+            Ok(known) => known,
+            Err(mpsc::TryRecvError::Disconnected) => false,
+            Err(mpsc::TryRecvError::Empty) if now >= waiting.until => false,
+            Err(mpsc::TryRecvError::Empty) => return None,
+        };
+        let present = self.core.present.get();
+        if known && present.find(waiting.query, &waiting.key).is_none() {
+            if self.nobodies.len() >= MOST_NOBODIES {
+                self.nobodies
+                    .retain(|_, since| now.duration_since(*since) < NOBODY);
+            }
+            if self.nobodies.len() < MOST_NOBODIES {
+                self.nobodies.insert(waiting.wanted.clone(), now);
+            }
+        }
+        Some(self.record(waiting.query, &waiting.key, known))
     }
 }
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::replica::Replica;
 
-const MAGIC: &[u8] = b"directoryd replica 7\n";
+const MAGIC: &[u8] = b"directoryd replica 8\n";
 const SUM: usize = 32;
 /// Largest file read, in bytes: several hundred thousand entries.
 const MAX_FILE: u64 = 512 << 20;

@@ -92,6 +92,8 @@ pub struct Team {
 pub struct Replica {
     /// When the directory server last confirmed all of it.
     pub confirmed: SystemTime,
+    /// The directory cannot be listed: only what was asked for is here.
+    pub partial: bool,
     /// Entries that lack what they must have, with the reason.
     pub unusable: BTreeMap<String, String>,
     /// How long a lock after failures counts, if the directory says (Active Directory's
@@ -184,6 +186,7 @@ impl Replica {
     pub fn empty() -> Self {
         Self {
             confirmed: SystemTime::UNIX_EPOCH,
+            partial: false,
             unusable: BTreeMap::new(),
             lockout: None,
             user_step: Step::default(),
@@ -469,8 +472,29 @@ impl Replica {
         }
     }
 
+    /// Takes what an online look-up of a group, all those that `is_it` is true for, said. True if that is news.
+    pub fn put_group(
+        &mut self,
+        is_it: impl Fn(&Team) -> bool,
+        found: Option<(String, Group)>,
+    ) -> bool {
+        let mut changed = false;
+        for (key, team) in self.keys.all().zip(&mut self.groups) {
+            let stays = matches!(&found, Some((dn, _)) if self.keys.text(key) == dn);
+            if !stays && team.as_ref().is_some_and(|team| is_it(team)) {
+                *team = None;
+                changed = true;
+            }
+        }
+        match found {
+            Some((dn, group)) => self.set_group(&dn, &group) | changed,
+            None => changed,
+        }
+    }
+
     /// Takes what an online look-up said about the groups that list one of `members`: exactly
-    /// `holders`. For more than one member it is not said which group lists whom.
+    /// `holders`. For more than one member it is not said which group lists whom; for none, only that these
+    /// groups are there.
     pub fn put_holders(&mut self, members: &[String], holders: &[Holder]) -> News {
         let mut news = News::default();
         let holding: BTreeMap<Key, &Holder> = holders
@@ -507,6 +531,7 @@ impl Replica {
                 news.changed = true;
             }
             match members[..] {
+                [] => {}
                 [member] => {
                     if let Err(at) = team.members.binary_search(&member) {
                         let mut more = std::mem::take(&mut team.members).into_vec();

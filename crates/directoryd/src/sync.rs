@@ -23,13 +23,16 @@ use crate::{
     domain::Share,
     jobs::{self, Handle, Job},
     ldap::{Feed, Found, LdapError, Servers, Session},
-    replica::{Part, Replica},
+    replica::{Group, News, Part, Replica},
+    wanted::{Asker, Wanted},
 };
 
 /// The name of the thread, by which the panic hook knows it.
 pub const THREAD: &str = "ldap";
 /// Most look-ups under way at the server.
 const MOST_LOOKUPS: usize = 64;
+/// Most look-ups of what is held, asked for again.
+const MOST_AGAIN: usize = 4;
 /// Least time between two attempts to connect.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Most time between two attempts to connect.
@@ -163,11 +166,27 @@ enum Done {
         result: Result<Box<Found>, LdapError>,
         done: blocking::SyncSender<bool>,
     },
-    Pass(Result<Pass, LdapError>),
+    Found {
+        wanted: Wanted,
+        asked: SystemTime,
+        result: Result<Sought, LdapError>,
+        asker: Option<Asker>,
+    },
+    Pass(Result<Box<Pass>, LdapError>),
     /// The server still answers; when it was asked.
     Still(Result<SystemTime, LdapError>),
     /// A server that is preferred lets us in again, or none does.
     Primary(Option<Session>),
+}
+
+/// What a look-up where nothing can be listed brings.
+enum Sought {
+    /// Of a user of this name.
+    User(String, Box<Found>),
+    /// Of a group.
+    Group(Option<(String, Group)>),
+    /// There is none.
+    Nobody,
 }
 
 /// Why a connection is given up.
@@ -237,6 +256,7 @@ async fn serve(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         work.start_pass_if_due();
+        work.go_on_again();
         let ended = tokio::select! {
             () = session.ended() => Err("the connection to the directory server ended".to_owned()),
             _ = ticks.tick() => {
@@ -288,6 +308,12 @@ struct Work<'a> {
     trying: bool,
     last_try: Instant,
     better: Option<Session>,
+    /// The directory cannot be listed.
+    on_demand: bool,
+    /// What is held and still to be asked for again, when that was begun, and how long it took.
+    again: Vec<Wanted>,
+    again_since: Instant,
+    again_cost: Duration,
     /// When everything was read last, and how long that took.
     last_full: Instant,
     cost: Duration,
@@ -321,6 +347,10 @@ impl<'a> Work<'a> {
             trying: false,
             last_try: Instant::now(),
             better: None,
+            on_demand: config.on_demand && core.is_partial(),
+            again: Vec::new(),
+            again_since: Instant::now(),
+            again_cost: Duration::ZERO,
             last_full: Instant::now(),
             cost: Duration::ZERO,
             next: Vec::new(),
@@ -328,7 +358,11 @@ impl<'a> Work<'a> {
         };
         // Where the last connection, or the last run, ended.
         work.follow(false);
-        work.due = work.follow.is_none();
+        // What could not be listed an hour ago need not be tried at each connection.
+        work.due = work.follow.is_none() && !work.on_demand;
+        if work.on_demand {
+            work.again = core.all_held();
+        }
         work
     }
 
@@ -415,10 +449,10 @@ impl<'a> Work<'a> {
     fn take(&mut self, job: Job) {
         match job {
             Job::Account { name, done } if self.tasks.len() < MOST_LOOKUPS => {
-                let session = self.session.clone();
+                let (session, exact) = (self.session.clone(), self.on_demand);
                 self.tasks.spawn(async move {
                     let asked = SystemTime::now();
-                    let result = session.one(&name).await.map(Box::new);
+                    let result = session.one(&name, exact).await.map(Box::new);
                     Done::Account {
                         name,
                         asked,
@@ -428,10 +462,17 @@ impl<'a> Work<'a> {
                 });
             }
             Job::Account { .. } => job.refuse(),
+            Job::Find { wanted, asker } if self.on_demand && self.tasks.len() < MOST_LOOKUPS => {
+                self.find(wanted, asker);
+            }
+            Job::Find { .. } => job.refuse(),
             // Not the pass under way: it may have read what has changed since.
             Job::Refresh { done } => {
                 self.next.push(done);
                 self.due = true;
+                if self.on_demand {
+                    self.again = self.core.all_held();
+                }
             }
         }
     }
@@ -469,11 +510,78 @@ impl<'a> Work<'a> {
             }
             return;
         }
+        if self.on_demand {
+            self.due |= self.last_full.elapsed() >= FULL_PASS;
+            let pause = interval.max(self.again_cost * SHARE);
+            if self.again.is_empty() && self.again_since.elapsed() >= pause {
+                self.again = self.core.all_held();
+                self.again_since = Instant::now();
+            }
+            return;
+        }
         let pause = match self.mark {
             Some(_) => interval.min(self.cost * SHARE),
             None => interval,
         };
         self.due |= self.last_full.elapsed() >= pause;
+    }
+
+    /// Asks for one entry.
+    fn find(&mut self, wanted: Wanted, asker: Option<Asker>) {
+        let session = self.session.clone();
+        self.tasks.spawn(async move {
+            let asked = SystemTime::now();
+            let result = sought(&session, &wanted).await;
+            Done::Found {
+                wanted,
+                asked,
+                result,
+                asker,
+            }
+        });
+    }
+
+    /// Where nothing can be listed, a user tells of groups, and these of their members only when they are asked
+    /// for themselves.
+    fn want_members(&mut self, news: News, groups: Vec<Wanted>) {
+        if self.on_demand && news.unknown {
+            for group in groups {
+                if !self.again.contains(&group) {
+                    self.again.push(group);
+                }
+            }
+        }
+    }
+
+    /// Where nothing can be listed: of several entries of one name none is served.
+    fn drop_ambiguous(&self, wanted: &Wanted) {
+        if !self.on_demand {
+            return;
+        }
+        match wanted {
+            Wanted::User(name) => {
+                let nobody = Found {
+                    user: None,
+                    holders: Vec::new(),
+                };
+                self.core.set_account(name, nobody, SystemTime::now());
+            }
+            Wanted::Group(_) | Wanted::Gid(_) => drop(self.core.set_group(wanted, None)),
+            Wanted::Uid(_) => {}
+        }
+    }
+
+    /// Asks for some of what is held again, so that there is room for who waits.
+    fn go_on_again(&mut self) {
+        while self.on_demand && self.tasks.len() < MOST_AGAIN {
+            let Some(wanted) = self.again.pop() else {
+                return;
+            };
+            self.find(wanted, None);
+            if self.again.is_empty() {
+                self.again_cost = self.again_since.elapsed();
+            }
+        }
     }
 
     fn start_pass_if_due(&mut self) {
@@ -488,7 +596,7 @@ impl<'a> Work<'a> {
         let known = self.mark.clone().filter(|_| trusted);
         let session = self.session.clone();
         self.tasks
-            .spawn(async move { Done::Pass(pass(&session, known).await) });
+            .spawn(async move { Done::Pass(pass(&session, known).await.map(Box::new)) });
     }
 
     /// Takes what a task brings back; an error ends the connection.
@@ -505,9 +613,11 @@ impl<'a> Work<'a> {
                 }
                 match result {
                     Ok(found) => {
+                        let groups = groups_in(&found);
                         let news = self.core.set_account(&name, *found, asked);
+                        self.want_members(news, groups);
                         let _ = done.try_send(true);
-                        if news.changed || news.unknown {
+                        if (news.changed || news.unknown) && !self.on_demand {
                             // Answers can overtake one another: read everything once more, so that the
                             // last word is one that was asked for last.
                             self.overtaken = true;
@@ -519,13 +629,54 @@ impl<'a> Work<'a> {
                     Err(error) => {
                         let _ = done.try_send(false);
                         tracing::warn!(event = "lookup.failed", user = name, error = chain(&error));
-                        self.due |= matches!(error, LdapError::Ambiguous(_));
+                        if matches!(error, LdapError::Ambiguous(_)) {
+                            self.due |= !self.on_demand;
+                            self.drop_ambiguous(&Wanted::User(name));
+                        }
                         if is_fatal(&error) {
                             Err(chain(&error))
                         } else {
                             Ok(())
                         }
                     }
+                }
+            }
+            Done::Found {
+                wanted,
+                asked,
+                result,
+                asker,
+            } => {
+                if let Ok(time) = asked.elapsed() {
+                    self.core.numbers.took("look-up", time);
+                }
+                let known = match result {
+                    Ok(Sought::User(name, found)) => {
+                        let groups = groups_in(&found);
+                        let news = self.core.set_account(&name, *found, asked);
+                        self.want_members(news, groups);
+                        Ok(())
+                    }
+                    Ok(Sought::Group(found)) => {
+                        self.core.set_group(&wanted, found);
+                        Ok(())
+                    }
+                    Ok(Sought::Nobody) => Ok(()),
+                    Err(error) => Err(error),
+                };
+                if let Err(LdapError::Ambiguous(_)) = known {
+                    self.drop_ambiguous(&wanted);
+                }
+                if let Some(asker) = asker {
+                    asker.tell(known.is_ok());
+                }
+                match known {
+                    Err(error) if is_fatal(&error) => Err(chain(&error)),
+                    Err(error) => {
+                        tracing::debug!(event = "lookup.failed", ?wanted, error = chain(&error));
+                        Ok(())
+                    }
+                    Ok(()) => Ok(()),
                 }
             }
             Done::Primary(found) => {
@@ -552,8 +703,24 @@ impl<'a> Work<'a> {
                         self.due = true;
                         return Ok(());
                     }
-                    Ok(pass) => self.take_pass(pass),
+                    Ok(pass) => self.take_pass(*pass),
                     Err(error) => Err(error),
+                };
+                let result = match result {
+                    Err(error) if self.config.on_demand && is_no_list(&error) => {
+                        if !self.on_demand {
+                            tracing::info!(event = "directory.not_listed", why = chain(&error));
+                        }
+                        self.on_demand = true;
+                        self.last_full = Instant::now();
+                        self.core.cannot_list();
+                        self.again = self.core.all_held();
+                        Ok(())
+                    }
+                    result => {
+                        self.on_demand &= result.is_err();
+                        result
+                    }
                 };
                 let fatal = result.as_ref().err().is_some_and(is_fatal);
                 let answer = result.map_err(|error| chain(&error));
@@ -614,6 +781,43 @@ async fn pass(session: &Session, known: Option<Vec<Vec<u8>>>) -> Result<Pass, Ld
         started,
         replica: Some(replica),
     })
+}
+
+/// The groups that a look-up of a user has shown.
+fn groups_in(found: &Found) -> Vec<Wanted> {
+    let holders = found.holders.iter().flat_map(|(_, holders)| holders);
+    let groups = holders.filter(|holder| holder.gid.is_some());
+    groups
+        .map(|holder| Wanted::Group(holder.name.clone()))
+        .collect()
+}
+
+/// Asks for one entry where nothing can be listed.
+async fn sought(session: &Session, wanted: &Wanted) -> Result<Sought, LdapError> {
+    let name = match wanted {
+        Wanted::User(name) => Some(name.clone()),
+        Wanted::Uid(uid) => session.name_of(*uid).await?,
+        Wanted::Group(_) | Wanted::Gid(_) => {
+            return session.group(wanted).await.map(Sought::Group);
+        }
+    };
+    match name {
+        Some(name) => {
+            let found = session.one(&name, true).await?;
+            Ok(Sought::User(name, Box::new(found)))
+        }
+        None => Ok(Sought::Nobody),
+    }
+}
+
+/// True if a server does not let all be listed, or there is more than is held: limits of size, time and
+/// administration, no rights, not willing (RFC 4511 appendix A).
+fn is_no_list(error: &LdapError) -> bool {
+    match error {
+        LdapError::TooMany(..) => true,
+        LdapError::Refused { code, .. } => matches!(code, 3 | 4 | 11 | 50 | 53),
+        _ => false,
+    }
 }
 
 /// True if the connection is not worth keeping.

@@ -12,7 +12,8 @@
 # A password file laid there beforehand is taken as it is.
 # Environment: SLAPD_LISTEN (default 127.0.0.1; 0.0.0.0 in a container), SLAPD_TLS_PORT (ldaps as
 # well), SLAPD_NAMES (more names for the certificate, comma-separated), SLAPD_SCHEMA (rfc2307bis or
-# rfc2307), SLAPD_EXTRA (a LDIF file added on the first run).
+# rfc2307), SLAPD_EXTRA (a LDIF file added on the first run), SLAPD_LIMITS (of the reader, as in
+# slapd.conf(5); default size.prtotal=unlimited).
 # Without --foreground it returns when slapd answers; stop it with: kill "$(cat DIR/slapd.pid)"
 set -eu
 
@@ -90,7 +91,7 @@ index objectClass,uid,cn,uidNumber,gidNumber,member,memberUid,entryUUID,entryCSN
 overlay ppolicy
 ppolicy_default cn=policy,dc=example,dc=org
 overlay syncprov
-limits dn.exact="cn=reader,dc=example,dc=org" size.prtotal=unlimited time=60
+limits dn.exact="cn=reader,dc=example,dc=org" ${SLAPD_LIMITS:-size.prtotal=unlimited} time=60
 access to attrs=userPassword
     by dn.exact="cn=admin,dc=example,dc=org" manage
     by self write

@@ -28,10 +28,9 @@ use crate::{
     dn,
     replica::{Group, Holder, Part, Replica, Seen, User, What},
     sid::Slices,
+    wanted::Wanted as Asked,
 };
 
-/// Most users, and most groups, that are replicated.
-const MOST: usize = 200_000;
 /// Most groups one look-up takes.
 const MOST_HOLDERS: usize = 4096;
 /// Most members asked for in one search.
@@ -281,7 +280,7 @@ impl Session {
                 scope: Scope::Subtree,
                 filter,
                 attributes: &attributes,
-                most: MOST,
+                most: self.config.most_entries,
                 within: WHOLE,
             };
             let mut partial = Vec::new();
@@ -302,11 +301,12 @@ impl Session {
         Ok(replica)
     }
 
-    /// Reads one user and the groups above it.
+    /// Reads one user and the groups above it. With `exact`, groups are asked for one by one, so that it is
+    /// known which lists which: who has read everything knows already.
     ///
     /// # Errors
     /// [`LdapError::Ambiguous`] if there are two; others as in [`Self::whole`].
-    pub async fn one(&self, name: &str) -> Result<Found, LdapError> {
+    pub async fn one(&self, name: &str, exact: bool) -> Result<Found, LdapError> {
         let Some((spelled, dn, user)) = self.user(name).await? else {
             return Ok(Found {
                 user: None,
@@ -322,7 +322,7 @@ impl Session {
         let mut holders = Vec::new();
         for _ in 0..DEPTH {
             let mut next = Vec::new();
-            for some in open.chunks(MOST_ASKED) {
+            for some in open.chunks(if exact { 1 } else { MOST_ASKED }) {
                 let found = self
                     .holders(some.iter().map(|(spelled, _)| spelled.as_str()))
                     .await?;
@@ -347,6 +347,11 @@ impl Session {
                 break;
             }
             open = next;
+        }
+        if exact {
+            // Rules go by its name too.
+            let primary = self.head_of(user.gid).await?;
+            holders.push((Vec::new(), primary.into_iter().collect()));
         }
         Ok(Found {
             user: Some((dn, user)),
@@ -384,6 +389,90 @@ impl Session {
             .flatten()
             .filter(|(_, user)| user.name == name);
         Ok(user.map(|(dn, user)| (entry.dn.clone(), dn, user)))
+    }
+
+    /// The name of the user with a number.
+    ///
+    /// # Errors
+    /// As in [`Self::one`].
+    pub async fn name_of(&self, uid: u32) -> Result<Option<String>, LdapError> {
+        let attribute = &self.names.uid;
+        let search = Search {
+            base: self.config.user_base(),
+            scope: Scope::Subtree,
+            filter: &format!("(&{}({attribute}={uid}))", self.users_filter()),
+            attributes: &self.names.of_users(self.config.schema),
+            most: 2,
+            within: self.config.lookup_timeout,
+        };
+        match &search.run(&mut self.ldap.clone()).await?[..] {
+            [] => Ok(None),
+            [entry] => Ok(self
+                .read_user(entry)
+                .ok()
+                .flatten()
+                .map(|(_, user)| user.name)),
+            _ => Err(LdapError::Ambiguous(uid.to_string())),
+        }
+    }
+
+    /// The group of a number, without its members.
+    async fn head_of(&self, gid: u32) -> Result<Option<Holder>, LdapError> {
+        let (base, filter, attribute) = (
+            self.config.group_base(),
+            self.groups_filter(),
+            &self.names.group_gid,
+        );
+        let search = Search {
+            base,
+            scope: Scope::Subtree,
+            filter: &format!("(&{filter}({attribute}={gid}))"),
+            attributes: &self.names.of_groups(self.config.schema),
+            most: 2,
+            within: self.config.lookup_timeout,
+        };
+        let found = search.run(&mut self.ldap.clone()).await?;
+        let [entry] = &found[..] else {
+            return Ok(None);
+        };
+        let group = self.read_group(entry).ok();
+        Ok(group.map(|(dn, group)| Holder {
+            dn,
+            name: group.name,
+            gid: group.gid,
+        }))
+    }
+
+    /// Reads one group by normal DN, with its members.
+    ///
+    /// # Errors
+    /// As in [`Self::name_of`].
+    pub async fn group(&self, wanted: &Asked) -> Result<Option<(String, Group)>, LdapError> {
+        let (attribute, value) = match wanted {
+            Asked::Gid(gid) => (&self.names.group_gid, gid.to_string()),
+            Asked::Group(name) => (&self.names.group_name, name.clone()),
+            Asked::User(_) | Asked::Uid(_) => return Ok(None),
+        };
+        let (base, filter, attributes) = self.extent(Part::Groups);
+        let value = dn::filter_value(&value);
+        let search = Search {
+            base,
+            scope: Scope::Subtree,
+            filter: &format!("(&{filter}({attribute}={value}))"),
+            attributes: &attributes,
+            most: 2,
+            within: self.config.lookup_timeout,
+        };
+        let mut found = search.run(&mut self.ldap.clone()).await?;
+        if found.len() > 1 {
+            return Err(LdapError::Ambiguous(value));
+        }
+        let Some(mut entry) = found.pop() else {
+            return Ok(None);
+        };
+        let deadline = Instant::now() + self.config.lookup_timeout;
+        self.complete(&mut entry, deadline).await?;
+        Ok(self.read_group(&entry).ok())
     }
 
     /// Which entries are users. Machines are of the same class in Active Directory.

@@ -72,6 +72,8 @@ impl Keeper {
                         self.look();
                         let _ = done.try_send(self.problem.is_none());
                     }
+                    // A file is always read as a whole.
+                    Some(job @ Job::Find { .. }) => job.refuse(),
                     Some(Job::Refresh { done }) => {
                         self.known = None;
                         self.look();

@@ -46,6 +46,8 @@ pub struct Settings {
     /// LDIF added to the directory before it starts.
     pub extra: &'static str,
     pub refresh: &'static str,
+    /// What the server lets the reader list, as in slapd.conf(5).
+    pub limits: &'static str,
     pub start_tls: bool,
     /// The CA file, if not the one of the lab.
     pub ca: Option<PathBuf>,
@@ -67,6 +69,7 @@ impl Default for Settings {
             schema: "rfc2307bis",
             extra: "",
             refresh: "200ms",
+            limits: "size.prtotal=unlimited",
             start_tls: true,
             ca: None,
             uid: None,
@@ -192,6 +195,7 @@ impl Lab {
                 self.port.to_string().as_ref(),
             ])
             .env("SLAPD_SCHEMA", self.settings.schema)
+            .env("SLAPD_LIMITS", self.settings.limits)
             .env("SLAPD_EXTRA", self.path("extra.ldif"))
             .output()
             .unwrap();
