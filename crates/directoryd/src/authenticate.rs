@@ -1,43 +1,30 @@
 //! Users' passwords: limits first, then the directory, then an answer that takes the same time for
 //! every reason to refuse.
-//!
-//! Runs on a thread of its own, beside the one that keeps the replica: a flood of passwords does not delay
-//! look-ups.
+
+mod asker;
 
 use std::{
-    cell::Cell,
     hash::{BuildHasher, RandomState},
     io,
-    sync::{Arc, mpsc as blocking},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+pub use asker::Asker;
+use asker::Silence;
 use directory_client::{Change, Password, Verdict};
-use service::exit::chain;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::{LocalSet, spawn_local},
-    time::timeout,
-};
 
 use crate::{
-    config,
     core::{Core, Subject},
-    domain::Share,
     jobs::Domains,
-    ldap::{self, Bound, Changed, LdapError, Policy, Server, Servers},
+    ldap::{self, Bound, Changed, Policy},
     limits::{Attempt, Limits},
     name,
     offline::{self, Offline, Remember},
     password_hash::Hashes,
-    sync,
 };
 
-/// Most passwords under way at the servers.
-const MOST_BINDS: usize = 64;
-/// Most that wait.
-const MOST_WAITING: usize = 128;
 /// How long the replica is brought up to date for a name it does not have.
 const LOOK_UP: Duration = Duration::from_secs(1);
 /// To who was let in while no server could be asked.
@@ -46,76 +33,13 @@ const OFFLINE: &str =
 /// To who would change a password that stands in a file.
 const NOT_HERE: &str = "Passwords are kept in a file here; ask who keeps it for a new one.";
 
-/// A question for a server.
-pub enum Job {
-    /// Is this the entry's password?
-    Ask {
-        /// The entry.
-        dn: String,
-        /// What was typed.
-        password: Password,
-        /// Who waits.
-        done: blocking::SyncSender<Result<Bound, Silence>>,
-    },
-    /// A new one in place of the old.
-    Change {
-        /// The entry.
-        dn: String,
-        /// The present one.
-        old: Password,
-        /// The one to be.
-        new: Password,
-        /// Who waits; with whether a server has been told and has not answered.
-        done: blocking::SyncSender<Result<(Changed, bool), (Silence, bool)>>,
-    },
-}
-
-/// Why no server has said anything about a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
-    /// None can be reached, or none answers in time.
-    Away,
-    /// One answered neither yes nor no, or none was asked.
-    Unclear,
-}
-
 /// Who knows whether a password is right.
 #[derive(Clone)]
 pub enum Way {
-    /// Directory servers, asked by a thread of ours.
-    Servers {
-        /// Where questions go.
-        jobs: mpsc::Sender<Job>,
-        /// Where nobody is.
-        base: String,
-    },
+    /// Directory servers.
+    Servers(Asker),
     /// The hashes of the file.
     File(Arc<Hashes>),
-}
-
-impl Way {
-    /// Starts the thread that talks to the servers.
-    ///
-    /// # Errors
-    /// If it cannot be started.
-    pub fn servers(
-        core: Share,
-        config: Arc<config::Ldap>,
-        servers: Arc<Servers>,
-    ) -> io::Result<Self> {
-        let (jobs, receiver) = mpsc::channel(MOST_WAITING);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let base = config.user_base().to_owned();
-        // The name by which the panic hook knows threads with the LDAP library on them.
-        thread::Builder::new()
-            .name(sync::THREAD.into())
-            .spawn(move || {
-                LocalSet::new().block_on(&runtime, run(core, config, servers, receiver))
-            })?;
-        Ok(Self::Servers { jobs, base })
-    }
 }
 
 /// The way to try passwords.
@@ -160,14 +84,13 @@ impl Passwords {
                 let (kept, arriving) =
                     Offline::new(offline.clone(), &core.config.state_dir, core.clone());
                 let kept = Arc::new(kept);
-                let (ways, patience) = (ways.clone(), config.timeout);
+                let ways = ways.clone();
                 let again = move |subject: &Subject, password: &Password| {
-                    let Some(Way::Servers { jobs, .. }) = ways.get(subject.at) else {
+                    let Some(Way::Servers(asker)) = ways.get(subject.at) else {
                         return false;
                     };
-                    let (dn, password) = (subject.dn.clone(), password.clone());
-                    let job = |done| Job::Ask { dn, password, done };
-                    matches!(ask(jobs, patience, job), Some(Ok(Bound::Yes(policy))) if policy.is_plain())
+                    let bound = asker.ask(subject.dn.clone(), password.clone());
+                    matches!(bound, Ok(Bound::Yes(policy)) if policy.is_plain())
                 };
                 offline::start(kept.clone(), arriving, core.clone(), sync.clone(), again)?;
                 let tries = Arc::new(tries);
@@ -209,18 +132,14 @@ impl Passwords {
         };
         let (way, dn, known) = self.way_of(user);
         let offline = match way {
-            Way::Servers { .. } => self.offline.as_ref(),
+            Way::Servers(_) => self.offline.as_ref(),
             Way::File(_) => None,
         };
         let before = offline.and_then(|_| self.core.subject(user));
         let asked = (Instant::now(), SystemTime::now());
         let typed = offline.map(|_| password.clone());
         let bound = match way {
-            Way::Servers { jobs, .. } => {
-                let patience = self.core.config.password.timeout;
-                ask(jobs, patience, |done| Job::Ask { dn, password, done })
-                    .unwrap_or(Err(Silence::Unclear))
-            }
+            Way::Servers(asker) => asker.ask(dn, password),
             Way::File(hashes) => Ok(match hashes.verify(user, &password) {
                 true => Bound::Yes(Policy::default()),
                 false => Bound::No,
@@ -358,15 +277,7 @@ impl Passwords {
         let (way, dn, known) = self.way_of(user);
         let kept = self.offline.as_ref().map(|away| (&away.kept, new.clone()));
         let (changed, open) = match way {
-            Way::Servers { jobs, .. } => {
-                let job = |done| Job::Change { dn, old, new, done };
-                match ask(jobs, self.core.config.password.timeout, job) {
-                    Some(Ok((changed, open))) => (Ok(changed), open),
-                    Some(Err((silence, open))) => (Err(silence), open),
-                    // Whoever does not answer may have done it.
-                    None => (Err(Silence::Unclear), true),
-                }
-            }
+            Way::Servers(asker) => asker.change(dn, old, new),
             Way::File(hashes) => match hashes.verify(user, &old) && known {
                 true => (Ok(Changed::No(NOT_HERE.to_owned())), false),
                 false => (Ok(Changed::WrongOld), false),
@@ -439,7 +350,7 @@ impl Passwords {
                 let _ = getrandom::fill(&mut nonce);
                 let name = u128::from_ne_bytes(nonce);
                 let base = match way {
-                    Way::Servers { base, .. } => base,
+                    Way::Servers(asker) => &asker.base,
                     Way::File(_) => "",
                 };
                 (way, format!("cn=nobody-{name:032x},{base}"), false)
@@ -455,98 +366,4 @@ impl Passwords {
             u64::try_from(until - passed).unwrap_or_default(),
         ));
     }
-}
-
-/// The answer to a job; `None` if it was not taken, or if none came.
-fn ask<T>(
-    jobs: &mpsc::Sender<Job>,
-    patience: Duration,
-    job: impl FnOnce(blocking::SyncSender<T>) -> Job,
-) -> Option<T> {
-    let (done, answer) = blocking::sync_channel(1);
-    jobs.try_send(job(done)).ok()?;
-    answer.recv_timeout(patience + Duration::from_secs(2)).ok()
-}
-
-async fn run(
-    core: Share,
-    config: Arc<config::Ldap>,
-    servers: Arc<Servers>,
-    mut jobs: mpsc::Receiver<Job>,
-) {
-    let slots = Arc::new(Semaphore::new(MOST_BINDS));
-    while let Some(job) = jobs.recv().await {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let (core, config, servers) = (core.clone(), config.clone(), servers.clone());
-        spawn_local(async move {
-            let _slot = slot;
-            let config = &*config;
-            // An asker who has gone is no error.
-            match job {
-                Job::Ask { dn, password, done } => {
-                    let ask =
-                        async |server: &Server| ldap::ask(config, server, &dn, &password).await;
-                    let _ = done.try_send(first(&core, config, &servers, ask).await);
-                }
-                Job::Change { dn, old, new, done } => {
-                    let open = Cell::new(false);
-                    let ask = async |server: &Server| {
-                        ldap::change(config, server, &dn, &old, &new, &open).await
-                    };
-                    let changed = first(&core, config, &servers, ask).await;
-                    let changed = changed.map(|changed| (changed, open.get()));
-                    let _ = done.try_send(changed.map_err(|silence| (silence, open.get())));
-                }
-            }
-        });
-    }
-}
-
-/// The word of the first server that has one, beginning with the one that is connected.
-async fn first<T>(
-    core: &Share,
-    config: &config::Ldap,
-    servers: &Servers,
-    ask: impl AsyncFn(&Server) -> Result<T, LdapError>,
-) -> Result<T, Silence> {
-    let connected = core.server();
-    let silence = Cell::new(Silence::Away);
-    let all = async {
-        let mut servers = [servers.tier(0).await, servers.tier(1).await].concat();
-        servers.sort_by_key(|server| server.uri != connected);
-        for server in &servers {
-            if server.is_plain() && !config.start_tls && !server.is_here() {
-                tracing::error!(
-                    event = "password.plain",
-                    uri = server.uri,
-                    hint =
-                        "no user's password is sent in the clear: set start-tls, or use ldaps://",
-                );
-                silence.set(Silence::Unclear);
-                continue;
-            }
-            // A frozen one leaves time for the next.
-            let start = Instant::now();
-            let word = timeout(config.lookup_timeout, ask(server)).await;
-            core.numbers.took("password", start.elapsed());
-            match word.unwrap_or(Err(LdapError::Deadline("password"))) {
-                Ok(word) => return Some(word),
-                Err(error) => {
-                    if !error.is_absence() {
-                        silence.set(Silence::Unclear);
-                    }
-                    tracing::warn!(
-                        event = "password.server_failed",
-                        uri = server.uri,
-                        error = chain(&error)
-                    );
-                }
-            }
-        }
-        None
-    };
-    let word = timeout(core.config.password.timeout, all).await;
-    word.ok().flatten().ok_or(silence.get())
 }

@@ -251,7 +251,8 @@ fn serve(config: Config) -> Result<(), Failure> {
             Source::Ldap(ldap) => {
                 let servers = Arc::new(ldap::Servers::of(&ldap));
                 let handle = sync::start(share.clone(), ldap.clone(), servers.clone())?;
-                (handle, authenticate::Way::servers(share, ldap, servers)?)
+                let asker = authenticate::Asker::start(share, ldap, servers)?;
+                (handle, authenticate::Way::Servers(asker))
             }
             Source::File(file) => {
                 let hashes = Arc::new(Hashes::default());

@@ -524,3 +524,53 @@ fn flush_drops_what_is_kept() {
     assert_eq!(attempt(&lab, "bob", &right), Verdict::Unavailable);
     assert!(Path::new(&lab.path("state/offline-passwords")).exists());
 }
+
+#[test]
+fn a_server_that_says_anything_is_there() {
+    if !has_peers("a_server_that_says_anything_is_there") {
+        return;
+    }
+    let mut lab = lab("");
+    let right = persons(&lab);
+    log_in(&lab, "bob", &right);
+    let conf = lab.path("slapd/slapd.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    for (line, said, verdict) in [
+        // Nobody may bind: that is a no.
+        ("restrict bind\n", "password.refused", Verdict::Refused),
+        // Nobody may bind over what is not safe enough, and nothing is: neither yes nor no.
+        (
+            "security simple_bind=999\n",
+            "(code 13)",
+            Verdict::Unavailable,
+        ),
+    ] {
+        lab.stop_slapd();
+        let odd = text.replacen("database mdb\n", &format!("{line}database mdb\n"), 1);
+        assert!(odd != text);
+        fs::write(&conf, odd).unwrap();
+        let uri = format!("ldap://127.0.0.1:{}", lab.port);
+        let _ = fs::remove_file(lab.path("slapd/slapd.pid"));
+        let started = Command::new("slapd")
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .arg("-f")
+            .arg(&conf)
+            .args(["-h", &uri])
+            .status()
+            .unwrap();
+        assert!(started.success());
+        wait("slapd is there", || {
+            let pid = fs::read_to_string(lab.path("slapd/slapd.pid")).ok()?;
+            pid.ends_with('\n').then_some(())
+        });
+        lab.adopt_slapd();
+        wait("slapd answers", || {
+            std::net::TcpStream::connect(("127.0.0.1", lab.port)).ok()
+        });
+        assert_eq!(attempt(&lab, "bob", &right), verdict, "{line}");
+        let log = lab.log();
+        assert!(log.contains(said) && !log.contains("offline=true"), "{log}");
+    }
+    lab.stop_slapd();
+    assert_eq!(attempt(&lab, "bob", &right), accepted_offline());
+}

@@ -1,7 +1,10 @@
 //! A user's own password at the directory: asked about, or changed. Each on a connection of its own,
 //! since a bind changes who everybody on that connection is.
 
-use std::{cell::Cell, collections::HashSet};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use directory_client::Password;
 use ldap3::{
@@ -73,7 +76,7 @@ pub async fn change(
     dn: &str,
     old: &Password,
     new: &Password,
-    open: &Cell<bool>,
+    open: &AtomicBool,
 ) -> Result<Changed, LdapError> {
     let (mut ldap, _ended) = connect(config, server).await?;
     let bound = bind(&mut ldap, dn, old.expose()).await?;
@@ -87,12 +90,12 @@ pub async fn change(
     };
     let changed = match bound {
         Bound::Yes(_) | Bound::OnlyToChange => {
-            let before = open.replace(true);
+            let before = open.swap(true, Ordering::SeqCst);
             let changed = match windows {
                 true => change_unicode(&mut ldap, dn, old, new).await,
                 false => change_extended(&mut ldap, dn, old, new).await,
             };
-            open.set(before || changed.is_err());
+            open.store(before || changed.is_err(), Ordering::SeqCst);
             changed
         }
         Bound::Expired => Ok(Changed::No(PolicyError::Expired.words().to_owned())),

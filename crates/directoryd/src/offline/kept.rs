@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::{Duration, Instant, SystemTime},
@@ -17,6 +17,7 @@ use service::{Secret, config::duration, exit::chain};
 
 use super::{
     file::{Content, MOST, Place},
+    turn::Turn,
     verifier::{Bond, Salt, Stale, Tag, Verifier, mark_of, random, same, seconds},
 };
 use crate::{
@@ -402,41 +403,4 @@ fn nobody(user: &str) -> Verifier {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whose turn it is, and how many wait.
-#[derive(Debug, Default)]
-struct Turn {
-    taken: Mutex<(bool, usize)>,
-    free: Condvar,
-}
-
-struct Taken<'a>(&'a Turn);
-
-impl Turn {
-    /// The turn; `None` if too many wait, or for too long.
-    fn take(&self, most: usize, patience: Duration) -> Option<Taken<'_>> {
-        let mut taken = lock(&self.taken);
-        if taken.1 >= most {
-            return None;
-        }
-        taken.1 += 1;
-        let (mut taken, _) = self
-            .free
-            .wait_timeout_while(taken, patience, |(taken, _)| *taken)
-            .unwrap_or_else(PoisonError::into_inner);
-        taken.1 -= 1;
-        if taken.0 {
-            return None;
-        }
-        taken.0 = true;
-        Some(Taken(self))
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.taken).0 = false;
-        self.0.free.notify_one();
-    }
 }

@@ -6,6 +6,7 @@
 mod file;
 mod keeper;
 mod kept;
+mod turn;
 mod verifier;
 
 pub use keeper::start;
