@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
@@ -206,6 +207,79 @@ fn a_shell_outlives_its_client() {
         sessions(&gateway).is_empty() && of_home(&gateway) == 0
     });
     gateway.logged("session.closed", 3);
+}
+
+/// Each line to the shell has a recording of its own, of what was shown there. What the shell writes
+/// while nobody looks is in none, but for what it shows when its user is back.
+#[test]
+fn each_line_to_a_kept_shell_is_recorded() {
+    if !possible("each_line_to_a_kept_shell_is_recorded") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let gateway = Gateway::start(&format!(
+        "{KEPT}\nrecord-terminals = true\nrecordings = \"{}\"",
+        folder.path().display()
+    ));
+    let replays = |number: usize| {
+        gateway.logged("recording.closed", number);
+        let log = gateway.log();
+        let mut line = log.lines().filter(|line| line.contains("recording.closed"));
+        let line = line.next_back().unwrap().to_owned();
+        let value = |name: &str| {
+            let (_, rest) = line.split_once(&format!("{name}=")).unwrap();
+            rest.split(' ').next().unwrap().trim_matches('"').to_owned()
+        };
+        let (file, sha256) = (value("file"), value("sha256"));
+        let (shown, code) = gateway.command(&["replay", &file, "--instant", "--sha256", &sha256]);
+        assert_eq!(code, Some(0), "{shown}");
+        shown
+    };
+
+    let mut shell = remembering(&gateway);
+    shell.types(
+        "(until [ -e ~/back ]; do sleep 0.05; done; echo unseen-$((1+1))) & echo going-$((1+1))\n",
+    );
+    shell.shows("going-2");
+    let seen = shell.all.clone();
+    shell.drops();
+    until("it is listed as detached", || detached(&gateway) == 1);
+    let first = replays(1);
+    assert!(first.starts_with(&seen), "{first}\n---\n{seen}");
+    assert!(!first.contains("unseen-2"));
+    fs::write(gateway.folder.path().join("home/back"), "").unwrap();
+
+    let mut shell = Shell::log_in(&gateway);
+    shell.shows("Enter goes back");
+    shell.types("\n");
+    shell.shows("unseen-2");
+    shell.types("echo $V; exit 7\n");
+    shell.shows("kept-42");
+    shell.keys = Box::new(std::io::sink());
+    assert_eq!(shell.child.wait().unwrap().code(), Some(7));
+    while let Ok(bytes) = shell.output.recv() {
+        shell.takes(&bytes);
+    }
+    assert_eq!(replays(2), shell.all);
+
+    // One that ends while nobody looks has its recording since its line dropped, and no other.
+    let mut shell = remembering(&gateway);
+    shell.types("until [ -e ~/again ]; do sleep 0.05; done; exit\n");
+    shell.shows("exit");
+    let seen = shell.all.clone();
+    shell.drops();
+    let third = replays(3);
+    assert!(third.starts_with(&seen), "{third}\n---\n{seen}");
+    fs::write(gateway.folder.path().join("home/again"), "").unwrap();
+    until("nothing is left", || {
+        sessions(&gateway).is_empty() && of_home(&gateway) == 0
+    });
+    let closed = gateway.log().matches("recording.closed").count();
+    assert_eq!(
+        (closed, fs::read_dir(folder.path()).unwrap().count()),
+        (3, 3)
+    );
 }
 
 #[test]

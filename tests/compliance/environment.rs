@@ -57,6 +57,28 @@ case!(what_the_client_sends, SETTINGS, |server| {
     assert_eq!(done.ok(), "C/blue sky=high/");
 });
 
+case!(many_and_large_variables, SETTINGS, |server| {
+    let ann = host().user();
+    for (number, size) in [(128, 10), (40, 5000), (1, 100_000)] {
+        let mut ssh = server.ssh(&ann, &["-o", "SendEnv=LC_*"]);
+        for n in 0..number {
+            ssh.env(format!("LC_{n}"), "x".repeat(size));
+        }
+        // A long command beside them.
+        ssh.args([
+            ": ",
+            &"y".repeat(100_000),
+            "; env | grep '^LC_[0-9]*=' | wc -lc",
+        ]);
+        let shown = tests::run(&mut ssh);
+        same(server, &number.to_string(), shown.ok());
+        assert!(
+            shown.out.trim_start().starts_with(&number.to_string()),
+            "{shown:#?}"
+        );
+    }
+});
+
 case!(what_the_server_sets, SETTINGS, |server| {
     let ann = host().user();
     assert_eq!(

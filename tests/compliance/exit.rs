@@ -84,6 +84,22 @@ case!(of_a_shell_on_its_input, |server| {
     assert_eq!((done.code, done.out.as_str()), (7, "hello\n"));
 });
 
+// The kernel starts no such program, and nothing else of the connection suffers.
+case!(of_a_command_that_is_too_long, |server| {
+    let ann = host().user();
+    let shared = crate::channels::Shared::start(server, &ann, &[]);
+    let mut cat = Beside::start(shared.ssh(&[]).arg("echo here; exec cat"));
+    assert_eq!(cat.line(), "here");
+    let words = "x".repeat(100_000);
+    let done = tests::run(shared.ssh(&[]).args([":", &words, &words]));
+    assert!(
+        [1, 255].contains(&done.code) && !done.err.is_empty(),
+        "{done:#?}"
+    );
+    cat.say("still here\n");
+    assert_eq!(cat.line(), "still here");
+});
+
 case!(of_a_subsystem, |server| {
     let ann = host().user();
     let mut ssh = server.ssh(&ann, &["-s"]);

@@ -18,9 +18,14 @@ use crate::pause::Ending;
 use crate::program::Program;
 use crate::session_link::SessionLink;
 
-/// Variables that one channel may set, and bytes of each.
-const MAX_ENV: usize = 64;
-const MAX_ENV_BYTES: usize = 8 * 1024;
+/// Variables that one channel may set, as with sshd.
+const MAX_ENV: usize = 129;
+/// Bytes of one, with its name: more the kernel hands to no program (`MAX_ARG_STRLEN`, execve(2)).
+const MAX_VARIABLE: usize = 128 * 1024 - 2;
+/// Bytes of all of a channel, half of what the kernel takes by default.
+const MAX_ENV_BYTES: usize = 1024 * 1024;
+/// Bytes of variables that fit beside a command in one message.
+const BESIDE: usize = 16 * 1024;
 
 /// Session channels that are open or whose program still runs.
 pub struct SessionChannels {
@@ -181,11 +186,23 @@ impl SessionChannels {
                 What::Subsystem(name) => format!("{}{name}", kind::SUBSYSTEM),
             },
         };
+        let mut env = Vec::new();
+        let mut size = 0;
+        for (name, value) in std::mem::take(&mut open.env) {
+            size += name.len() + value.len();
+            env.push((name, value));
+            if size > BESIDE {
+                let env = std::mem::take(&mut env);
+                size = 0;
+                let channel = open.number;
+                self.session.tell(ToSession::Variables { channel, env });
+            }
+        }
         let start = ToSession::Start {
             channel: open.number,
             program: what,
             pty: open.pty.take(),
-            env: std::mem::take(&mut open.env),
+            env,
             x11,
         };
         drop(all);
@@ -231,13 +248,20 @@ impl SessionChannels {
     pub async fn variable(&self, channel: ChannelId, name: &str, value: &str) -> Option<bool> {
         let policy = self.session.policy().await?;
         let allowed = listed(&policy.accept_env, name)
-            && name.len() + value.len() <= MAX_ENV_BYTES
+            && name.len() + value.len() <= MAX_VARIABLE
             && !name.contains(['=', '\0'])
             && !value.contains('\0');
         Some(match lock(&self.open).get_mut(&channel) {
             Some(open) if allowed && open.env.len() < MAX_ENV => {
-                open.env.push((name.to_owned(), value.to_owned()));
-                true
+                let all = open
+                    .env
+                    .iter()
+                    .map(|(name, value)| name.len() + value.len());
+                let fits = all.sum::<usize>() + name.len() + value.len() <= MAX_ENV_BYTES;
+                if fits {
+                    open.env.push((name.to_owned(), value.to_owned()));
+                }
+                fits
             }
             _ => false,
         })

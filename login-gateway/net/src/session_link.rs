@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gateway_wire::Policy;
 use gateway_wire::monitor::FromNet;
 use gateway_wire::session::{ExitStatus, FromSession, ListenOn, Refusal, ToSession, WindowSize};
+use gateway_wire::{MAX_MESSAGE, Policy};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::activity::Activity;
@@ -245,7 +245,9 @@ impl SessionLink {
     /// Sends what needs no answer.
     pub fn tell(&self, message: ToSession) {
         // An ended session needs no word.
-        let _ = self.queue.send(message);
+        if fits(&message) {
+            let _ = self.queue.send(message);
+        }
     }
 
     async fn ask<T>(
@@ -257,6 +259,12 @@ impl SessionLink {
             kind: Refusal::Failed,
             reason: "the session has ended".to_owned(),
         };
+        if !fits(&question) {
+            return Err(Refused {
+                kind: Refusal::Failed,
+                reason: format!("the request is longer than {} KiB", MAX_MESSAGE / 1024),
+            });
+        }
         let (sender, answer) = oneshot::channel();
         {
             let mut waiting = lock(&self.waiting);
@@ -268,6 +276,12 @@ impl SessionLink {
         self.tell(question);
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+/// Whether the session can be told this: a client may ask for more than one message holds, and that must
+/// not end the session.
+fn fits(message: &ToSession) -> bool {
+    gateway_wire::encode(message).is_ok()
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {

@@ -47,6 +47,7 @@ pub fn serve(
         net,
         setup,
         running: HashMap::new(),
+        variables: HashMap::new(),
         auth_file: auth_file(setup),
         forwards: Forwards::new(net, setup, record.clone())?,
         files: Files::default(),
@@ -132,6 +133,8 @@ struct Programs<'a> {
     net: BorrowedFd<'a>,
     setup: &'a Setup,
     running: HashMap<u32, Running>,
+    /// Of channels whose program is asked for next.
+    variables: HashMap<u32, Vec<(String, String)>>,
     auth_file: Option<AuthFile>,
     forwards: Forwards<'a>,
     files: Files,
@@ -184,13 +187,19 @@ impl Programs<'_> {
 
     fn handle(&mut self, message: ToSession) -> io::Result<()> {
         match message {
+            ToSession::Variables { channel, env } => {
+                self.variables.entry(channel).or_default().extend(env);
+                Ok(())
+            }
             ToSession::Start {
                 channel,
                 program,
                 pty,
-                env,
+                env: last,
                 x11,
             } => {
+                let mut env = self.variables.remove(&channel).unwrap_or_default();
+                env.extend(last);
                 let started = self.start(&program, pty.as_ref(), &env, x11.as_ref());
                 self.started(channel, &program, started)
             }
@@ -217,6 +226,7 @@ impl Programs<'_> {
                 Ok(())
             }
             ToSession::Closed { channel } => {
+                self.variables.remove(&channel);
                 if let Some(program) = self.running.get_mut(&channel) {
                     program.terminal = None;
                     if program.pid.is_none() {

@@ -46,6 +46,14 @@ pub struct Setup {
 /// From net to session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToSession {
+    /// Variables from the client for the program of this channel that do not fit beside it in one message;
+    /// they stand before those of [`ToSession::Start`], which follows.
+    Variables {
+        /// Number of the channel, chosen by net.
+        channel: u32,
+        /// Names and values.
+        env: Vec<(String, String)>,
+    },
     /// Start a program for this channel; answered by [`FromSession::Started`] or
     /// [`FromSession::Refused`].
     Start {
