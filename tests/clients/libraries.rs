@@ -1,4 +1,4 @@
-//! Libraries: paramiko, Fabric, asyncssh, libssh2, libssh, node's ssh2, Go's x/crypto. Each has a
+//! Libraries: paramiko, Fabric, asyncssh, libssh2, libssh, node's ssh2, Go's x/crypto, Java's JSch. Each has a
 //! script beside this file that prints what it saw.
 
 use std::process::Command;
@@ -80,4 +80,27 @@ fn go_x_crypto() {
         .env("HOME", &world.here);
     tests::run_with(&mut build, b"", tests::SOON * 10).ok();
     script(&world, &mut Command::new(program));
+}
+
+/// Of 2018: keys and host keys are ECDSA, there are no AEAD ciphers, and keys are in PEM.
+#[test]
+fn java_jsch() {
+    let library = "/usr/share/java/jsch.jar";
+    if !possible("Java's JSch", &["java", "javac", library]) {
+        return;
+    }
+    let world = World::compatible();
+    let pem = world.here.join("pem");
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ecdsa", "-m", "PEM", "-N", "", "-f"]);
+    tests::run(keygen.arg(&pem)).ok();
+    let public = std::fs::read_to_string(world.here.join("pem.pub")).unwrap();
+    world.user.put(".ssh/authorized_keys", public);
+    let key = crate::world::host().folder().join("host_ecdsa.pub");
+    let key = std::fs::read_to_string(key).unwrap();
+    let known = format!("[127.0.0.1]:{} {key}", world.server.port);
+    std::fs::write(world.here.join("known"), known).unwrap();
+    let mut java = Command::new("java");
+    java.args(["-cp", library]);
+    script(&world, java.arg(at("WithJsch.java")));
 }

@@ -13,12 +13,14 @@ packages=(
     # OpenSSH's own tests, and what they and ours call
     openssh-tests sudo xauth rsync procps iproute2 tmux btrfs-progs
     # other clients
-    dropbear-bin putty-tools sshfs fuse3 rclone lftp ansible-core mosh ssh-audit golang-go golang-golang-x-crypto-dev
+    dropbear-bin putty-tools sshfs fuse3 rclone lftp ansible-core mosh ssh-audit golang-go golang-golang-x-crypto-dev libjsch-java
     # tools that come from PyPI stand in a venv
     python3-venv ca-certificates curl git openssl
 )
 # node may come from elsewhere, with an npm of its own.
 command -v npm >/dev/null || packages+=(nodejs npm)
+# So may Java.
+command -v javac >/dev/null || packages+=(default-jdk-headless)
 
 missing=()
 for package in "${packages[@]}"; do
