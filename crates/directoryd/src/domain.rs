@@ -199,6 +199,9 @@ impl Share {
             Some(_) => drop(held.checked.insert(name.to_owned(), time)),
             None => drop(held.checked.remove(name)),
         }
+        if let (Some(uuid), Some((_, user))) = (found.uuid, &found.user) {
+            held.replica.put_uuid(uuid, &user.dn);
+        }
         let mut news = News {
             changed: held.replica.put_user(name, found.user),
             unknown: false,

@@ -472,6 +472,19 @@ impl Replica {
         }
     }
 
+    /// Takes what an online look-up said of the UUID of the user entry at a DN.
+    pub fn put_uuid(&mut self, uuid: Uuid, spelled: &str) {
+        let key = self.keys.key(spelled);
+        let entries = &mut self.user_step.entries;
+        // That an entry has another DN now is told by who tells of changes, if anybody does.
+        let is_told = !self.partial && entries.contains_key(&uuid);
+        if !is_told && entries.get(&uuid) != Some(&key) {
+            // Another entry had the DN before.
+            entries.retain(|_, held| *held != key);
+            entries.insert(uuid, key);
+        }
+    }
+
     /// Takes what an online look-up of a group, all those that `is_it` is true for, said. True if that is news.
     pub fn put_group(
         &mut self,

@@ -561,6 +561,7 @@ impl<'a> Work<'a> {
         match wanted {
             Wanted::User(name) => {
                 let nobody = Found {
+                    uuid: None,
                     user: None,
                     holders: Vec::new(),
                 };

@@ -574,3 +574,38 @@ fn a_server_that_says_anything_is_there() {
     lab.stop_slapd();
     assert_eq!(attempt(&lab, "bob", &right), accepted_offline());
 }
+
+#[test]
+fn people_of_a_directory_that_cannot_be_listed() {
+    if !has_peers("people_of_a_directory_that_cannot_be_listed") {
+        return;
+    }
+    let mut lab = with("tries = 50\n");
+    let config = lab.path("directoryd.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        text.replace("[ldap]\n", "[ldap]\non-demand = true\n"),
+    )
+    .unwrap();
+    lab.settings.limits = "size.soft=3 size.hard=3 size.prtotal=3";
+    lab.start_slapd();
+    lab.start_daemon();
+    lab.until(|status| status.complete);
+    let right = persons(&lab);
+    for user in ["bob", "carol"] {
+        log_in(&lab, user, &right);
+    }
+    // Somebody else under bob's name.
+    let bob = "dn: uid=bob,ou=people,dc=example,dc=org\n";
+    lab.modify(&format!("{bob}changetype: delete\n"));
+    lab.modify(&format!(
+        "{bob}changetype: add\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nuid: bob\ncn: B\nsn: B\n\
+         uidNumber: 1501\ngidNumber: 1500\nhomeDirectory: /home/bob\n"
+    ));
+    back(&lab);
+    lab.stop_slapd();
+    assert_eq!(attempt(&lab, "bob", &right), Verdict::Unavailable);
+    assert_eq!(attempt(&lab, "carol", &right), accepted_offline());
+    assert_eq!(attempt(&lab, "nosuch", &right), Verdict::Unavailable);
+}

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{self, MAX_PASSWORD, Schema},
     dn,
-    replica::{Group, Holder, Part, Replica, Seen, User, What},
+    replica::{Group, Holder, Part, Replica, Seen, User, Uuid, What},
     sid::Slices,
     wanted::Wanted as Asked,
 };
@@ -58,6 +58,8 @@ pub struct Session {
 pub struct Found {
     /// The user by normal DN; `None` if there is no such entry.
     pub user: Option<(String, User)>,
+    /// The entry's UUID, if the server tells.
+    pub uuid: Option<Uuid>,
     /// Who holds whom: the user first and alone, then the groups that were found, some at a time,
     /// with the groups that list any of them.
     pub holders: Vec<(Vec<String>, Vec<Holder>)>,
@@ -307,9 +309,10 @@ impl Session {
     /// # Errors
     /// [`LdapError::Ambiguous`] if there are two; others as in [`Self::whole`].
     pub async fn one(&self, name: &str, exact: bool) -> Result<Found, LdapError> {
-        let Some((spelled, dn, user)) = self.user(name).await? else {
+        let Some((uuid, spelled, dn, user)) = self.user(name).await? else {
             return Ok(Found {
                 user: None,
+                uuid: None,
                 holders: Vec::new(),
             });
         };
@@ -355,11 +358,15 @@ impl Session {
         }
         Ok(Found {
             user: Some((dn, user)),
+            uuid,
             holders,
         })
     }
 
-    async fn user(&self, name: &str) -> Result<Option<(String, String, User)>, LdapError> {
+    async fn user(
+        &self,
+        name: &str,
+    ) -> Result<Option<(Option<Uuid>, String, String, User)>, LdapError> {
         let filter = format!(
             "(&{}({}={}))",
             self.users_filter(),
@@ -388,7 +395,8 @@ impl Session {
             .ok()
             .flatten()
             .filter(|(_, user)| user.name == name);
-        Ok(user.map(|(dn, user)| (entry.dn.clone(), dn, user)))
+        let uuid = entry::uuid_of(entry);
+        Ok(user.map(|(dn, user)| (uuid, entry.dn.clone(), dn, user)))
     }
 
     /// The name of the user with a number.
