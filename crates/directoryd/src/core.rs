@@ -619,6 +619,9 @@ impl Core {
         if inputs.domains.len() > 1 {
             inputs.merged = Some(domain::merged(&inputs.domains));
         }
+        for held in &mut inputs.domains {
+            held.unserved = false;
+        }
         let mut said = std::mem::take(&mut inputs.said);
         let view = View::new(&inputs.local, inputs.served(), &self.rules);
         said.about(&view);

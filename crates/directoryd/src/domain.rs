@@ -35,6 +35,8 @@ pub struct Held {
     pub checked: HashMap<String, SystemTime>,
     /// It is another than the one on disk.
     pub unsaved: bool,
+    /// It is another than the one that is served.
+    pub unserved: bool,
 }
 
 impl Held {
@@ -128,8 +130,8 @@ impl Share {
         users.chain(groups).collect()
     }
 
-    /// Takes what an online look-up of a group said. True if that is news.
-    pub fn set_group(&self, wanted: &Wanted, found: Option<(String, Group)>) -> bool {
+    /// Takes what an online look-up of a group said, to be made visible by [`Self::serve_if_unserved`].
+    pub fn put_group(&self, wanted: &Wanted, found: Option<(String, Group)>) {
         let mut inputs = self.core.inputs();
         let held = &mut inputs.domains[self.at];
         let is_it = |team: &Team| match wanted {
@@ -138,11 +140,8 @@ impl Share {
             Wanted::User(_) | Wanted::Uid(_) => false,
         };
         let news = held.replica.put_group(is_it, found);
-        if news {
-            held.unsaved = true;
-            self.core.publish(&mut inputs);
-        }
-        news
+        held.unsaved |= news;
+        held.unserved |= news;
     }
 
     /// Where a server could go on with each part; `None` without a whole replica whose entries all have
@@ -171,9 +170,13 @@ impl Share {
         message: Message,
     ) -> Result<bool, LdapError> {
         let mut inputs = self.core.inputs();
-        refresh
-            .hear(&mut inputs.domains[self.at].replica, part, message)
-            .map_err(LdapError::Vanished)
+        let held = &mut inputs.domains[self.at];
+        let news = refresh
+            .hear(&mut held.replica, part, message)
+            .map_err(LdapError::Vanished)?;
+        held.unsaved |= news;
+        held.unserved |= news;
+        Ok(news)
     }
 
     /// Serves what has been heard.
@@ -193,6 +196,26 @@ impl Share {
 
     /// Takes what an online look-up of `name` at `time` said.
     pub fn set_account(&self, name: &str, found: Found, time: SystemTime) -> News {
+        let news = self.put_account(name, found, time);
+        self.serve_if_unserved();
+        news
+    }
+
+    /// Serves what is not served yet. Who was asked for may have come with something else.
+    pub fn serve_if_unserved(&self) {
+        let mut inputs = self.core.inputs();
+        if inputs.domains[self.at].unserved {
+            self.core.publish(&mut inputs);
+        }
+    }
+
+    /// Whether something is not served yet.
+    pub fn is_unserved(&self) -> bool {
+        self.core.inputs().domains[self.at].unserved
+    }
+
+    /// The same, to be made visible by [`Self::serve_if_unserved`].
+    pub fn put_account(&self, name: &str, found: Found, time: SystemTime) -> News {
         let mut inputs = self.core.inputs();
         let held = &mut inputs.domains[self.at];
         match &found.user {
@@ -211,10 +234,8 @@ impl Share {
             news.changed |= more.changed;
             news.unknown |= more.unknown;
         }
-        if news.changed {
-            held.unsaved = true;
-            self.core.publish(&mut inputs);
-        }
+        held.unsaved |= news.changed;
+        held.unserved |= news.changed;
         news
     }
 

@@ -322,6 +322,7 @@ fn hold(domain: &config::Domain, store: &persist::Store) -> Held {
         replica: replica.unwrap_or_else(Replica::empty),
         checked: HashMap::new(),
         unsaved: false,
+        unserved: false,
     }
 }
 

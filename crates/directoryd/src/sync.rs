@@ -31,6 +31,8 @@ use crate::{
 pub const THREAD: &str = "ldap";
 /// Most look-ups under way at the server.
 const MOST_LOOKUPS: usize = 64;
+/// Least time between two generations of what nobody waits for.
+const SERVED: Duration = Duration::from_millis(500);
 /// Most look-ups of what is held, asked for again.
 const MOST_AGAIN: usize = 4;
 /// Least time between two attempts to connect.
@@ -310,10 +312,14 @@ struct Work<'a> {
     better: Option<Session>,
     /// The directory cannot be listed.
     on_demand: bool,
-    /// What is held and still to be asked for again, when that was begun, and how long it took.
+    /// What is still to be asked for without anybody who waits; since when all that is held is, when that was over
+    /// last, and how long it took.
     again: Vec<Wanted>,
-    again_since: Instant,
+    again_since: Option<Instant>,
+    again_ended: Instant,
     again_cost: Duration,
+    /// When something of that was served last.
+    last_served: Instant,
     /// When everything was read last, and how long that took.
     last_full: Instant,
     cost: Duration,
@@ -349,8 +355,10 @@ impl<'a> Work<'a> {
             better: None,
             on_demand: config.on_demand && core.is_partial(),
             again: Vec::new(),
-            again_since: Instant::now(),
+            again_since: None,
+            again_ended: Instant::now(),
             again_cost: Duration::ZERO,
+            last_served: Instant::now(),
             last_full: Instant::now(),
             cost: Duration::ZERO,
             next: Vec::new(),
@@ -361,7 +369,7 @@ impl<'a> Work<'a> {
         // What could not be listed an hour ago need not be tried at each connection.
         work.due = work.follow.is_none() && !work.on_demand;
         if work.on_demand {
-            work.again = core.all_held();
+            work.ask_all_again();
         }
         work
     }
@@ -471,7 +479,7 @@ impl<'a> Work<'a> {
                 self.next.push(done);
                 self.due = true;
                 if self.on_demand {
-                    self.again = self.core.all_held();
+                    self.ask_all_again();
                 }
             }
         }
@@ -513,9 +521,8 @@ impl<'a> Work<'a> {
         if self.on_demand {
             self.due |= self.last_full.elapsed() >= FULL_PASS;
             let pause = interval.max(self.again_cost * SHARE);
-            if self.again.is_empty() && self.again_since.elapsed() >= pause {
-                self.again = self.core.all_held();
-                self.again_since = Instant::now();
+            if self.again_since.is_none() && self.again_ended.elapsed() >= pause {
+                self.ask_all_again();
             }
             return;
         }
@@ -567,21 +574,39 @@ impl<'a> Work<'a> {
                 };
                 self.core.set_account(name, nobody, SystemTime::now());
             }
-            Wanted::Group(_) | Wanted::Gid(_) => drop(self.core.set_group(wanted, None)),
+            Wanted::Group(_) | Wanted::Gid(_) => {
+                self.core.put_group(wanted, None);
+                self.core.serve_if_unserved();
+            }
             Wanted::Uid(_) => {}
         }
+    }
+
+    fn ask_all_again(&mut self) {
+        self.again = self.core.all_held();
+        self.again_since = Some(Instant::now());
     }
 
     /// Asks for some of what is held again, so that there is room for who waits.
     fn go_on_again(&mut self) {
         while self.on_demand && self.tasks.len() < MOST_AGAIN {
             let Some(wanted) = self.again.pop() else {
-                return;
+                break;
             };
             self.find(wanted, None);
-            if self.again.is_empty() {
-                self.again_cost = self.again_since.elapsed();
-            }
+        }
+        if self.again.is_empty()
+            && let Some(since) = self.again_since.take()
+        {
+            self.again_cost = since.elapsed();
+            self.again_ended = Instant::now();
+        }
+        // Each generation costs; these come in hundreds.
+        let over = self.again.is_empty() && self.tasks.is_empty();
+        let due = over || self.last_served.elapsed() >= SERVED;
+        if self.on_demand && due && self.core.is_unserved() {
+            self.core.serve_if_unserved();
+            self.last_served = Instant::now();
         }
     }
 
@@ -654,12 +679,12 @@ impl<'a> Work<'a> {
                 let known = match result {
                     Ok(Sought::User(name, found)) => {
                         let groups = groups_in(&found);
-                        let news = self.core.set_account(&name, *found, asked);
+                        let news = self.core.put_account(&name, *found, asked);
                         self.want_members(news, groups);
                         Ok(())
                     }
                     Ok(Sought::Group(found)) => {
-                        self.core.set_group(&wanted, found);
+                        self.core.put_group(&wanted, found);
                         Ok(())
                     }
                     Ok(Sought::Nobody) => Ok(()),
@@ -669,6 +694,7 @@ impl<'a> Work<'a> {
                     self.drop_ambiguous(&wanted);
                 }
                 if let Some(asker) = asker {
+                    self.core.serve_if_unserved();
                     asker.tell(known.is_ok());
                 }
                 match known {
@@ -715,7 +741,7 @@ impl<'a> Work<'a> {
                         self.on_demand = true;
                         self.last_full = Instant::now();
                         self.core.cannot_list();
-                        self.again = self.core.all_held();
+                        self.ask_all_again();
                         Ok(())
                     }
                     result => {
