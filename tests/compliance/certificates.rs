@@ -56,6 +56,11 @@ fn says(server: &Server, user: &User, command: &str) -> Done {
     tests::run(server.ssh(user, &["-o", &certificate]).arg(command))
 }
 
+/// Of a login with a certificate that was made with these options.
+fn code(server: &Server, options: &[&str]) -> i32 {
+    says(server, &certified("user_ca", options), "true").code
+}
+
 case!(of_the_authority, CA, |server| {
     assert_eq!(
         says(server, &certified("user_ca", &[]), "echo in").ok(),
@@ -78,19 +83,8 @@ case!(kinds_of_keys, CA, |server| {
 });
 
 case!(principals, CA, |server| {
-    assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-n", "somebody-else"]),
-            "true"
-        )
-        .code,
-        255
-    );
-    assert_eq!(
-        says(server, &certified("user_ca", &["nobody's"]), "true").code,
-        255
-    );
+    assert_eq!(code(server, &["-n", "somebody-else"]), 255);
+    assert_eq!(code(server, &["nobody's"]), 255);
     let ann = certified("user_ca", &[]);
     sign(&ann, "user_ca", &["-n", &format!("x,{},y", ann.name)]);
     assert_eq!(says(server, &ann, "true").code, 0);
@@ -108,35 +102,13 @@ case!(principals_of_a_file, PRINCIPALS, |server| {
 });
 
 case!(times, CA, |server| {
-    assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-V", "20200101:20200102"]),
-            "true"
-        )
-        .code,
-        255
-    );
-    assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-V", "20990101:20990102"]),
-            "true"
-        )
-        .code,
-        255
-    );
-    assert_eq!(
-        says(server, &certified("user_ca", &["-V", "-1d:+1d"]), "true").code,
-        0
-    );
+    assert_eq!(code(server, &["-V", "20200101:20200102"]), 255);
+    assert_eq!(code(server, &["-V", "20990101:20990102"]), 255);
+    assert_eq!(code(server, &["-V", "-1d:+1d"]), 0);
 });
 
 case!(a_host_certificate_is_none, CA, |server| {
-    assert_eq!(
-        says(server, &certified("user_ca", &["-h"]), "true").code,
-        255
-    );
+    assert_eq!(code(server, &["-h"]), 255);
 });
 
 case!(a_command_in_it, CA, |server| {
@@ -148,45 +120,16 @@ case!(a_command_in_it, CA, |server| {
 });
 
 case!(addresses_in_it, CA, |server| {
+    assert_eq!(code(server, &["-O", "source-address=10.0.0.0/8"]), 255);
     assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-O", "source-address=10.0.0.0/8"]),
-            "true"
-        )
-        .code,
-        255
-    );
-    assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-O", "source-address=127.0.0.0/8,10.0.0.0/8"]),
-            "true"
-        )
-        .code,
+        code(server, &["-O", "source-address=127.0.0.0/8,10.0.0.0/8"]),
         0
     );
 });
 
 case!(options_that_nobody_knows, CA, |server| {
-    assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-O", "critical:unheard@example.org=x"]),
-            "true"
-        )
-        .code,
-        255
-    );
-    assert_eq!(
-        says(
-            server,
-            &certified("user_ca", &["-O", "extension:unheard@example.org=x"]),
-            "true"
-        )
-        .code,
-        0
-    );
+    assert_eq!(code(server, &["-O", "critical:unheard@example.org=x"]), 255);
+    assert_eq!(code(server, &["-O", "extension:unheard@example.org=x"]), 0);
 });
 
 case!(what_it_does_not_permit, CA, |server| {

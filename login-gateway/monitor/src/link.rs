@@ -73,12 +73,8 @@ impl Link {
         listener: bool,
     ) -> io::Result<Event> {
         loop {
-            let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => PollTimeout::NONE,
-                Some(left) if left.is_zero() => return Ok(Event::Deadline),
-                Some(left) => {
-                    PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
-                }
+            let Some(timeout) = until(deadline) else {
+                return Ok(Event::Deadline);
             };
             let its = [session.log.fd(), session.acts.fd()];
             let fds = [
@@ -127,12 +123,8 @@ impl Link {
         only_net: bool,
     ) -> io::Result<Event> {
         loop {
-            let timeout = match deadline.map(|d| d.saturating_duration_since(Instant::now())) {
-                None => PollTimeout::NONE,
-                Some(left) if left.is_zero() => return Ok(Event::Deadline),
-                Some(left) => {
-                    PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
-                }
+            let Some(timeout) = until(deadline) else {
+                return Ok(Event::Deadline);
             };
             let mut ready = vec![
                 PollFd::new(self.net.as_fd(), PollFlags::POLLIN),
@@ -191,4 +183,14 @@ impl Link {
             }
         }
     }
+}
+
+/// The time that is left, rounded up; `None` when there is none.
+fn until(deadline: Option<Instant>) -> Option<PollTimeout> {
+    let Some(deadline) = deadline else {
+        return Some(PollTimeout::NONE);
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    (!left.is_zero())
+        .then(|| PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX))
 }
