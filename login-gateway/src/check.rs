@@ -20,6 +20,7 @@ use service::{Exit, Failure};
 
 use crate::arguments::Check;
 use crate::config;
+use crate::control_group;
 use crate::pages::print;
 use crate::programs::SIBLINGS;
 
@@ -346,6 +347,35 @@ impl Found {
         }
     }
 
+    /// What limits for all programs of a user need.
+    fn group(&mut self, settings: &Settings) {
+        let blocks = &settings.r#match;
+        let has = match &settings.cgroup {
+            Some(group) => control_group::has(group).unwrap_or_else(|error| {
+                self.error(error.to_string());
+                Vec::new()
+            }),
+            None => Vec::new(),
+        };
+        let memory = settings.memory_max > 0 || blocks.iter().any(|b| b.memory_max > Some(0));
+        let pids = settings.processes_max > 0 || blocks.iter().any(|b| b.processes_max > Some(0));
+        for (key, wanted, name) in [
+            ("memory-max", memory, "memory"),
+            ("processes-max", pids, "pids"),
+        ] {
+            if !wanted || has.iter().any(|has| has == name) {
+                continue;
+            }
+            self.error(match &settings.cgroup {
+                None => format!("{key}: it needs 'cgroup', a control group that is delegated"),
+                Some(group) => format!(
+                    "{key}: the control group '{}' does not have the controller '{name}'",
+                    group.display()
+                ),
+            });
+        }
+    }
+
     /// What mounts for a login need.
     fn view(&mut self, settings: &Settings) {
         let blocks = &settings.r#match;
@@ -421,6 +451,7 @@ impl Found {
             }
         }
         self.view(settings);
+        self.group(settings);
         if settings.make_home && !settings.skel.is_dir() {
             self.warning(format!(
                 "skel: '{}' is no folder; new homes start empty",

@@ -24,6 +24,7 @@ use sys::signals::Signals;
 use crate::accept_child::{AcceptChild, awaited};
 use crate::backoff::Backoff;
 use crate::control::Control;
+use crate::control_group;
 use crate::doors::Doors;
 use crate::monitors::Monitors;
 use crate::programs::Programs;
@@ -89,6 +90,18 @@ impl Gateway {
                 old
             }
         };
+        let group = settings
+            .cgroup
+            .as_deref()
+            .filter(|_| settings.user.is_some());
+        match group.map_or(Ok(()), control_group::prepare) {
+            Err(error) if is_first => return Err(Failure::new(Exit::Failure, error)),
+            Err(error) => {
+                let reason = service::exit::chain(&error);
+                tracing::error!(event = "cgroup.failed", reason);
+            }
+            Ok(()) => {}
+        }
         let bytes = gateway_wire::encode(&settings)?;
         let settings_control = settings.control_socket.clone();
         Ok(Self {

@@ -11,6 +11,7 @@ mod backoff;
 mod check;
 mod config;
 mod control;
+mod control_group;
 mod dev;
 mod doors;
 mod gateway;

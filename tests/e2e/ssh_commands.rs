@@ -225,6 +225,19 @@ fn a_gibibyte_both_ways_at_once() {
     assert!(child.wait().unwrap().success());
 }
 
+/// `scp` or `sftp` as this person, with these arguments behind the options.
+fn sibling(program: &str, person: &tests::Person, tail: &[&str]) -> Command {
+    let ssh = lab().ssh_with(person, &[]);
+    // The options of ssh are those of its siblings but for -p and the destination.
+    let args: Vec<_> = ssh.get_args().collect();
+    let mut command = Command::new(program);
+    for arg in &args[..args.len() - 1] {
+        command.arg(if *arg == "-p" { "-P".as_ref() } else { *arg });
+    }
+    command.args(tail).env_remove("SSH_AUTH_SOCK");
+    command
+}
+
 #[test]
 fn files_by_sftp_and_scp_with_the_stock_clients() {
     let lab = lab();
@@ -237,17 +250,8 @@ fn files_by_sftp_and_scp_with_the_stock_clients() {
     )
     .unwrap();
     let client = |program: &str, tail: &[&str]| {
-        let ssh = lab.ssh_with(&alice, &[]);
-        // The options of ssh are those of its siblings but for -p and the destination.
-        let args: Vec<_> = ssh.get_args().collect();
-        let mut command = Command::new(program);
-        for arg in &args[..args.len() - 1] {
-            command.arg(if *arg == "-p" { "-P".as_ref() } else { *arg });
-        }
-        command
-            .args(tail)
-            .current_dir(folder.path())
-            .env_remove("SSH_AUTH_SOCK");
+        let mut command = sibling(program, &alice, tail);
+        command.current_dir(folder.path());
         run_with(&mut command, b"", Duration::from_secs(60))
     };
     client("scp", &["data", "alice@127.0.0.1:up"]).ok();
@@ -297,5 +301,26 @@ fn many_channels_over_one_connection() {
         lab.exec("gateway", &["pgrep", "-f", "login-gateway-session: alice"])
             .code
             != 0
+    });
+}
+
+#[test]
+fn what_sftp_does_is_on_the_record() {
+    let lab = lab();
+    let kept = lab.person("kept");
+    let mut sftp = sibling("sftp", &kept, &["-b", "-", "kept@127.0.0.1"]);
+    let batch = b"put /etc/hostname recorded\nrename recorded renamed\nrm renamed\n";
+    run_with(&mut sftp, batch, Duration::from_secs(60)).ok();
+    lab.until("the last line is there", || {
+        let log = lab.podman(&["logs"], "pod-0-gateway");
+        let log = log.out + &log.err;
+        let has = |event: &str, path: &str| {
+            log.lines()
+                .any(|line| line.contains(event) && line.contains(path))
+        };
+        has("sftp.open", "/home/kept/recorded")
+            && has("sftp.close", "/home/kept/recorded")
+            && has("sftp.rename", "/home/kept/renamed")
+            && has("sftp.remove", "/home/kept/renamed")
     });
 }

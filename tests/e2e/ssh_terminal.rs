@@ -103,3 +103,34 @@ fn a_closed_window_hangs_up() {
         lab.ssh(&alice, "rm hung-up").code == 0
     });
 }
+
+#[test]
+fn a_shell_whose_line_drops_is_gone_back_to() {
+    let lab = lab();
+    let kept = lab.person("kept");
+    let mut first = Terminal::start(&lab.ssh_with(&kept, &[]));
+    first.send("PS1='ready''$ '\r");
+    first.expect("ready$ ");
+    first.send("here=the' same'; echo $SLURM_LOGIN_ID:$$:\r");
+    first.expect("ready$ ");
+    first.send("echo ab''c$here\r");
+    first.expect("abcthe same");
+    first.hang_up().unwrap();
+    // Until the line is known to have dropped there is nothing to be offered.
+    lab.until("the shell is detached", || {
+        let log = lab.podman(&["logs"], "pod-0-gateway");
+        let log = log.out + &log.err;
+        log.lines()
+            .any(|line| line.contains("session.detached") && line.contains("kept"))
+    });
+    let mut second = Terminal::start(&lab.ssh_with(&kept, &[]));
+    second.expect("Shells of yours that are still there:");
+    second.send("\r");
+    // What it showed last comes first.
+    second.expect("abcthe same");
+    second.send("echo still' '$here\r");
+    second.expect("still the same");
+    second.send("sinfo -h -o %P; exit 3\r");
+    second.expect("exit");
+    assert_eq!(second.wait(), Some(3));
+}

@@ -2,6 +2,7 @@
 //! banner. Where Debian's sshd does the same, `tests/compliance` holds the two side by side.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod cgroup;
 mod greeting;
 mod motd_slurm;
 mod program;

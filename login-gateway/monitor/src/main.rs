@@ -23,6 +23,7 @@ mod relay;
 mod terminals;
 mod trace;
 mod trusted_file;
+mod user_group;
 mod user_session;
 mod view;
 

@@ -21,6 +21,7 @@ use crate::authentication::{Granted, Pam};
 use crate::home;
 use crate::login_records;
 use crate::relay::Relay;
+use crate::user_group::{GroupError, UserGroup};
 use crate::view;
 
 /// Bytes of an argument that says nothing, so that the session can show its user's name in `ps`.
@@ -66,6 +67,7 @@ pub struct UserSession {
     /// The session program.
     pub child: Child,
     pam: Option<Pam>,
+    group: Option<UserGroup>,
     /// It was told to end, and is killed if it has not by then.
     ending: Option<Instant>,
 }
@@ -129,6 +131,7 @@ pub fn open(
             }
         }
     }
+    let (uid, break_glass, policy) = (identity.uid, granted.break_glass, granted.policy.clone());
     let print_last = granted.policy.print_last_log.then_some(identity.uid);
     let setup = Setup {
         user: account.name,
@@ -161,15 +164,43 @@ pub fn open(
     if privileged {
         spawn = spawn.identity(identity);
     }
-    let child = spawn.start()?;
+    let mut child = spawn.start()?;
+    let group = match group_of(&child, settings, uid, &policy) {
+        Ok(group) => group,
+        Err(error) if break_glass => {
+            let error = service::exit::chain(&error);
+            tracing::error!(event = "break_glass.without_group", error);
+            None
+        }
+        Err(error) => {
+            // It waits for its first order.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(io::Error::other(service::exit::chain(&error)));
+        }
+    };
     let session = UserSession {
         log,
         acts,
         child,
         pam,
+        group,
         ending: None,
     };
     Ok((session, for_net))
+}
+
+/// The user's control group with the session in it, where there are such groups.
+fn group_of(
+    session: &Child,
+    settings: &Settings,
+    uid: u32,
+    policy: &Policy,
+) -> Result<Option<UserGroup>, GroupError> {
+    let group = settings.cgroup.as_ref();
+    group
+        .map(|parent| UserGroup::enter(parent, uid, policy, session.id()))
+        .transpose()
 }
 
 impl UserSession {
@@ -212,6 +243,9 @@ impl UserSession {
         let _ = self.child.wait();
         self.log.drain();
         self.acts.close();
+        if let Some(group) = self.group.take() {
+            group.leave();
+        }
         if let Some(pam) = &mut self.pam
             && let Err(error) = pam.close_session()
         {

@@ -198,6 +198,10 @@ settings! {
         /// whom it has refused twice in a row are ended. "0s": never.
         #[serde(with = "service::config::duration")]
         account_interval: Duration = Duration::from_secs(60);
+        /// Control group of version 2 that is delegated to the gateway, such as
+        /// /sys/fs/cgroup/system.slice/login-gateway.service with Delegate=yes. All programs of a user are
+        /// then in one group below it, user-UID. Left out: none.
+        cgroup: Option<PathBuf> = None;
         /// Folder of recorded terminals; root's, closed to other writers.
         recordings: PathBuf = "/var/log/login-gateway/recordings".into();
         /// Folder of what users with private-tmp find in /tmp and /var/tmp, made when it is not there; root's,
@@ -289,6 +293,11 @@ settings! {
         private_tmp: bool = false;
         /// Whether /proc shows the login no processes of other users. As for private-tmp.
         hide_processes: bool = false;
+        /// Bytes of memory that all programs of a user may have together, however they came to log in. It
+        /// needs cgroup; the latest login's value holds. 0: no limit.
+        memory_max: u64 = 0;
+        /// How many processes and threads; as memory-max.
+        processes_max: u32 = 0;
         /// Shells, commands and subsystems that one connection may have open.
         max_sessions: u32 = 64;
         /// How long a login may last; users are warned five minutes before on their terminals. "0s": as
