@@ -107,6 +107,11 @@ fn gets_in(server: &Server, user: &User, signature: &str, certified: bool) -> bo
 
 /// What gets in, line by line.
 fn shown(server: &Server) -> String {
+    // Keys, certificates and the list of authorities are files that all cases share.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut user = host().user();
     let mut kinds = KINDS.to_vec();
     kinds.push(SK_ECDSA);
@@ -154,11 +159,6 @@ fn shown(server: &Server) -> String {
 }
 
 fn same_as_theirs(server: &Server, refused: &[&str]) {
-    // Keys, certificates and the list of authorities are files that all cases share.
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let text = shown(server);
     let lines = text.lines().filter(|line| line.ends_with(": refused"));
     let lines: Vec<&str> = lines
