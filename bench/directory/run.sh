@@ -1,11 +1,12 @@
 #!/bin/bash
-# getpwnam, getpwuid, initgroups and groups a second through glibc: directoryd's maps beside sssd's.
+# getpwnam, getpwuid, initgroups and groups a second through glibc: directoryd's maps beside sssd, nslcd and nscd.
 #
 #   run.sh [ROUNDS] [SECONDS]       default 5 rounds of 1 s for each kind and number of threads
 #
-# 10,000 users, 10,501 groups and 90,000 memberships in a real slapd; keys are random over 1,000 users whom
-# both have warm. The peer is sssd with "passwd: files sss", Debian's packages run by hand. Raw runs go to
-# bench/results/directory.csv. Needs root, slapd, cc and Debian's package mirror.
+# 10,000 users, 10,501 groups and 90,000 memberships in a real slapd; keys are random over 1,000 users whom all have
+# been asked for before. The peers are Debian's packages run by hand (peers.sh): sssd with "passwd: files sss", nslcd
+# with "passwd: files ldap", and the same behind nscd. Raw runs go to bench/results/directory.csv. Needs root, slapd,
+# cc and Debian's package mirror.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,8 +23,10 @@ done
 dir=$(mktemp -d)
 chmod 755 "$dir"
 daemon=
+peers=(sssd nslcd nscd)
+running=()
 cleanup() {
-    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || :
+    for pid in $daemon "${running[@]}"; do kill "$pid" 2>/dev/null || :; done
     [ ! -e "$dir/slapd/slapd.pid" ] || kill "$(cat "$dir/slapd/slapd.pid")" 2>/dev/null || :
     sleep 0.5
     rm -rf "$dir"
@@ -41,8 +44,8 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 awk -v users=10000 -v projects=10500 -f "$here/people.awk" >"$dir/people.ldif"
 SLAPD_EXTRA=$dir/people.ldif "$repo/tests/lab/slapd/start.sh" "$dir/slapd" "$port"
 
-say "fetching sssd"
-"$here/sssd.sh" unpack "$dir/sssd"
+say "fetching ${peers[*]}"
+for peer in "${peers[@]}"; do "$here/peers.sh" unpack "$dir/$peer" "$peer"; done
 cat >"$dir/sssd/sssd.conf" <<CONF
 [sssd]
 services = nss
@@ -63,10 +66,23 @@ ldap_id_use_start_tls = true
 ldap_tls_cacert = $dir/slapd/tls/ca.pem
 CONF
 chmod 600 "$dir/sssd/sssd.conf"
+cat >"$dir/nslcd/etc/nslcd.conf" <<CONF
+uri ldap://127.0.0.1:$port
+base dc=example,dc=org
+base passwd ou=people,dc=example,dc=org
+base group ou=groups,dc=example,dc=org
+binddn cn=reader,dc=example,dc=org
+bindpw $(cat "$dir/slapd/secret/reader-password")
+ssl start_tls
+tls_reqcert demand
+tls_cacertfile $dir/slapd/tls/ca.pem
+CONF
+chmod 600 "$dir/nslcd/etc/nslcd.conf"
+cp -p "$dir/nslcd/etc/nslcd.conf" "$dir/nscd/etc/"
 
-mkdir "$dir/nscd" "$dir/run" "$dir/state"
+mkdir "$dir/sockets" "$dir/run" "$dir/state"
 cat >"$dir/directoryd.toml" <<CONF
-nscd-socket = "$dir/nscd/socket"
+nscd-socket = "$dir/sockets/socket"
 control-socket = "$dir/run/control.sock"
 state-dir = "$dir/state"
 [ldap]
@@ -84,10 +100,10 @@ until "$directoryd" --config "$dir/directoryd.toml" status >/dev/null 2>&1; do s
 
 ours() {
     unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/nscd && mount --bind "$1" /run/nscd && shift
-        exec "$@"' sh "$dir/nscd" "$@"
+        exec "$@"' sh "$dir/sockets" "$@"
 }
 
-# Everything the rounds ask for, once, in both; and both must say the same.
+# Everything the rounds ask for, once, in each; and all must say the same.
 cat >"$dir/warm.sh" <<'WARM'
 n=0
 while [ $n -lt "$1" ]; do
@@ -95,72 +111,91 @@ while [ $n -lt "$1" ]; do
     n=$((n + 1))
 done >/tmp/names.$$
 xargs -n 500 getent passwd </tmp/names.$$ >"$2/passwd"
-sed 's/^u/p/' /tmp/names.$$ | xargs -n 500 getent group | sort >"$2/group"
-getent group everybody | tr ',' '\n' | sort >"$2/everybody"
+# The order of members is nobody's promise.
+sed 's/^u/p/' /tmp/names.$$ | xargs -n 500 getent group | while IFS=: read -r name pass gid members; do
+    echo "$name:$pass:$gid:$(echo "$members" | tr ',' '\n' | sort | paste -sd,)"
+done | sort >"$2/group"
+getent group everybody | cut -d: -f4 | tr ',' '\n' | sort >"$2/everybody"
 while read -r name; do echo "$name $(id -G "$name" | tr ' ' '\n' | sort | tr '\n' ' ')"; done \
     </tmp/names.$$ >"$2/ids"
 rm /tmp/names.$$
 WARM
-mkdir "$dir/said-by-us" "$dir/said-by-sssd"
+mkdir "$dir/said-by-us"
 say "asking directoryd once about everything"
 ours sh "$dir/warm.sh" $users "$dir/said-by-us"
 
-cat >"$dir/rounds.sh" <<'ROUNDS'
-# Inside sssd's namespace; a turn of ours leaves it by nsenter.
-dir=$1 users=$2 rounds=$3 seconds=$4 outside=$5
-sh "$dir/warm.sh" $users "$dir/said-by-sssd"
+# Each peer has its mounts for as long as this runs; a turn enters them.
+for peer in "${peers[@]}"; do
+    say "asking $peer once about everything"
+    "$here/peers.sh" run "$dir/$peer" "$peer" sh -c 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep infinity' \
+        "$dir/$peer/inside" >"$dir/$peer/starting" 2>&1 &
+    running+=($!)
+    until [ -e "$dir/$peer/inside" ]; do
+        kill -0 $! 2>/dev/null || { cat "$dir/$peer/starting" >&2; exit 1; }
+        sleep 0.1
+    done
+    running+=("$(cat "$dir/$peer/inside")")
+    mkdir "$dir/said-by-$peer"
+    nsenter --mount="/proc/$(cat "$dir/$peer/inside")/ns/mnt" sh "$dir/warm.sh" $users "$dir/said-by-$peer"
+done
+
+turn() { # WHO KIND THREADS
+    case $1 in
+    directoryd) ours "$dir/lookups" "$2" "$3" "$seconds" $users ;;
+    *) nsenter --mount="/proc/$(cat "$dir/$1/inside")/ns/mnt" "$dir/lookups" "$2" "$3" "$seconds" $users ;;
+    esac
+}
+say "$rounds rounds"
+csv=$results/directory.csv
+mkdir -p "$results"
+echo "who,round,kind,threads,per_second,p50_ns,p99_ns,wrong" >"$dir/raw.csv"
 for round in $(seq "$rounds"); do
     for threads in 1 2; do
         for kind in name uid absent initgroups group everybody; do
-            for who in directoryd sssd; do
-                case $who in
-                directoryd) run="nsenter --mount=$outside sh $dir/ours.sh" ;;
-                sssd) run= ;;
-                esac
-                echo "$who,$round,$($run "$dir/lookups" $kind $threads "$seconds" $users)"
+            for who in directoryd "${peers[@]}"; do
+                echo "$who,$round,$(turn "$who" $kind $threads)" >>"$dir/raw.csv"
             done
         done
     done
 done
-ROUNDS
-cat >"$dir/ours.sh" <<OURS
-exec unshare -m sh -c 'mount -t tmpfs tmpfs /run && mkdir /run/nscd && mount --bind $dir/nscd /run/nscd
-    exec "\$@"' sh "\$@"
-OURS
-say "asking sssd once about everything, then $rounds rounds"
-csv=$results/directory.csv
-mkdir -p "$results"
-{
-    echo "who,round,kind,threads,per_second,p50_ns,p99_ns,wrong"
-    "$here/sssd.sh" run "$dir/sssd" bash "$dir/rounds.sh" "$dir" $users "$rounds" "$seconds" "/proc/$$/ns/mnt"
-} >"$dir/raw.csv"
 cp "$dir/raw.csv" "$csv"
 
 {
     echo "$(date -u +%F), $(nproc) cores, $(ldd --version | head -1), $(uname -r); 10,000 users, 10,501 groups; medians of $rounds runs of $seconds s"
-    for file in passwd group everybody ids; do
-        if cmp -s <(sed 's/^\([^:]*\):[*x]:/\1::/' "$dir/said-by-us/$file") \
-            <(sed 's/^\([^:]*\):[*x]:/\1::/' "$dir/said-by-sssd/$file"); then
-            echo "answers equal: $file ($(wc -l <"$dir/said-by-us/$file") lines)"
-        else
-            echo "ANSWERS DIFFER: $file"
-            diff "$dir/said-by-us/$file" "$dir/said-by-sssd/$file" | head -5 || :
-        fi
+    for peer in "${peers[@]}"; do
+        for file in passwd group everybody ids; do
+            if cmp -s <(sed 's/^\([^:]*\):[*x]:/\1::/' "$dir/said-by-us/$file") \
+                <(sed 's/^\([^:]*\):[*x]:/\1::/' "$dir/said-by-$peer/$file"); then
+                echo "answers equal: $file, $peer ($(wc -l <"$dir/said-by-us/$file") lines)"
+            else
+                echo "ANSWERS DIFFER: $file, $peer"
+                diff "$dir/said-by-us/$file" "$dir/said-by-$peer/$file" | head -5 || :
+            fi
+        done
     done
-    printf '%-12s %7s %14s %14s %8s %10s %10s %6s\n' kind threads directoryd/s sssd/s ratio p50_ns sssd_p50 wrong
+    median() { # WHO KIND THREADS FIELD
+        awk -F, -v who="$1" -v kind="$2" -v threads="$3" -v field="$4" \
+            '$1 == who && $3 == kind && $4 == threads {print $field}' "$csv" | sort -n |
+            awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'
+    }
+    printf '%-11s %7s %12s' kind threads directoryd/s
+    for peer in "${peers[@]}"; do printf ' %9s/s %7s' "$peer" ratio; done
+    printf ' %8s' p50_ns
+    for peer in "${peers[@]}"; do printf ' %9s' "$peer"; done
+    printf ' %6s\n' wrong
     for threads in 1 2; do
         for kind in name uid absent initgroups group everybody; do
-            median() {
-                awk -F, -v who="$1" -v kind=$kind -v threads=$threads -v field="$2" \
-                    '$1 == who && $3 == kind && $4 == threads {print $field}' "$csv" | sort -n |
-                    awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'
-            }
             wrong=$(awk -F, -v kind=$kind -v threads=$threads \
                 '$3 == kind && $4 == threads {w += $8} END {print w}' "$csv")
-            us=$(median directoryd 5) them=$(median sssd 5)
-            printf '%-12s %7s %14s %14s %8s %10s %10s %6s\n' $kind $threads "$us" "$them" \
-                "$(awk -v a="$us" -v b="$them" 'BEGIN {printf "%.1f", a / b}')" \
-                "$(median directoryd 6)" "$(median sssd 6)" "$wrong"
+            us=$(median directoryd $kind $threads 5)
+            printf '%-11s %7s %12s' $kind $threads "$us"
+            for peer in "${peers[@]}"; do
+                them=$(median "$peer" $kind $threads 5)
+                printf ' %11s %7s' "$them" "$(awk -v a="$us" -v b="$them" 'BEGIN {printf "%.1f", a / (b ? b : 1)}')"
+            done
+            printf ' %8s' "$(median directoryd $kind $threads 6)"
+            for peer in "${peers[@]}"; do printf ' %9s' "$(median "$peer" $kind $threads 6)"; done
+            printf ' %6s\n' "$wrong"
         done
     done
     rss() { awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$1/status"; }

@@ -105,6 +105,23 @@ check() { if "${@:2}"; then echo "ok $1"; passed=$((passed + 1)); else echo "not
 refused() { ! "$@" >/dev/null 2>&1; }
 fetched() { [ -e "$root/run/slurm/conf/slurm.conf" ]; }
 
+# The real sackd first, in what it does as ours does.
+ctl1
+until_so 20 bash -c 'echo >/dev/tcp/10.9.0.1/6817'
+(cd / && exec chroot --userspec=401:401 "$root" /usr/sbin/sackd -D --conf-server 10.9.0.1:6817) >"$work/sackd.log" 2>&1 &
+sackd=$!
+check "sackd: the configuration is fetched" until_so 60 fetched
+check "sackd: sinfo works for a user whom the controller does not know" until_so 20 client 1001 sinfo
+mark of-sackd
+client 401 scontrol reconfigure
+check "sackd: a push is seen" until_so 5 here of-sackd
+kill $sackd
+wait $sackd
+pkill -x slurmctld
+while pgrep -x slurmctld >/dev/null; do sleep 0.05; done
+rm -rf "$root/run/slurm" && mkdir "$root/run/slurm" && chown 401:401 "$root/run/slurm"
+mark 1
+
 # Not by a function: its process would be bash's.
 setpriv --reuid 401 --regid 401 --clear-groups "$work/sackd-shim" --config "$work/shim.toml" >"$work/shim.log" 2>&1 &
 shim=$!
