@@ -85,7 +85,7 @@ class ConfigMap(unittest.TestCase):
         keys = config("lab", "gateway", blocks)["match"]
         self.assertEqual(keys[0]["set-env"], {"A": 'x "y"', "B-C": "<&>"})
         self.assertEqual(len(keys), 2)
-        self.assertNotIn("match", config("lab", "gateway"))
+        self.assertNotIn("match", config("aws-nlb-internal", "gateway"))
         self.assertNotIn("trusted-user-ca-keys", config("lab", "gateway"))
 
     def test_what_is_left_out_is_left_to_the_daemon(self):

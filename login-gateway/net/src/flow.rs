@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use russh::ChannelId;
 
 use crate::inbox::Inbox;
-use crate::window::{FIRST, Grant, LEAST, Window};
+use crate::window::{FIRST, Grant, LEAST, USUAL, Window};
 
 /// Unread bytes of one channel above which its program is waited for.
 const SLOW: usize = 256 << 10;
@@ -253,7 +253,7 @@ fn next(channels: &Channels, last: ChannelId, window: u32) -> u32 {
     let food = if sending > 1 {
         MORSEL
     } else {
-        window.max(FIRST)
+        window.max(USUAL)
     };
     if hungry && held + food as usize <= LIMIT && (last_sends || sending == 0) {
         food

@@ -6,8 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-/// The first window, in bytes: OpenSSH's.
-pub const FIRST: u32 = 2 << 20;
+/// The first window, in bytes. russh ends a connection that sends more than twice as much between our
+/// wish for new keys and its own: so two of these hold a whole window of the largest size, which may be
+/// on its way, and the headers of its packets.
+pub const FIRST: u32 = MOST / 2 + (256 << 10);
+/// What a window shrinks to where the line needs no more: OpenSSH's.
+pub const USUAL: u32 = 2 << 20;
 /// The largest one. It bounds the speed of an upload over a long line: russh gives it back when half
 /// is used, so 8 MiB in 40 ms are 200 MiB/s.
 const MOST: u32 = 16 << 20;
@@ -29,7 +33,7 @@ pub struct Window {
 impl Default for Window {
     fn default() -> Self {
         Self {
-            size: FIRST,
+            size: USUAL,
             dry: 0,
         }
     }
@@ -51,9 +55,9 @@ impl Window {
             self.size = self.size.saturating_mul(2).min(MOST);
         } else if dry == self.dry {
             self.size = (self.size - self.size / 4).max(LEAST);
-        } else if grant.still.is_zero() && self.size > FIRST {
+        } else if grant.still.is_zero() && self.size > USUAL {
             // It may be larger than the line needs, or than it needed at a busy moment.
-            self.size = (self.size - self.size / 8).max(FIRST);
+            self.size = (self.size - self.size / 8).max(USUAL);
         }
         self.dry = dry;
     }
@@ -144,8 +148,8 @@ mod tests {
         assert_eq!(after(ms(4), Duration::ZERO, true), LEAST);
         assert!(after(ms(2), ms(40), false) > MOST / 2);
         let middle = after(ms(2), ms(5), false);
-        assert!((2 * FIRST..=4 * FIRST).contains(&middle), "{middle}");
+        assert!((2 * USUAL..=4 * USUAL).contains(&middle), "{middle}");
         // A slow client on a short line: neither.
-        assert_eq!(after(ms(100), ms(1), false), FIRST);
+        assert_eq!(after(ms(100), ms(1), false), USUAL);
     }
 }

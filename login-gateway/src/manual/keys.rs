@@ -45,7 +45,7 @@ fn kind(rust: &str) -> &'static str {
     let rust: String = rust.chars().filter(|c| !c.is_whitespace()).collect();
     match rust.as_str() {
         "bool" => "true or false",
-        "u32" | "usize" | "Option<usize>" | "Option<u32>" => "number",
+        "u32" | "u64" | "usize" | "Option<usize>" | "Option<u32>" => "number",
         "Duration" | "Time" => "duration",
         "String" | "Option<String>" => "text",
         "CryptoPolicy" | "Forwarding" | "GatewayPorts" => "word",
