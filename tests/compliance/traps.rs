@@ -235,7 +235,8 @@ case!(the_window_is_as_large_as_the_line_needs, |server| {
         assert_eq!(done.out.trim(), (64 << 20).to_string(), "{}", done.err);
         let (first, more) = windows(&done.err);
         println!("long: {long}; {first}, then {more:?}");
-        assert_eq!(first, 2 << 20);
+        // The client may have twice as much on its way when new keys are due.
+        assert!((8 << 20..9 << 20).contains(&first), "{first}");
         if long {
             assert!(more.iter().any(|window| *window > 4 << 20), "{more:?}");
         }
