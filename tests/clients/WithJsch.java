@@ -109,7 +109,11 @@ public class WithJsch {
             try (ServerSocket free = new ServerSocket(0)) {
                 far = free.getLocalPort();
             }
+            // It wakes this thread at the answer to any global request, also when it waits no more.
+            session.setServerAliveInterval(0);
+            Thread.sleep(500);
             session.setPortForwardingR(far, "127.0.0.1", server.getLocalPort());
+            Thread.interrupted();
             Thread answer = new Thread(() -> {
                 try (Socket socket = server.accept()) {
                     socket.getOutputStream().write("from here".getBytes());
