@@ -170,6 +170,7 @@ cp "$dir/raw.csv" "$csv"
             else
                 echo "ANSWERS DIFFER: $file, $peer"
                 diff "$dir/said-by-us/$file" "$dir/said-by-$peer/$file" | head -5 || :
+                touch "$dir/differ"
             fi
         done
     done
@@ -202,3 +203,5 @@ cp "$dir/raw.csv" "$csv"
     echo "memory of directoryd: $(rss $daemon) MiB; replica on disk: $(($(stat -c %s "$dir/state/replica") / 1024)) KiB"
     grep -o 'generation.published.*' "$dir/log" | tail -1
 } | tee "$results/directory.txt"
+# Numbers of wrong answers are none.
+[ ! -e "$dir/differ" ] || { say "the answers differ" >&2; exit 1; }
