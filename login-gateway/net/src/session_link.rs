@@ -1,7 +1,8 @@
 //! net's side of the user's session: start programs, connect, listen, and get the descriptors.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,7 +91,7 @@ type Records = mpsc::UnboundedSender<(u32, Option<Opened>)>;
 
 /// A terminal whose program waits for its entry in the records.
 struct Opened {
-    /// Lets it begin, when it is closed.
+    /// Lets it begin, by a byte.
     go: Option<OwnedFd>,
     begun: oneshot::Sender<Option<OwnedFd>>,
 }
@@ -320,7 +321,7 @@ struct Events {
 }
 
 /// Tells the monitor of terminals, in their order, and lets a program begin when its terminal is in
-/// the login records.
+/// the login records and the file of its recording is there.
 async fn record(
     mut terminals: mpsc::UnboundedReceiver<(u32, Option<Opened>)>,
     monitor: Arc<MonitorLink>,
@@ -330,9 +331,14 @@ async fn record(
         let terminal = FromNet::Terminal { number, open };
         match opened {
             Some(opened) => {
-                let answer = monitor.ask_for_fd(terminal).await;
-                let _ = opened.begun.send(answer.and_then(|(_, file)| file));
-                drop(opened.go);
+                // Without an answer the login ends, and what waits does not begin.
+                if let Some((_, file)) = monitor.ask_for_fd(terminal).await {
+                    let _ = opened.begun.send(file);
+                    if let Some(go) = opened.go {
+                        // Fails if the program has gone.
+                        let _ = File::from(go).write_all(b"\n");
+                    }
+                }
             }
             None => {
                 let _ = monitor.tell(terminal).await;

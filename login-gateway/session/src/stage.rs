@@ -3,12 +3,14 @@
 //! nothing here can hold up another channel, and then becomes the program by `execve`.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use gateway_wire::session::Setup;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use nix::unistd::ttyname;
@@ -24,7 +26,7 @@ use crate::kept::offer::{self, Answer};
 use crate::kept::{Keep, keeper, visit};
 use crate::rc::Rc;
 
-/// Descriptors of the plan and of the pipe whose end is the permission to begin.
+/// Descriptors of the plan and of the pipe on which a byte is the permission to begin.
 const PLAN: i32 = 3;
 const GO: i32 = 4;
 /// And of the socket that becomes the program's [`command::RECORD`].
@@ -36,7 +38,8 @@ const KEEPER: i32 = 6;
 const MAX_PLAN: usize = 1 << 20;
 
 /// How long the program waits for its terminal's entry in the login records. It is there after a
-/// fraction of a millisecond; a login without it is better than none.
+/// fraction of a millisecond; a login without it is better than none. One without the recording
+/// that the policy wants is not: such a program waits as long as its login lasts.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All that the process does before it is the program.
@@ -53,6 +56,7 @@ pub struct Stage {
     rc: Option<Rc>,
     display: Option<Display>,
     keep: Option<Keep>,
+    is_recorded: bool,
 }
 
 impl Stage {
@@ -76,6 +80,7 @@ impl Stage {
             rc,
             display,
             keep: None,
+            is_recorded: setup.policy.record_terminals,
         }
     }
 
@@ -120,8 +125,8 @@ impl Stage {
         visit::visit(&ours, &login, &source)
     }
 
-    /// The process, to be given its descriptors 0 to 2. It begins when the other end of `wait` is
-    /// closed, and hands `record` on to the program.
+    /// The process, to be given its descriptors 0 to 2. It begins when a byte comes from `wait`, and
+    /// hands `record` on to the program.
     pub fn spawn(&self, wait: Option<OwnedFd>, record: Option<OwnedFd>) -> io::Result<Spawn> {
         let plan = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let plan = Shared::new("program", &plan)?.reader()?;
@@ -176,13 +181,21 @@ struct StageError {
     source: io::Error,
 }
 
+/// The permission did not come: the login ended, perhaps since its terminal cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("the login ended before its program began")]
+struct NotBegun;
+
 /// The process of [`Stage::spawn`].
 pub fn run() -> Result<(), Failure> {
     let plan = sys::fds::take_inherited(PLAN)?;
     let plan = sys::fds::read_shared(&plan, MAX_PLAN)?;
     let stage: Stage = postcard::from_bytes(&plan)?;
     if let Ok(go) = sys::fds::take_inherited(GO) {
-        wait(&go);
+        let patience = (!stage.is_recorded).then_some(PATIENCE);
+        if !may_begin(go, patience) {
+            return Err(NotBegun.into());
+        }
     }
     let program = stage.program.clone();
     let mut stage = stage;
@@ -196,11 +209,22 @@ pub fn run() -> Result<(), Failure> {
     Err(StageError { program, source }.into())
 }
 
-/// Waits until the other end has been closed, or for [`PATIENCE`].
-fn wait(go: &OwnedFd) {
+/// Waits for the permission, which is not there if the login ends first. After `patience` the program
+/// begins without.
+fn may_begin(go: OwnedFd, patience: Option<Duration>) -> bool {
+    let limit = patience.map_or(PollTimeout::NONE, |time| {
+        PollTimeout::try_from(time.as_millis()).unwrap_or(PollTimeout::MAX)
+    });
     let mut ready = [PollFd::new(go.as_fd(), PollFlags::POLLIN)];
-    let limit = PollTimeout::try_from(PATIENCE.as_millis()).unwrap_or(PollTimeout::MAX);
-    let _ = poll(&mut ready, limit);
+    loop {
+        match poll(&mut ready, limit) {
+            Ok(0) => return true,
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+    }
+    matches!(File::from(go).read(&mut [0]), Ok(1))
 }
 
 /// The system's words without the number that Rust puts behind them.
@@ -214,4 +238,26 @@ fn reason(error: &io::Error) -> String {
 /// A line on standard error; nobody may be there to read it.
 pub fn complain(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_begins_by_permission_and_not_by_the_end_of_its_login() {
+        let (wait, mut go) = io::pipe().unwrap();
+        go.write_all(b"\n").unwrap();
+        drop(go);
+        assert!(may_begin(wait.into(), None));
+
+        let (wait, go) = io::pipe().unwrap();
+        let late = std::thread::spawn(move || may_begin(wait.into(), None));
+        drop(go);
+        assert!(!late.join().unwrap());
+
+        // Only what is not recorded begins without an answer.
+        let (wait, _go) = io::pipe().unwrap();
+        assert!(may_begin(wait.into(), Some(Duration::ZERO)));
+    }
 }
