@@ -1,14 +1,21 @@
 //! Algorithms and session keys: what is spoken, what is not, new keys under load.
 
+use std::time::Duration;
+
 use tests::{Server, User};
 
 use crate::both::{Config, PLAIN, case, host};
 use crate::channels::Shared;
-use crate::peers::Beside;
+use crate::peers::{Beside, delayed};
 
 const REKEY: Config = Config {
     theirs: "RekeyLimit 1M\n",
     ours: "rekey-bytes = 1048576\n",
+    ..PLAIN
+};
+const REKEY_LONG: Config = Config {
+    theirs: "RekeyLimit 64M\n",
+    ours: "rekey-bytes = 67108864\n",
     ..PLAIN
 };
 const REKEY_TIME: Config = Config {
@@ -181,6 +188,23 @@ case!(rekey_of_many_channels_under_load, REKEY, |server| {
         assert!(client.line().len() > 64);
         assert_eq!(client.end(), Some(0));
     }
+});
+
+case!(rekey_of_many_uploads_on_a_long_line, REKEY_LONG, |server| {
+    let ann = host().user();
+    let port = format!("Port={}", delayed(server.port, Duration::from_millis(100)));
+    let alias = format!("HostKeyAlias=[127.0.0.1]:{}", server.port);
+    let shared = Shared::start(server, &ann, &["-o", &port, "-o", &alias]);
+    let much = vec![b'x'; 60_000_000];
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut upload = shared.ssh(&[]);
+                let done = tests::run_with(upload.arg("wc -c"), &much, Duration::from_secs(100));
+                assert_eq!(done.out.trim(), much.len().to_string(), "{}", done.err);
+            });
+        }
+    });
 });
 
 case!(rekey_by_time_while_idle, REKEY_TIME, |server| {

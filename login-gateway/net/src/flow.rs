@@ -87,6 +87,10 @@ impl Watched {
         !self.closed && self.inbox.len() > BACKLOG
     }
 
+    fn uploads(&self, now: Instant) -> bool {
+        !self.closed && self.grant.as_ref().is_some_and(|g| g.is_recent(now))
+    }
+
     /// Whether the client can send no more than a throttled window.
     fn used_up(&self) -> bool {
         !self.closed && self.window <= THROTTLED
@@ -141,14 +145,17 @@ impl Flow {
             channels,
             window: next_one,
         } = &mut *shared;
+        let now = Instant::now();
         if let Some(watched) = channels.get_mut(&channel) {
             if let Some(grant) = watched.grant.take() {
-                next_one.learn(grant, self.dry.load(Ordering::Relaxed), Instant::now());
+                next_one.learn(grant, self.dry.load(Ordering::Relaxed), now);
             }
             watched.granted = Some(watched.window);
             watched.window = window;
         }
-        next(channels, channel, next_one.size())
+        // This channel's own grant has just been taken.
+        let others = channels.values().filter(|c| c.uploads(now)).count();
+        next(channels, channel, next_one.size(others))
     }
 
     /// Bytes have arrived. Waits where a throttled window would otherwise be answered at once, for

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 pub const FIRST: u32 = MOST / 2 + (256 << 10);
 /// What a window shrinks to where the line needs no more: OpenSSH's.
 pub const USUAL: u32 = 2 << 20;
-/// The largest one. It bounds the speed of an upload over a long line: russh gives it back when half
-/// is used, so 8 MiB in 40 ms are 200 MiB/s.
+/// The largest one, and what channels that upload at the same time share. It bounds the speed of
+/// uploads over a long line: russh gives it back when half is used, so 8 MiB in 40 ms are 200 MiB/s.
 const MOST: u32 = 16 << 20;
+/// How long after a grant its channel counts as one that uploads.
+const RECENT: Duration = Duration::from_secs(1);
 /// The smallest one: what this process reads in the time of a few process switches.
 pub const LEAST: u32 = 256 << 10;
 /// Part of the time that a line may stand still for want of a window before the next one is larger.
@@ -40,9 +42,10 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Bytes.
-    pub fn size(&self) -> u32 {
-        self.size
+    /// Bytes, for a channel beside `others` that upload.
+    pub fn size(&self, others: usize) -> u32 {
+        let channels = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+        self.size.min(MOST / channels).max(LEAST)
     }
 
     /// Learns from what came between two grants on one channel, at the packet that led to the second.
@@ -84,6 +87,11 @@ impl Grant {
             last: (now, dry),
             still: Duration::ZERO,
         }
+    }
+
+    /// Whether the channel uploads, as far as can be seen at `now`.
+    pub fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < RECENT
     }
 
     /// Bytes have arrived.
@@ -133,13 +141,13 @@ mod tests {
                 if let Some(grant) = grant.take() {
                     window.learn(grant, dry, now);
                 }
-                size = window.size();
+                size = window.size(0);
                 grant = Some(Grant::new(before, dry, now));
             } else if let Some(grant) = &mut grant {
                 grant.received(packet, dry, now);
             }
         }
-        window.size()
+        window.size(0)
     }
 
     #[test]
@@ -151,5 +159,20 @@ mod tests {
         assert!((2 * USUAL..=4 * USUAL).contains(&middle), "{middle}");
         // A slow client on a short line: neither.
         assert_eq!(after(ms(100), ms(1), false), USUAL);
+    }
+
+    #[test]
+    fn uploads_at_the_same_time_share_the_largest() {
+        let window = Window { size: MOST, dry: 0 };
+        assert_eq!(
+            [0, 1, 3].map(|n| window.size(n)),
+            [MOST, MOST / 2, MOST / 4]
+        );
+        assert_eq!(window.size(10_000), LEAST);
+        assert_eq!(Window::default().size(1), USUAL);
+        let start = Instant::now();
+        let grant = Grant::new(0, 0, start);
+        assert!(grant.is_recent(start));
+        assert!(!grant.is_recent(start + RECENT));
     }
 }
