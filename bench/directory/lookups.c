@@ -1,7 +1,8 @@
 // Looks names up through libc for some seconds and prints: kind, threads, look-ups a second, median and
 // 99th percentile in nanoseconds, wrong answers. Any libc and any source of names: it knows of neither.
 //
-//   lookups KIND THREADS SECONDS USERS     KIND: name, uid, absent, initgroups, group, everybody
+//   lookups KIND THREADS SECONDS USERS     KIND: name, uid, absent, initgroups, group, everybody; of the first USERS users
+//   lookups KIND 1 FIRST-LAST              each of these users once
 #define _GNU_SOURCE
 #include <grp.h>
 #include <pthread.h>
@@ -15,7 +16,8 @@ enum { SAMPLES = 1 << 16, EVERY = 16, GROUPS = 4096, ROOM = 1 << 20 };
 
 static const char *kind;
 static double seconds;
-static unsigned users;
+static unsigned first, users; // `first` counts where each is asked for once.
+static int once;
 
 struct work {
     pthread_t thread;
@@ -67,8 +69,14 @@ static int look_up(unsigned n, char *room) {
 static void *run(void *argument) {
     struct work *work = argument;
     char *room = malloc(ROOM);
+    for (unsigned n = first; once && n < users; n++) {
+        long long start = now();
+        work->wrong += !look_up(n, room);
+        work->samples[work->sampled++ % SAMPLES] = (unsigned)(now() - start);
+        work->count++;
+    }
     long long end = now() + (long long)(seconds * 1e9);
-    for (long long start = 0; start < end;) {
+    for (long long start = 0; !once && start < end;) {
         for (int i = 0; i < EVERY - 1; i++) {
             work->wrong += !look_up(rand_r(&work->seed) % users, room);
         }
@@ -87,14 +95,17 @@ static int compare(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: lookups KIND THREADS SECONDS USERS\n");
+    once = argc == 4 && sscanf(argv[3], "%u-%u", &first, &users) == 2;
+    if (argc != 5 && !once) {
+        fprintf(stderr, "usage: lookups KIND THREADS SECONDS USERS | lookups KIND 1 FIRST-LAST\n");
         return 64;
     }
     kind = argv[1];
-    int threads = atoi(argv[2]);
-    seconds = atof(argv[3]);
-    users = (unsigned)atoi(argv[4]);
+    int threads = once ? 1 : atoi(argv[2]);
+    if (!once) {
+        seconds = atof(argv[3]);
+        users = (unsigned)atoi(argv[4]);
+    }
     struct work *work = calloc((size_t)threads, sizeof *work);
     long long start = now();
     for (int i = 0; i < threads; i++) {

@@ -7,7 +7,8 @@ BEGIN {
     for (n = 0; n < users; n++) {
         printf "dn: uid=u%05d,%s\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\n", n, people
         printf "objectClass: ldapPublicKey\nuid: u%05d\ncn: User Number %d\nsn: Number %d\n", n, n, n
-        printf "uidNumber: %d\ngidNumber: 1500\nhomeDirectory: /home/u%05d\n", 10000 + n, n
+        # 65534 and 65535 are nobody's.
+        printf "uidNumber: %d\ngidNumber: 1500\nhomeDirectory: /home/u%05d\n", n + (n < 50000 ? 10000 : 20000), n
         printf "loginShell: /bin/bash\n"
         printf "sshPublicKey: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB u%05d\n\n", n
         for (k = 0; k < each; k++) {

@@ -1,20 +1,25 @@
 #!/bin/bash
 # getpwnam, getpwuid, initgroups and groups a second through glibc: directoryd's maps beside sssd, nslcd and nscd.
 #
-#   run.sh [ROUNDS] [SECONDS]       default 5 rounds of 1 s for each kind and number of threads
+#   run.sh [ROUNDS] [SECONDS] [PEOPLE]      default 5 rounds of 1 s for each kind and number of threads, 10,000 users
 #
-# 10,000 users, 10,501 groups and 90,000 memberships in a real slapd; keys are random over 1,000 users whom all have
-# been asked for before. The peers are Debian's packages run by hand (peers.sh): sssd with "passwd: files sss", nslcd
-# with "passwd: files ldap", and the same behind nscd. Raw runs go to bench/results/directory.csv. Needs root, slapd,
-# cc and Debian's package mirror.
+# So many users in a real slapd, each in 8 of 10,500 groups, and one group that holds everybody (not above 10,000 users:
+# the peers take minutes for it). Keys are random over 1,000 users whom all have been asked for before; in the lines
+# "cold" each is asked for once, by 200 names that nobody has asked for. The peers are Debian's packages run by hand (peers.sh): sssd with "passwd: files sss", nslcd
+# with "passwd: files ldap", and the same behind nscd. Raw runs go to bench/results/directory.csv, or
+# directory-PEOPLE.csv. Needs root, slapd, cc and Debian's package mirror.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 rounds=${1:-5}
 seconds=${2:-1}
-users=1000
-results=$repo/bench/results
+people=${3:-10000}
+users=1000 cold=200
+kinds=(name uid absent initgroups group) answers=(passwd group ids) nobody=1
+[ "$people" -gt 10000 ] || { kinds+=(everybody) answers+=(everybody) nobody=; }
+results=$repo/bench/results/directory
+[ "$people" = 10000 ] || results+=-$people
 for program in slapd ldapmodify cc unshare apt-get; do
     command -v $program >/dev/null || { echo "skipped bench/directory: '$program' is not installed"; exit 0; }
 done
@@ -41,7 +46,7 @@ cc -O2 -Wall -pthread -o "$dir/lookups" "$here/lookups.c"
 
 say "filling slapd"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-awk -v users=10000 -v projects=10500 -f "$here/people.awk" >"$dir/people.ldif"
+awk -v users="$people" -v projects=10500 -v nobody="$nobody" -f "$here/people.awk" >"$dir/people.ldif"
 SLAPD_EXTRA=$dir/people.ldif "$repo/tests/lab/slapd/start.sh" "$dir/slapd" "$port"
 
 say "fetching ${peers[*]}"
@@ -115,14 +120,14 @@ xargs -n 500 getent passwd </tmp/names.$$ >"$2/passwd"
 sed 's/^u/p/' /tmp/names.$$ | xargs -n 500 getent group | while IFS=: read -r name pass gid members; do
     echo "$name:$pass:$gid:$(echo "$members" | tr ',' '\n' | sort | paste -sd,)"
 done | sort >"$2/group"
-getent group everybody | cut -d: -f4 | tr ',' '\n' | sort >"$2/everybody"
+[ -n "$3" ] || getent group everybody | cut -d: -f4 | tr ',' '\n' | sort >"$2/everybody"
 while read -r name; do echo "$name $(id -G "$name" | tr ' ' '\n' | sort | tr '\n' ' ')"; done \
     </tmp/names.$$ >"$2/ids"
 rm /tmp/names.$$
 WARM
 mkdir "$dir/said-by-us"
 say "asking directoryd once about everything"
-ours sh "$dir/warm.sh" $users "$dir/said-by-us"
+ours sh "$dir/warm.sh" $users "$dir/said-by-us" "$nobody"
 
 # Each peer has its mounts for as long as this runs; a turn enters them.
 for peer in "${peers[@]}"; do
@@ -136,34 +141,41 @@ for peer in "${peers[@]}"; do
     done
     running+=("$(cat "$dir/$peer/inside")")
     mkdir "$dir/said-by-$peer"
-    nsenter --mount="/proc/$(cat "$dir/$peer/inside")/ns/mnt" sh "$dir/warm.sh" $users "$dir/said-by-$peer"
+    nsenter --mount="/proc/$(cat "$dir/$peer/inside")/ns/mnt" sh "$dir/warm.sh" $users "$dir/said-by-$peer" "$nobody"
 done
 
-turn() { # WHO KIND THREADS
+turn() { # WHO ARGUMENTS OF LOOKUPS
     case $1 in
-    directoryd) ours "$dir/lookups" "$2" "$3" "$seconds" $users ;;
-    *) nsenter --mount="/proc/$(cat "$dir/$1/inside")/ns/mnt" "$dir/lookups" "$2" "$3" "$seconds" $users ;;
+    directoryd) ours "$dir/lookups" "${@:2}" ;;
+    *) nsenter --mount="/proc/$(cat "$dir/$1/inside")/ns/mnt" "$dir/lookups" "${@:2}" ;;
     esac
 }
 say "$rounds rounds"
-csv=$results/directory.csv
-mkdir -p "$results"
+csv=$results.csv
+mkdir -p "${results%/*}"
 echo "who,round,kind,threads,per_second,p50_ns,p99_ns,wrong" >"$dir/raw.csv"
 for round in $(seq "$rounds"); do
     for threads in 1 2; do
-        for kind in name uid absent initgroups group everybody; do
+        for kind in "${kinds[@]}"; do
             for who in directoryd "${peers[@]}"; do
-                echo "$who,$round,$(turn "$who" $kind $threads)" >>"$dir/raw.csv"
+                echo "$who,$round,$(turn "$who" "$kind" "$threads" "$seconds" $users)" >>"$dir/raw.csv"
             done
+        done
+    done
+    for kind in name initgroups; do
+        first=$((users + (2 * round - 1) * cold))
+        [ $kind = name ] || first=$((first - cold))
+        for who in directoryd "${peers[@]}"; do
+            echo "$who,$round,cold-$(turn "$who" $kind 1 $first-$((first + cold)))" >>"$dir/raw.csv"
         done
     done
 done
 cp "$dir/raw.csv" "$csv"
 
 {
-    echo "$(date -u +%F), $(nproc) cores, $(ldd --version | head -1), $(uname -r); 10,000 users, 10,501 groups; medians of $rounds runs of $seconds s"
+    echo "$(date -u +%F), $(nproc) cores, $(ldd --version | head -1), $(uname -r); $people users; medians of $rounds runs of $seconds s"
     for peer in "${peers[@]}"; do
-        for file in passwd group everybody ids; do
+        for file in "${answers[@]}"; do
             if cmp -s <(sed 's/^\([^:]*\):[*x]:/\1::/' "$dir/said-by-us/$file") \
                 <(sed 's/^\([^:]*\):[*x]:/\1::/' "$dir/said-by-$peer/$file"); then
                 echo "answers equal: $file, $peer ($(wc -l <"$dir/said-by-us/$file") lines)"
@@ -179,29 +191,30 @@ cp "$dir/raw.csv" "$csv"
             '$1 == who && $3 == kind && $4 == threads {print $field}' "$csv" | sort -n |
             awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'
     }
-    printf '%-11s %7s %12s' kind threads directoryd/s
+    printf '%-15s %7s %12s' kind threads directoryd/s
     for peer in "${peers[@]}"; do printf ' %9s/s %7s' "$peer" ratio; done
     printf ' %8s' p50_ns
     for peer in "${peers[@]}"; do printf ' %9s' "$peer"; done
     printf ' %6s\n' wrong
     for threads in 1 2; do
-        for kind in name uid absent initgroups group everybody; do
-            wrong=$(awk -F, -v kind=$kind -v threads=$threads \
+        for kind in "${kinds[@]}" cold-name cold-initgroups; do
+            [[ $threads-$kind != 2-cold* ]] || continue
+            wrong=$(awk -F, -v kind="$kind" -v threads="$threads" \
                 '$3 == kind && $4 == threads {w += $8} END {print w}' "$csv")
-            us=$(median directoryd $kind $threads 5)
-            printf '%-11s %7s %12s' $kind $threads "$us"
+            us=$(median directoryd "$kind" "$threads" 5)
+            printf '%-15s %7s %12s' "$kind" "$threads" "$us"
             for peer in "${peers[@]}"; do
-                them=$(median "$peer" $kind $threads 5)
+                them=$(median "$peer" "$kind" "$threads" 5)
                 printf ' %11s %7s' "$them" "$(awk -v a="$us" -v b="$them" 'BEGIN {printf "%.1f", a / (b ? b : 1)}')"
             done
-            printf ' %8s' "$(median directoryd $kind $threads 6)"
-            for peer in "${peers[@]}"; do printf ' %9s' "$(median "$peer" $kind $threads 6)"; done
+            printf ' %8s' "$(median directoryd "$kind" "$threads" 6)"
+            for peer in "${peers[@]}"; do printf ' %9s' "$(median "$peer" "$kind" "$threads" 6)"; done
             printf ' %6s\n' "$wrong"
         done
     done
     rss() { awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$1/status"; }
     echo "memory of directoryd: $(rss $daemon) MiB; replica on disk: $(($(stat -c %s "$dir/state/replica") / 1024)) KiB"
     grep -o 'generation.published.*' "$dir/log" | tail -1
-} | tee "$results/directory.txt"
+} | tee "$results.txt"
 # Numbers of wrong answers are none.
 [ ! -e "$dir/differ" ] || { say "the answers differ" >&2; exit 1; }
