@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// How deep files may include each other.
 const INCLUDE_DEPTH: u8 = 8;
+/// Files read by includes in all: whoever answers a fetch must not keep us reading.
+const INCLUDES: u16 = 512;
 
 /// Settings read from slurm.conf; `None` where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,7 +23,7 @@ pub struct SlurmConf {
     pub slurmd_port: Option<u16>,
     /// `SlurmctldPort`, the first of a range.
     pub slurmctld_port: Option<u16>,
-    /// `SlurmctldHost` in order, without the addresses in parentheses.
+    /// `SlurmctldHost` in order: where to reach each, the address in parentheses where there is one.
     pub slurmctld_hosts: Vec<String>,
     /// `AuthInfo=ttl=`: how long tokens live. 0 and negative values mean the default.
     pub token_lifetime: Option<Duration>,
@@ -36,7 +38,12 @@ impl SlurmConf {
     /// line, or `None` if it is not to be had; such a line is then passed over.
     pub fn parse(text: &str, include: &mut dyn FnMut(&str) -> Option<String>) -> Self {
         let mut conf = Self::default();
-        conf.read(text, include, 0);
+        let mut left = INCLUDES;
+        let mut include = |name: &str| {
+            left = left.checked_sub(1)?;
+            include(name)
+        };
+        conf.read(text, &mut include, 0);
         conf
     }
 
@@ -49,11 +56,10 @@ impl SlurmConf {
                 {
                     self.read(&text, include, depth + 1);
                 }
-            } else if let Some((key, value)) = line.split_once('=') {
-                self.set(
-                    &key.trim().to_ascii_lowercase(),
-                    value.trim().trim_matches('"'),
-                );
+            } else {
+                for (key, value) in pairs(line) {
+                    self.set(&key.to_ascii_lowercase(), value);
+                }
             }
         }
     }
@@ -69,8 +75,14 @@ impl SlurmConf {
                 self.slurmctld_port = value.split('-').next().and_then(|port| port.parse().ok());
             }
             "slurmctldhost" => {
-                let name = value.split('(').next().unwrap_or_default().trim();
-                self.slurmctld_hosts.push(name.to_owned());
+                let (name, rest) = value.split_once('(').unwrap_or((value, ""));
+                let address = rest.split(')').next().unwrap_or_default().trim();
+                let place = if address.is_empty() {
+                    name.trim()
+                } else {
+                    address
+                };
+                self.slurmctld_hosts.push(place.to_owned());
             }
             "groupupdatetime" => {
                 self.group_update_time = value.parse().ok().map(Duration::from_secs);
@@ -118,6 +130,23 @@ fn logical_lines(text: &str) -> Vec<String> {
     lines
 }
 
+/// `key = value` any number of times; a value with blanks in it stands in quotes. What is none of them ends
+/// the line.
+fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let (key, after) = rest.split_once('=')?;
+        let key = key.trim();
+        let after = after.trim_start();
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => after.split_once(char::is_whitespace).unwrap_or((after, "")),
+        };
+        rest = after;
+        (!key.is_empty() && !key.contains(char::is_whitespace)).then_some((key, value))
+    })
+}
+
 fn include_line(line: &str) -> Option<&str> {
     let (word, name) = line.split_once(char::is_whitespace)?;
     word.eq_ignore_ascii_case("include").then(|| name.trim())
@@ -140,7 +169,7 @@ mod tests {
              NodeName=c[1-2] CPUs=2\nPartitionName=p Nodes=ALL \\\n  Default=YES\n",
         );
         assert_eq!(conf.cluster_name.as_deref(), Some("testcl"));
-        assert_eq!(conf.slurmctld_hosts, ["ctl", "b"]);
+        assert_eq!(conf.slurmctld_hosts, ["10.0.0.1", "b"]);
         assert_eq!(conf.auth_type.as_deref(), Some("auth/slurm"));
         assert_eq!(conf.tls_type.as_deref(), Some("tls/s2n"));
         assert!(conf.use_client_ids);
@@ -162,6 +191,17 @@ mod tests {
             Some("x")
         );
         assert_eq!(parse("#ClusterName=x\n\\").cluster_name, None);
+        // Several in one line, as Slurm reads them.
+        let line = "ClusterName = a SlurmdPort=7  SlurmUser=\"b c\" AuthType=auth/slurm";
+        let conf = parse(line);
+        assert_eq!(conf.cluster_name.as_deref(), Some("a"));
+        assert_eq!(conf.slurmd_port, Some(7));
+        assert_eq!(conf.slurm_user.as_deref(), Some("b c"));
+        assert_eq!(conf.auth_type.as_deref(), Some("auth/slurm"));
+        for junk in ["=", "x y=z ClusterName=a", "ClusterName", "a=\""] {
+            assert_eq!(parse(junk), SlurmConf::default(), "{junk}");
+        }
+        assert_eq!(parse("SlurmctldHost=ctl()").slurmctld_hosts, ["ctl"]);
     }
 
     #[test]
@@ -173,5 +213,13 @@ mod tests {
             Some("include self\nSlurmUser=u".to_owned())
         });
         assert_eq!((conf.slurm_user.as_deref(), asked), (Some("u"), 8));
+        // Each of a hundred includes a hundred, eight deep: nobody waits for that.
+        let hundred = "Include self\n".repeat(100);
+        let mut asked = 0;
+        let conf = SlurmConf::parse(&format!("{hundred}ClusterName=a"), &mut |_| {
+            asked += 1;
+            Some(hundred.clone())
+        });
+        assert_eq!((conf.cluster_name.as_deref(), asked), (Some("a"), INCLUDES));
     }
 }
