@@ -120,6 +120,23 @@ impl Message {
     /// what is left.
     pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
         let mut bytes = Unpacker::new(frame);
+        let (mut message, body_length) = Self::head(&mut bytes)?;
+        message.body = bytes.take(body_length, "body")?.to_vec();
+        bytes.end()?;
+        Ok(message)
+    }
+
+    /// Reads the message up to its body from the start of a frame, so that a reader knows whom it is from
+    /// before it takes all of it. The body is empty here.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; [`WireError::Truncated`] if header and credential are not all there.
+    pub fn decode_head(start: &[u8]) -> Result<Self, WireError> {
+        Self::head(&mut Unpacker::new(start)).map(|(message, _)| message)
+    }
+
+    /// With the length of the body.
+    fn head(bytes: &mut Unpacker<'_>) -> Result<(Self, usize), WireError> {
         let version = ProtocolVersion(bytes.u16("version")?).spoken()?;
         let flags = bytes.u16("flags")?;
         let message_type = MessageType(bytes.u16("message type")?);
@@ -130,21 +147,20 @@ impl Message {
         if bytes.u16("return-list count")? != 0 {
             return Err(WireError::Refused("return lists"));
         }
-        skip_original_address(&mut bytes)?;
+        skip_original_address(bytes)?;
         let credential = if flags & NO_CREDENTIAL != 0 {
             None
         } else {
-            Some(credential(&mut bytes)?)
+            Some(credential(bytes)?)
         };
-        let body = bytes.take(body_length, "body")?.to_vec();
-        bytes.end()?;
-        Ok(Self {
+        let message = Self {
             version,
             flags: flags & !NO_CREDENTIAL,
             message_type,
             credential,
-            body,
-        })
+            body: Vec::new(),
+        };
+        Ok((message, body_length))
     }
 }
 
@@ -261,10 +277,18 @@ mod tests {
                 };
                 let frame = message.encode();
                 assert_eq!(frame_length(&frame, 1000), Ok(Some(frame.len() - 4)));
-                assert_eq!(Message::decode(&frame[4..]), Ok(message));
+                assert_eq!(Message::decode(&frame[4..]), Ok(message.clone()));
                 for end in 4..frame.len() {
                     assert!(Message::decode(&frame[4..end]).is_err(), "cut at {end}");
                 }
+                let head = Message::decode_head(&frame[4..frame.len() - message.body.len()]);
+                let bare = Message {
+                    body: vec![],
+                    ..message.clone()
+                };
+                assert_eq!(head, Ok(bare));
+                let short = &frame[4..frame.len() - message.body.len() - 1];
+                assert!(Message::decode_head(short).is_err());
                 let longer = [&frame[4..], &[0]].concat();
                 assert!(Message::decode(&longer).is_err());
             }

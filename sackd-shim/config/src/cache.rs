@@ -114,7 +114,9 @@ impl Cache {
             return;
         };
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".conf.") {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".conf.") || name.starts_with(".config-status.json.") {
                 let _ = remove(&entry.path());
             }
         }

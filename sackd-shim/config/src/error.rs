@@ -99,10 +99,17 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Wraps what the system said.
+    /// Wraps what the system said. A socket's time limit, which the system calls "Resource temporarily
+    /// unavailable", is called what it is.
     pub fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
-        move |source| Self::System { doing, source }
+        move |source| {
+            let source = match source.kind() {
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => source,
+            };
+            Self::System { doing, source }
+        }
     }
 
     /// Wraps what is wrong with a peer's bytes.

@@ -12,6 +12,8 @@ use crate::error::ConfigError;
 
 /// Largest message that is read, in bytes.
 pub const MESSAGE_LIMIT: usize = 20 << 20;
+/// Bytes of a message that are read of anybody: header and token are within them.
+const START: usize = 128 << 10;
 /// From the connection to the end of the reply: Slurm's MessageTimeout.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for one address of several.
@@ -31,7 +33,7 @@ pub fn exchange(controller: &Controller, request: &Message) -> Result<Message, C
     let sending = || ConfigError::system(format!("send to '{name}'"));
     stream.set_write_timeout(Some(TIMEOUT)).map_err(sending())?;
     stream.write_all(&request.encode()).map_err(sending())?;
-    match read_frame(&mut stream, MESSAGE_LIMIT, deadline) {
+    match read_frame(&mut stream, MESSAGE_LIMIT, deadline, &|_| true) {
         Ok(Some(frame)) => match Message::decode(&frame) {
             Err(WireError::Version(version)) => {
                 let speaks = Some(ProtocolVersion(version));
@@ -42,7 +44,7 @@ pub fn exchange(controller: &Controller, request: &Message) -> Result<Message, C
             }
             other => other.map_err(ConfigError::wire(name)),
         },
-        Ok(None) | Err(FrameError::Http) => Err(ConfigError::Version {
+        Ok(None) | Err(FrameError::Http | FrameError::Unwanted) => Err(ConfigError::Version {
             server: name.clone(),
             speaks: None,
         }),
@@ -89,10 +91,13 @@ pub enum FrameError {
     Wire(WireError),
     /// The other side speaks HTTP.
     Http,
+    /// Its start is not such that the rest should be read.
+    Unwanted,
 }
 
 /// Reads one length-prefixed frame; `None` if the stream ends before its first byte. Memory
-/// grows with what arrives, not with what is claimed.
+/// grows with what arrives, not with what is claimed. A long one is read on if `is_wanted` says so of its
+/// start, of [`START`] bytes.
 ///
 /// # Errors
 /// [`FrameError`].
@@ -100,8 +105,10 @@ pub fn read_frame(
     stream: &mut TcpStream,
     limit: usize,
     deadline: Instant,
+    is_wanted: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Option<Vec<u8>>, FrameError> {
     let mut received = Vec::new();
+    let mut is_known = false;
     let mut chunk = [0; 16 * 1024];
     loop {
         if received.starts_with(b"HTTP") {
@@ -114,6 +121,12 @@ pub fn read_frame(
             received.truncate(LENGTH_FIELD + length);
             received.drain(..LENGTH_FIELD);
             return Ok(Some(received));
+        }
+        if !is_known && received.len() >= LENGTH_FIELD + START {
+            if !is_wanted(&received[LENGTH_FIELD..]) {
+                return Err(FrameError::Unwanted);
+            }
+            is_known = true;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

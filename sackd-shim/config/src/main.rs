@@ -7,6 +7,7 @@ mod cache;
 mod error;
 mod exchange;
 mod fetch;
+mod hush;
 mod keeper;
 mod metrics;
 mod options;

@@ -50,7 +50,7 @@ pub struct Options {
     pub rest_lifetime: Option<Duration>,
 
     /// TCP port for pushes [default: SlurmdPort]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 
     /// Do not register for pushes

@@ -1,10 +1,10 @@
 //! Pushed configurations: the controller connects to us. Anybody can reach the port, so a push
 //! counts only with SlurmUser's token over exactly this message.
 
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use slurm_auth::{Claims, message_hash, read_unverified};
@@ -12,13 +12,14 @@ use slurm_wire::configuration::Configuration;
 use slurm_wire::rpc::{Credential, Message, MessageType};
 
 use crate::error::ConfigError;
-use crate::exchange::{FrameError, MESSAGE_LIMIT, read_frame};
+use crate::exchange::{MESSAGE_LIMIT, read_frame};
+use crate::hush::Hush;
 use crate::sack::Signer;
 
 /// From the connection to its last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Pushes read at a time. More are closed at once; the periodic fetch makes up for them.
-const AT_A_TIME: usize = 4;
+/// Connections read at a time. For more the oldest make way; the next fetch makes up for what was cut off.
+const AT_A_TIME: usize = 8;
 
 /// What the worker hears of.
 #[derive(Debug)]
@@ -66,6 +67,20 @@ impl Gate {
         Configuration::decode(&message.body).map_err(peer())
     }
 
+    /// Whether the rest of a long message should be read at all: it says that it is a push, and its token is
+    /// SlurmUser's. So nobody else fills our memory.
+    fn admits(&self, start: &[u8]) -> bool {
+        let Ok(head) = Message::decode_head(start) else {
+            return false;
+        };
+        let Some(Credential::Slurm(token)) = &head.credential else {
+            return false;
+        };
+        head.message_type == MessageType::RECONFIGURE_SACKD
+            && read_unverified(token).is_ok_and(|claims| claims.uid == self.slurm_user)
+            && self.signer.verify(head.version, token).unwrap_or(false)
+    }
+
     fn check_claims(&self, claims: &Claims, message: &Message) -> Result<(), ConfigError> {
         if claims.uid != self.slurm_user {
             return Err(ConfigError::Push("it is not from SlurmUser"));
@@ -89,42 +104,80 @@ pub fn listen(port: u16) -> Result<TcpListener, ConfigError> {
         )))
 }
 
-/// Takes pushes for ever, each in a thread of its own, and hands good ones on.
+/// Takes pushes for ever, each in a thread of its own, and hands good ones on. A controller sends at once:
+/// where too many are open, the oldest makes way.
 pub fn serve(listener: &TcpListener, gate: &Gate, events: &Sender<Event>) {
-    let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
+    let open = Open::default();
+    let hush = Arc::new(Hush::default());
+    for (number, stream) in (0_u64..).zip(listener.incoming()) {
         let Ok(stream) = stream else {
             std::thread::sleep(Duration::from_millis(100));
             continue;
         };
-        if open.fetch_add(1, Ordering::Relaxed) >= AT_A_TIME {
-            open.fetch_sub(1, Ordering::Relaxed);
+        if !open.enter(number, &stream) {
             continue;
         }
-        let (gate, events, count) = (gate.clone(), events.clone(), Arc::clone(&open));
+        let (gate, events, hush, all) = (
+            gate.clone(),
+            events.clone(),
+            Arc::clone(&hush),
+            open.clone(),
+        );
         let work = move || {
-            take(stream, &gate, &events);
-            count.fetch_sub(1, Ordering::Relaxed);
+            take(stream, &gate, &events, &hush);
+            all.leave(number);
         };
         if std::thread::Builder::new()
             .name("push".to_owned())
             .spawn(work)
             .is_err()
         {
-            open.fetch_sub(1, Ordering::Relaxed);
+            open.leave(number);
         }
     }
 }
 
-fn take(mut stream: TcpStream, gate: &Gate, events: &Sender<Event>) {
+/// The connections that are being read, in order of age.
+#[derive(Debug, Clone, Default)]
+struct Open(Arc<Mutex<VecDeque<(u64, TcpStream)>>>);
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, TcpStream)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `false` if it cannot be kept track of.
+    fn enter(&self, number: u64, stream: &TcpStream) -> bool {
+        let Ok(stream) = stream.try_clone() else {
+            return false;
+        };
+        let mut all = self.lock();
+        if all.len() >= AT_A_TIME
+            && let Some((_, oldest)) = all.pop_front()
+        {
+            // Its reader comes to the end of the stream.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        all.push_back((number, stream));
+        true
+    }
+
+    fn leave(&self, number: u64) {
+        self.lock().retain(|(other, _)| *other != number);
+    }
+}
+
+fn take(mut stream: TcpStream, gate: &Gate, events: &Sender<Event>, hush: &Hush) {
     let from = stream
         .peer_addr()
         .map_or_else(|_| "-".to_owned(), |address| address.to_string());
-    let frame = match read_frame(&mut stream, MESSAGE_LIMIT, Instant::now() + TIMEOUT) {
+    let deadline = Instant::now() + TIMEOUT;
+    let is_wanted = |start: &[u8]| gate.admits(start);
+    let frame = match read_frame(&mut stream, MESSAGE_LIMIT, deadline, &is_wanted) {
         Ok(Some(frame)) => frame,
         // A port scan or a health check.
         Ok(None) => return,
-        Err(error @ (FrameError::Io(_) | FrameError::Wire(_) | FrameError::Http)) => {
+        Err(error) => {
             tracing::debug!(event = "push.unreadable", from, ?error);
             let _ = events.send(Event::PushFailed);
             return;
@@ -140,12 +193,11 @@ fn take(mut stream: TcpStream, gate: &Gate, events: &Sender<Event>) {
             let _ = events.send(Event::Pushed(configuration));
         }
         Err(error) => {
-            tracing::warn!(
-                event = "push.refused",
-                from,
-                error = service::exit::chain(&error)
-            );
             let is_damaged = !matches!(error, ConfigError::NoPush | ConfigError::Wire { .. });
+            if let Some(untold) = hush.may_tell() {
+                let error = service::exit::chain(&error);
+                tracing::warn!(event = "push.refused", from, error, untold);
+            }
             if is_damaged {
                 let _ = events.send(Event::PushFailed);
             }

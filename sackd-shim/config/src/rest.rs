@@ -19,6 +19,7 @@ use slurm_wire::rpc::{Credential, Message, MessageType};
 use crate::error::ConfigError;
 use crate::exchange::exchange;
 use crate::fetch::Controllers;
+use crate::hush::Hush;
 use crate::sack::Signer;
 use crate::srv::Resolver;
 
@@ -40,6 +41,7 @@ pub struct Desk {
     controllers: Controllers,
     longest: Duration,
     open: Mutex<HashMap<u32, usize>>,
+    hush: Hush,
 }
 
 impl Desk {
@@ -50,6 +52,7 @@ impl Desk {
             controllers,
             longest,
             open: Mutex::default(),
+            hush: Hush::default(),
         }
     }
 
@@ -209,7 +212,9 @@ fn serve(listener: &UnixListener, desk: &Arc<Desk>) {
         let work = move || {
             let answer = own.answer(&mut stream, peer.uid).unwrap_or_else(|error| {
                 let error = service::exit::chain(&error);
-                tracing::warn!(event = "rest.refused", uid = peer.uid, error);
+                if let Some(untold) = own.hush.may_tell() {
+                    tracing::warn!(event = "rest.refused", uid = peer.uid, error, untold);
+                }
                 format!("no {error}\n")
             });
             let _ = stream.set_write_timeout(Some(TIMEOUT));

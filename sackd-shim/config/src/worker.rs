@@ -125,8 +125,8 @@ fn make_folder(folder: &Path) {
 /// signal.
 fn take_orders(events: Sender<Event>) -> Result<(), ConfigError> {
     let work = move || {
-        let mut order = [0; 1];
-        while std::io::stdin().read(&mut order).is_ok_and(|n| n > 0) {
+        let mut orders = [0; 64];
+        while std::io::stdin().read(&mut orders).is_ok_and(|n| n > 0) {
             if events.send(Event::FetchNow).is_err() {
                 return;
             }
@@ -137,6 +137,16 @@ fn take_orders(events: Sender<Event>) -> Result<(), ConfigError> {
         .spawn(work)
         .map(drop)
         .map_err(ConfigError::system("start the thread for orders"))
+}
+
+/// When the next fetch is wanted.
+enum Wish {
+    /// When it is its time.
+    Nothing,
+    /// Within [`AFTER_BAD_PUSH`] of the last one.
+    Soon,
+    /// At once.
+    Now,
 }
 
 struct Worker<'a> {
@@ -159,6 +169,10 @@ impl Worker<'_> {
                 return Err(ConfigError::Outdated);
             }
             let began = Instant::now();
+            // One fetch carries out all orders that have come, however many.
+            while let Ok(event) = inbox.try_recv() {
+                self.hear(event);
+            }
             let wait = if self.fetch() {
                 self.options.refresh_interval
             } else {
@@ -170,24 +184,34 @@ impl Worker<'_> {
             while let Ok(event) =
                 inbox.recv_timeout(until.saturating_duration_since(Instant::now()))
             {
-                match event {
-                    Event::Pushed(configuration) => {
-                        if self.install(&configuration, "push") {
-                            self.report.last_push = Some(unix_now());
-                        }
-                        self.listen();
-                    }
-                    Event::PushFailed => {
-                        self.report.pushes_refused += 1;
-                        until = until.min(began + AFTER_BAD_PUSH);
-                    }
-                    Event::FetchNow => {
+                match self.hear(event) {
+                    Wish::Nothing => {}
+                    Wish::Soon => until = until.min(began + AFTER_BAD_PUSH),
+                    Wish::Now => {
                         tracing::info!(event = "fetch.asked");
                         break;
                     }
                 }
                 self.report.write(&self.options.run_dir);
             }
+        }
+    }
+
+    /// What an event changes, and when it wants the next fetch.
+    fn hear(&mut self, event: Event) -> Wish {
+        match event {
+            Event::Pushed(configuration) => {
+                if self.install(&configuration, "push") {
+                    self.report.last_push = Some(unix_now());
+                }
+                self.listen();
+                Wish::Nothing
+            }
+            Event::PushFailed => {
+                self.report.pushes_refused += 1;
+                Wish::Soon
+            }
+            Event::FetchNow => Wish::Now,
         }
     }
 

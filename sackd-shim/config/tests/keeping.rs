@@ -50,6 +50,43 @@ fn an_order_fetches_and_a_missed_push_is_noticed() {
     assert!(config.log().contains("push.missed"));
 }
 
+/// A storm of orders (SIGHUP) does not become one of requests to the controller.
+#[test]
+fn many_orders_are_one_fetch() {
+    const ORDERS: usize = 200;
+    let (listener, address) = listener();
+    let (go, gate) = std::sync::mpsc::channel();
+    let mut n = 0;
+    let requests = controller(listener, move |_| {
+        n += 1;
+        if n == 1 {
+            gate.recv().unwrap();
+        }
+        numbered(n)
+    });
+    let mut config = Config::start(&["--disable-reconfig"], &[address]);
+    // While the first is on its way.
+    config.waits_for_log("sandbox");
+    for _ in 0..ORDERS {
+        config.order();
+    }
+    go.send(()).unwrap();
+    let asked = |config: &Config| config.log().matches("fetch.asked").count();
+    wait_for("a fetch that was asked for", || {
+        asked(&config) > 0 || {
+            config
+                .file("slurm.conf")
+                .is_some_and(|text| text.contains("#2"))
+        }
+    });
+    config.order();
+    wait_for("the last order's", || {
+        let all = config.report()["changes"].as_u64();
+        all.is_some_and(|all| all >= 2)
+    });
+    assert!(requests.try_iter().count() < ORDERS / 4);
+}
+
 #[test]
 fn a_damaged_push_is_made_up_for() {
     let (listener, address) = listener();

@@ -17,12 +17,18 @@ const FIRST: (&str, Option<&str>) = ("slurm.conf", Some("ClusterName=lab\n#1\n")
 const SECOND: (&str, Option<&str>) = ("slurm.conf", Some("ClusterName=lab\n#2\n"));
 
 fn started() -> (Config, u16) {
+    started_with(&[])
+}
+
+fn started_with(more: &[&str]) -> (Config, u16) {
     let (listener, address) = listener();
     let _requests = controller(listener, |_| {
         Answer::files(&[FIRST, ("old.conf", Some("x"))])
     });
     let port = free_port();
-    let config = Config::start(&["--port", &port.to_string()], &[address]);
+    let port_text = port.to_string();
+    let arguments = [&["--port", &port_text], more].concat();
+    let config = Config::start(&arguments, &[address]);
     config.waits_for_log("push.listening");
     wait_for("slurm.conf", || config.file("slurm.conf").is_some());
     (config, port)
@@ -132,8 +138,8 @@ fn others_pushes_change_nothing() {
 #[test]
 fn slow_and_broken_pushers_hold_nobody_up() {
     let (config, port) = started();
-    // One less than are read at a time, and one that is cut off in the middle.
-    let idle: Vec<TcpStream> = (0..3)
+    // Many more than are read at a time, and one that is cut off in the middle.
+    let idle: Vec<TcpStream> = (0..50)
         .map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap())
         .collect();
     let (good, _) = good_push(&[SECOND]);
@@ -141,9 +147,45 @@ fn slow_and_broken_pushers_hold_nobody_up() {
     let mut cut = TcpStream::connect(("127.0.0.1", port)).unwrap();
     cut.write_all(&frame[..frame.len() / 2]).unwrap();
     drop(cut);
+    // One is enough.
+    push(port, &good);
     wait_for("the push", || {
-        push(port, &good);
         config.file("slurm.conf").as_deref() == SECOND.1
     });
     drop(idle);
+}
+
+/// Who is not SlurmUser is not listened to for long: nobody else fills our memory.
+#[test]
+fn long_messages_of_strangers_are_not_read() {
+    let (config, port) = started_with(&["--log-level", "debug"]);
+    let long = "x".repeat(4 << 20);
+    let files = [SECOND, ("long.conf", Some(long.as_str()))];
+    let (good, claims) = good_push(&files);
+    let stranger = Claims {
+        uid: claims.uid + 1,
+        ..claims.clone()
+    };
+    let mut unread = 0;
+    for message in [
+        with_claims(&good, &stranger, KEY),
+        with_claims(&good, &claims, b"another key, as long as a good one"),
+        Message {
+            credential: None,
+            ..good.clone()
+        },
+    ] {
+        let frame = message.encode();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // The kernel's buffers hold some of it, and it need not all be sent.
+        let _ = stream.write_all(&frame[..frame.len() - 1]);
+        unread += 1;
+        wait_for("the refusal", || {
+            config.log().matches("Unwanted").count() == unread
+        });
+    }
+    assert_eq!(config.file("slurm.conf").as_deref(), FIRST.1);
+    push(port, &good);
+    wait_for("the push", || config.file("long.conf").is_some());
+    assert_eq!(config.log().matches("Unwanted").count(), unread);
 }
