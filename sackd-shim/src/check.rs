@@ -3,15 +3,19 @@
 //! `sackd-shim-config`: no network here.
 
 use std::fs::File;
-use std::io::{Read, Write, pipe};
+use std::io::{ErrorKind, Read, Write, pipe};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 use service::{Exit, Failure};
 use slurm_auth::{Claims, Context, Keyring, Verifier, message_hash};
 use slurm_wire::rpc::MessageType;
+use slurm_wire::sack::{Request, VERIFY_LIMIT, parse_token_reply};
 use sys::spawn::Spawn;
 
+use crate::ask::{exchange, hint};
 use crate::config::{Cluster, Settings, SlurmConfSource};
 use crate::error::ShimError;
 use crate::identity::{Answer, look_up};
@@ -24,6 +28,9 @@ use crate::signer::unix_now;
 const OFFSETS: [i64; 19] = [
     -86_400, -3600, -600, -300, -60, -30, -10, -5, -2, 0, 2, 5, 10, 30, 60, 300, 600, 3600, 86_400,
 ];
+
+/// Patience with the running service.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a finding is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,6 +45,9 @@ enum Level {
 #[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
+    /// Of several, the one it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
@@ -47,6 +57,8 @@ struct Finding {
 #[derive(Debug, Default)]
 struct Report {
     json: bool,
+    /// The cluster that is looked at, where there are several.
+    cluster: Option<String>,
     findings: Vec<Finding>,
 }
 
@@ -54,6 +66,7 @@ impl Report {
     fn add(&mut self, level: Level, text: impl Into<String>, hint: Option<&str>) {
         let finding = Finding {
             level,
+            cluster: self.cluster.clone(),
             text: text.into(),
             hint: hint.map(str::to_owned),
         };
@@ -63,7 +76,10 @@ impl Report {
                 Level::Warning => "warning",
                 Level::Problem => "problem",
             };
-            println!("{word:<8} {}", finding.text);
+            match &finding.cluster {
+                Some(cluster) => println!("{word:<8} cluster '{cluster}': {}", finding.text),
+                None => println!("{word:<8} {}", finding.text),
+            }
             if let Some(hint) = &finding.hint {
                 println!("         hint: {hint}");
             }
@@ -101,6 +117,10 @@ pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
         Ok(settings) => {
             identity(&settings, &mut report);
             for cluster in &settings.clusters {
+                if settings.clusters.len() > 1 {
+                    let name = cluster.name.as_deref().unwrap_or("the default one");
+                    report.cluster = Some(name.to_owned());
+                }
                 everything(&settings, cluster, &mut report);
             }
         }
@@ -128,6 +148,7 @@ fn everything(settings: &Settings, cluster: &Cluster, report: &mut Report) {
         match mint(settings, cluster, &keys, 60) {
             Ok(_) => {
                 report.good("a token was made and verified");
+                service(cluster, &keys, report);
                 controllers(settings, cluster, &keys, report);
             }
             Err(error) => report.error(&error),
@@ -164,6 +185,14 @@ fn run_directory(settings: &Settings, cluster: &Cluster, report: &mut Report) {
             format!("run directory '{path}': {error}"),
             "let SlurmUser into it",
         ),
+    }
+    if let Ok(space) = statvfs(&cluster.run_dir)
+        && (space.blocks_available() == 0 || (space.files() > 0 && space.files_available() == 0))
+    {
+        report.problem(
+            format!("no space is left in '{path}'"),
+            "a fetched configuration cannot be written there: make room, or give it a larger file system",
+        );
     }
     if cluster.key.path().starts_with(&cluster.run_dir) {
         report.problem(
@@ -280,15 +309,64 @@ fn mint(
     Ok(token)
 }
 
+/// What is behind the socket: whether it serves, and with this key.
+fn service(cluster: &Cluster, keys: &Keyring, report: &mut Report) {
+    let path = crate::socket::path(&cluster.run_dir);
+    let shown = path.display();
+    let request = Request::Create {
+        version: slurm_wire::ProtocolVersion::V24_11,
+        ruid: slurm_wire::sack::ANYBODY,
+        payload: Vec::new(),
+    };
+    let reply = match exchange(&path, &request.encode(), PATIENCE, VERIFY_LIMIT as u64) {
+        Ok(reply) => reply,
+        Err(error) => {
+            let words = match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                    format!("nobody serves '{shown}' at present")
+                }
+                ErrorKind::WouldBlock => format!("the service at '{shown}' does not answer"),
+                _ => format!("ask the service at '{shown}': {error}"),
+            };
+            return report.warning(words, hint(error.kind()));
+        }
+    };
+    let uid = nix::unistd::Uid::effective();
+    let Ok(Some(token)) = parse_token_reply(&reply) else {
+        return report.warning(
+            format!("the service at '{shown}' gives no token to uid {uid}"),
+            "see its log for event=token.refused",
+        );
+    };
+    let reader = Verifier {
+        uid: uid.as_raw(),
+        now: unix_now(),
+    };
+    match slurm_auth::verify(&token, keys, reader) {
+        Ok(_) => report.good(format!("the service at '{shown}' gives good tokens")),
+        Err(error) => report.problem(
+            format!(
+                "the service at '{shown}' gives a token that '{}' does not make good: {error}",
+                cluster.key.path().display()
+            ),
+            "see its log for event=keys.kept: it keeps its last good key; or is it another service?",
+        ),
+    }
+}
+
 /// Gives tokens to `sackd-shim-config ping` on its standard input: one that is good for a minute,
 /// and one for each offset, by which it finds out how late it is over there. It prints a line for
 /// each controller.
 fn controllers(settings: &Settings, cluster: &Cluster, keys: &Keyring, report: &mut Report) {
-    let servers: &[String] = match &cluster.slurm_conf {
-        SlurmConfSource::Local(_) => return,
-        SlurmConfSource::Discovered => &[],
-        SlurmConfSource::Fetched(servers) => servers,
+    let servers = match &cluster.slurm_conf {
+        SlurmConfSource::Local(_) => Policy::new(cluster).controllers(),
+        SlurmConfSource::Discovered => Vec::new(),
+        SlurmConfSource::Fetched(servers) => servers.clone(),
     };
+    // A local file that names none: DNS is not asked for them.
+    if servers.is_empty() && matches!(cluster.slurm_conf, SlurmConfSource::Local(_)) {
+        return;
+    }
     let mut tokens = String::new();
     for seconds in std::iter::once(60).chain(OFFSETS) {
         match mint(settings, cluster, keys, seconds) {
@@ -296,7 +374,7 @@ fn controllers(settings: &Settings, cluster: &Cluster, keys: &Keyring, report: &
             Err(error) => return report.error(&error),
         }
     }
-    match ping(servers, &tokens) {
+    match ping(&servers, &tokens) {
         Ok(lines) => {
             for line in lines.lines() {
                 match line.split_once(' ') {
@@ -360,6 +438,17 @@ fn registration(cluster: &Cluster, report: &mut Report) {
         )
     };
     let (fetch, push) = (ago("last_fetch"), ago("last_push"));
+    let failures = state.get("failures").and_then(serde_json::Value::as_u64);
+    if let Some(failures) = failures.filter(|failures| *failures > 0) {
+        let why = state.get("last_error").and_then(serde_json::Value::as_str);
+        report.warning(
+            format!(
+                "{failures} fetches in a row have failed, the last good one was {fetch}: {}",
+                why.unwrap_or("-")
+            ),
+            "clients keep the configuration they have; see the log for event=fetch.failed and config.kept",
+        );
+    }
     let registered = state.get("registered").and_then(serde_json::Value::as_bool);
     let port = state.get("port").and_then(serde_json::Value::as_u64);
     match (registered, port) {

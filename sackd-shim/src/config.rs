@@ -292,7 +292,8 @@ fn finished(
         run_dir: run_dir?,
         slurm_conf: slurm_conf?,
         name: table.name.map(|name| name.to_lowercase()),
-        port,
+        // 0 is SlurmdPort, in Slurm's messages as well.
+        port: port.filter(|port| *port != 0),
         register,
         token_lifetime: token_lifetime?,
         use_client_ids: table.use_client_ids,
@@ -638,6 +639,8 @@ mod tests {
         assert_eq!(settings.main().key, KeySource::Jwks("/variable".into()));
         assert_eq!(settings.main().run_dir, Path::new("/run/slurm-a"));
         assert_eq!(settings.main().port, Some(3));
+        let settings = load(&toml, "--port 0", &[]).unwrap();
+        assert_eq!(settings.main().port, None, "SlurmdPort");
         let settings = load(&toml, "-f /local/slurm.conf", &variables[..1]).unwrap();
         assert_eq!(
             settings.main().slurm_conf_path(),

@@ -58,11 +58,19 @@ pub enum ShimError {
 }
 
 impl ShimError {
-    /// Wraps what the system said.
+    /// Wraps what the system said. A socket's time limit, which the system calls "Resource temporarily
+    /// unavailable", is called what it is.
     pub fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
-        move |source| Self::System { doing, source }
+        move |source| {
+            let source = match source.kind() {
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => source,
+            };
+            Self::System { doing, source }
+        }
     }
+
     /// The one problem that a start reports; "check" prints all.
     pub fn first_of(problems: Vec<Self>) -> Self {
         let nothing = || Self::Setting("the configuration cannot be used".to_owned());

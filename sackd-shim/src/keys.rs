@@ -113,7 +113,8 @@ pub struct Keys {
     source: KeySource,
     slurm_user: u32,
     seen: Option<Stamp>,
-    ring: Keyring,
+    /// None until there has been a good file.
+    ring: Option<Keyring>,
     /// The slurm.key before this one: tokens it signed are good until they expire.
     previous: Option<(Keyring, i64)>,
     loaded: i64,
@@ -128,21 +129,27 @@ impl Keys {
     /// # Errors
     /// As [`KeySource::load`].
     pub fn load(source: KeySource, slurm_user: u32) -> Result<Self, ShimError> {
-        let seen = Stamp::of(source.path());
-        let ring = source.load()?;
-        let mut keys = Self {
-            source,
-            slurm_user,
-            seen,
-            ring,
-            previous: None,
-            loaded: unix_now(),
-            file_is_bad: false,
-            kid: None,
-            warned: None,
-        };
+        let mut keys = Self::none_yet(source, slurm_user);
+        keys.ring = Some(keys.source.load()?);
+        keys.loaded = unix_now();
+        keys.file_is_bad = false;
         keys.report("keys.loaded");
         Ok(keys)
+    }
+
+    /// Waits for a good file: until then no token is made.
+    pub fn none_yet(source: KeySource, slurm_user: u32) -> Self {
+        Self {
+            seen: Stamp::of(source.path()),
+            source,
+            slurm_user,
+            ring: None,
+            previous: None,
+            loaded: 0,
+            file_is_bad: true,
+            kid: None,
+            warned: None,
+        }
     }
 
     /// Makes a token. The caller has looked for a new file before.
@@ -150,7 +157,7 @@ impl Keys {
     /// # Errors
     /// [`TokenError`].
     pub fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
-        slurm_auth::sign(claims, &self.ring)
+        slurm_auth::sign(claims, self.ring.as_ref().ok_or(TokenError::NoKey)?)
     }
 
     /// Checks a token.
@@ -158,7 +165,8 @@ impl Keys {
     /// # Errors
     /// Why the keys in use do not find it good.
     pub fn verify(&self, token: &str, reader: Verifier) -> Result<Claims, TokenError> {
-        let result = slurm_auth::verify(token, &self.ring, reader);
+        let ring = self.ring.as_ref().ok_or(TokenError::NoKey)?;
+        let result = slurm_auth::verify(token, ring, reader);
         match (&result, &self.previous) {
             (Err(TokenError::Signature), Some((previous, until))) if reader.now <= *until => {
                 slurm_auth::verify(token, previous, reader).or(result)
@@ -169,14 +177,21 @@ impl Keys {
 
     /// Id of the key that signs now.
     pub fn kid(&self, now: i64) -> Option<&str> {
-        self.ring.signing_kid(now)
+        self.ring.as_ref()?.signing_kid(now)
+    }
+
+    /// Id of the key that [`Self::sign`] takes for these claims.
+    pub fn kid_for(&self, claims: &Claims) -> Option<&str> {
+        self.ring.as_ref()?.kid_for(claims)
     }
 
     /// How many keys there are, when the one that signs expires, when they were loaded, and
     /// whether the file has become bad since.
     pub fn state(&self, now: i64) -> (usize, Option<i64>, i64, bool) {
-        let expires = self.ring.signing_key_expires(now);
-        (self.ring.len(), expires, self.loaded, self.file_is_bad)
+        let ring = self.ring.as_ref();
+        let expires = ring.and_then(|ring| ring.signing_key_expires(now));
+        let count = ring.map_or(0, Keyring::len);
+        (count, expires, self.loaded, self.file_is_bad)
     }
 
     /// Loads the file again if it is another one than last time, or if `forced`. Whatever is
@@ -191,12 +206,13 @@ impl Keys {
             // Written while it was read: the next look takes the finished file.
             Ok(_) if Stamp::of(self.source.path()) != now => self.seen = None,
             Ok(ring) => {
-                let changed = !ring.memory().eq(self.ring.memory());
-                let old = std::mem::replace(&mut self.ring, ring);
+                let old = self.ring.replace(ring);
                 self.loaded = unix_now();
                 self.file_is_bad = false;
                 // A set says itself which keys still count; one key cannot.
-                if changed && matches!(self.source, KeySource::SlurmKey(_)) {
+                if let Some(old) = old.filter(|old| self.differs_from(old))
+                    && matches!(self.source, KeySource::SlurmKey(_))
+                {
                     let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
                     self.previous = Some((old, self.loaded.saturating_add(lifetime)));
                 }
@@ -204,14 +220,35 @@ impl Keys {
             }
             Err(error) => {
                 self.file_is_bad = true;
-                tracing::error!(
-                    event = "keys.kept",
-                    path = %self.source.path().display(),
-                    error = service::exit::chain(&error),
-                    "the new key file is bad, the keys in use stay"
-                );
+                self.tell_of(&error);
             }
         }
+    }
+
+    /// A file that is bad.
+    fn tell_of(&self, error: &ShimError) {
+        let path = self.source.path().display();
+        let error = service::exit::chain(error);
+        if self.ring.is_some() {
+            tracing::error!(
+                event = "keys.kept",
+                %path,
+                error,
+                "the new key file is bad, the keys in use stay"
+            );
+        } else {
+            tracing::error!(
+                event = "keys.none",
+                %path,
+                error,
+                "this cluster gets no tokens until the file is good"
+            );
+        }
+    }
+
+    fn differs_from(&self, old: &Keyring) -> bool {
+        let now = self.ring.iter().flat_map(Keyring::memory);
+        !old.memory().eq(now)
     }
 
     /// Time passes without the file changing: keys expire, warnings are repeated.
@@ -224,7 +261,7 @@ impl Keys {
         {
             self.previous = None;
         }
-        if self.ring.signing_kid(now) != self.kid.as_deref()
+        if self.kid(now) != self.kid.as_deref()
             || self.warned.is_none_or(|warned| warned.elapsed() >= AGAIN)
         {
             self.warn(now);
@@ -232,26 +269,30 @@ impl Keys {
     }
 
     fn report(&mut self, event: &str) {
-        let locked = self
-            .ring
-            .memory()
-            .all(|key| sys::process::lock_bytes(key).is_ok());
+        let lock = |key| sys::process::lock_bytes(key).is_ok();
+        let locked = self.ring.iter().flat_map(Keyring::memory).all(lock);
         let now = unix_now();
         tracing::info!(
             event,
             path = %self.source.path().display(),
-            kid = self.ring.signing_kid(now),
-            keys = self.ring.len(),
+            kid = self.kid(now),
+            keys = self.state(now).0,
             locked
         );
         self.warn(now);
     }
 
     fn warn(&mut self, now: i64) {
-        self.kid = self.ring.signing_kid(now).map(str::to_owned);
+        self.kid = self.kid(now).map(str::to_owned);
         self.warned = Some(Instant::now());
         let path = self.source.path().display();
-        for warning in warnings(&self.ring, &self.source, self.slurm_user, now) {
+        let Some(ring) = &self.ring else {
+            if let Err(error) = self.source.load() {
+                self.tell_of(&error);
+            }
+            return;
+        };
+        for warning in warnings(ring, &self.source, self.slurm_user, now) {
             tracing::warn!(event = "keys.weak", path = %path, "{warning}");
         }
     }
@@ -284,20 +325,24 @@ mod tests {
         let path = folder.path().join("slurm.key");
         write(&path, &key(40), 0o600);
         let mut keys = Keys::load(KeySource::SlurmKey(path.clone()), 0).unwrap();
-        assert_eq!(keys.ring.shortest(), 40);
+        assert_eq!(keys.ring.as_ref().unwrap().shortest(), 40);
         write(&path, &key(50), 0o604);
         keys.refresh(false, TTL);
-        assert_eq!(keys.ring.shortest(), 40, "readable by others");
+        assert_eq!(
+            keys.ring.as_ref().unwrap().shortest(),
+            40,
+            "readable by others"
+        );
         write(&path, b"", 0o600);
         keys.refresh(true, TTL);
-        assert_eq!(keys.ring.shortest(), 40, "empty");
+        assert_eq!(keys.ring.as_ref().unwrap().shortest(), 40, "empty");
         fs::remove_file(&path).unwrap();
         keys.refresh(false, TTL);
         keys.refresh(true, TTL);
-        assert_eq!(keys.ring.shortest(), 40, "removed");
+        assert_eq!(keys.ring.as_ref().unwrap().shortest(), 40, "removed");
         write(&path, &key(60), 0o640);
         keys.refresh(false, TTL);
-        assert_eq!(keys.ring.shortest(), 60);
+        assert_eq!(keys.ring.as_ref().unwrap().shortest(), 60);
     }
 
     #[test]

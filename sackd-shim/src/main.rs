@@ -4,9 +4,11 @@
 
 mod access;
 mod admission;
+mod ask;
 mod audit;
 mod check;
 mod child;
+mod clock;
 mod config;
 mod connection;
 mod detach;
@@ -20,6 +22,7 @@ mod nscd;
 mod options;
 mod origin;
 mod pace;
+mod page;
 mod policy;
 mod privileges;
 mod readiness;
@@ -59,6 +62,8 @@ fn run(options: &Options) -> Result<(), Failure> {
         Some(Command::Check { json }) => check::run(options, *json),
         Some(Command::Status { json }) => status::run(options, *json),
         Some(Command::Token { lifespan, run_dir }) => token::run(*lifespan, run_dir),
+        Some(Command::Man) => page::man(),
+        Some(Command::Completion { shell }) => page::completion(*shell),
         None => {
             options.check().map_err(error::ShimError::into_failure)?;
             if is_sackd() && !options.foreground && !options.systemd {
@@ -74,11 +79,7 @@ fn serve(options: &Options) -> Result<(), error::ShimError> {
     settings.report();
     privileges::drop(&settings)?;
     // Keys before sockets: a signer that cannot sign takes no socket from one that can.
-    let signers: Vec<_> = settings
-        .clusters
-        .iter()
-        .map(|cluster| signer::Signer::new(&settings, cluster))
-        .collect::<Result<_, _>>()?;
+    let signers = signer::Signer::of_all(&settings)?;
     let mut listeners = Vec::new();
     for cluster in &settings.clusters {
         listeners.push(socket::listen(&cluster.run_dir, &settings.slurm_user)?);

@@ -255,6 +255,29 @@ impl Metrics {
         text.0
     }
 
+    /// How each cluster is, in one line.
+    pub fn line(&self) -> String {
+        let numbers = self.lock();
+        let each = numbers.clusters.iter().map(|cluster| {
+            let said = cluster.configuration.as_ref();
+            let failures = said.and_then(|value| value["failures"].as_u64());
+            let registered = said.and_then(|value| value["registered"].as_bool());
+            let configuration = match (failures, registered) {
+                (Some(failures), _) if failures > 0 => "cannot fetch its configuration",
+                (_, Some(true)) => "registered for pushes",
+                (Some(_), _) => "has fetched its configuration",
+                _ => "a configuration of its own",
+            };
+            let key = match (cluster.keys, cluster.key_file_bad) {
+                (0, _) => ", no key",
+                (_, true) => ", the key file is bad",
+                _ => "",
+            };
+            format!("{}: {configuration}{key}", cluster.cluster)
+        });
+        each.collect::<Vec<_>>().join("; ")
+    }
+
     /// The same as JSON, for `sackd-shim status`.
     pub fn json(&self) -> serde_json::Value {
         let numbers = self.lock().clone();

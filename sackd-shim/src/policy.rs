@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,6 +100,17 @@ impl Policy {
         tls_type.filter(|name| !name.eq_ignore_ascii_case("tls/none"))
     }
 
+    /// The controllers that slurm.conf names, each with its port.
+    pub fn controllers(&self) -> Vec<String> {
+        let port = self.conf.slurmctld_port;
+        let with_port = |host: &String| match port {
+            Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        self.conf.slurmctld_hosts.iter().map(with_port).collect()
+    }
+
     /// How long a token lives.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
@@ -112,12 +124,17 @@ impl Policy {
     }
 }
 
+/// A fifo, which an `Include` may lead to, must not hold the signer up.
 fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .ok()?
-        .take(LIMIT)
-        .read_to_end(&mut bytes)
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
         .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -13,6 +13,7 @@ use sys::signals::Signals;
 use crate::access::Caller;
 use crate::admission::{Connections, Verdict, dispensable, judge};
 use crate::audit::{self, Asker};
+use crate::clock::Clock;
 use crate::config::{Limits, Settings};
 use crate::connection::{Connection, Progress, State};
 use crate::error::ShimError;
@@ -89,6 +90,9 @@ pub struct Server {
     origins: Origins,
     metrics: Metrics,
     tally: Tally,
+    clock: Clock,
+    /// What the service manager was told last.
+    told: String,
     /// Nothing is due before it.
     due: Instant,
     /// Out of descriptors: the listeners are left alone until then.
@@ -124,6 +128,8 @@ impl Server {
             origins: Origins::default(),
             metrics,
             tally: Tally::new(),
+            clock: Clock::now(),
+            told: String::new(),
             due: now,
             accept_after: None,
         })
@@ -172,7 +178,9 @@ impl Server {
                 self.refresh(false);
                 self.origins.forget();
                 self.tally.report();
+                self.clock.look();
                 self.publish();
+                self.tell_manager();
                 service::ready::alive();
                 next_tick = now + TICK;
             }
@@ -241,6 +249,15 @@ impl Server {
                 numbers.conf_modified = desk.signer.policy().modified();
                 numbers.configuration = report.flatten();
             });
+        }
+    }
+
+    /// One line for `systemctl status`, when it changes.
+    fn tell_manager(&mut self) {
+        let line = self.metrics.line();
+        if line != self.told {
+            service::ready::status(&line);
+            self.told = line;
         }
     }
 
@@ -441,13 +458,8 @@ impl Server {
         };
         match result {
             Ok((token, claims)) => {
-                audit::made(
-                    &asker,
-                    answer,
-                    &claims,
-                    signer.keys().kid(claims.iat),
-                    &token,
-                );
+                let kid = signer.keys().kid_for(&claims);
+                audit::made(&asker, answer, &claims, kid, &token);
                 let class = if signer.is_system(peer.uid) {
                     Class::System
                 } else {

@@ -55,14 +55,32 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Loads the keys and slurm.conf of a cluster.
+    /// Loads the keys and slurm.conf of each cluster. One whose key is bad gets no tokens until it is good,
+    /// and keeps nobody from those of the others.
     ///
     /// # Errors
-    /// Those of [`Keys::load`]; [`ShimError::System`] if the host has no name.
-    pub fn new(settings: &Settings, cluster: &Cluster) -> Result<Self, ShimError> {
+    /// Those of [`Keys::load`] if no cluster has a good key; [`ShimError::System`] if the host has no name.
+    pub fn of_all(settings: &Settings) -> Result<Vec<Self>, ShimError> {
+        let slurm_user = settings.slurm_user.uid.as_raw();
+        let load = |cluster: &Cluster| Keys::load(cluster.key.clone(), slurm_user);
+        let loaded: Vec<_> = settings.clusters.iter().map(load).collect();
+        let is_any_good = loaded.iter().any(Result::is_ok);
+        let mut signers = Vec::new();
+        for (keys, cluster) in loaded.into_iter().zip(&settings.clusters) {
+            let keys = match keys {
+                Err(error) if !is_any_good => return Err(error),
+                Err(_) => Keys::none_yet(cluster.key.clone(), slurm_user),
+                Ok(keys) => keys,
+            };
+            signers.push(Self::new(settings, cluster, keys)?);
+        }
+        Ok(signers)
+    }
+
+    fn new(settings: &Settings, cluster: &Cluster, keys: Keys) -> Result<Self, ShimError> {
         let slurm_user = settings.slurm_user.uid.as_raw();
         Ok(Self {
-            keys: Keys::load(cluster.key.clone(), slurm_user)?,
+            keys,
             policy: Policy::new(cluster),
             access: cluster.access.clone(),
             host: short_host_name()?,

@@ -3,12 +3,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use service::{Exit, Failure};
 
+use crate::ask::ask;
 use crate::config::Settings;
 use crate::error::ShimError;
 use crate::metrics::Metrics;
@@ -21,6 +22,8 @@ pub const NAME: &str = "status.socket";
 const MODE: u32 = 0o600;
 /// Patience with a reader.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Patience with the service: it may have several slow readers before us.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest request head.
 const HEAD: usize = 4096;
 /// Longest reply that is read.
@@ -116,31 +119,24 @@ fn head(stream: &mut UnixStream) -> std::io::Result<String> {
 pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
     let settings = Settings::load(options).map_err(|e| ShimError::first_of(e).into_failure())?;
     let path = settings.main().run_dir.join(NAME);
-    let text = ask(&path).map_err(|source| {
-        let doing = format!("ask '{}'", path.display());
-        let error = ShimError::System { doing, source };
-        Failure::new(Exit::Failure, error)
-            .hint("it is for root and SlurmUser; is sackd-shim running?")
-    })?;
+    let request = b"GET /status HTTP/1.1\r\nHost: sackd-shim\r\n\r\n";
+    let reply = ask(&path, request, PATIENCE, REPLY)?;
+    let reply = String::from_utf8_lossy(&reply);
+    let text = match reply.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => body,
+        _ => {
+            let words = format!("'{}' is served by something else", path.display());
+            let hint = "is another program in this run directory? ss -xlp tells which";
+            return Err(Failure::new(Exit::Failure, words).hint(hint));
+        }
+    };
     if json {
         println!("{text}");
         return Ok(());
     }
-    let value: serde_json::Value = serde_json::from_str(&text)?;
+    let value: serde_json::Value = serde_json::from_str(text)?;
     print!("{}", table(&value));
     Ok(())
-}
-
-fn ask(path: &PathBuf) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(b"GET /status HTTP/1.1\r\nHost: sackd-shim\r\n\r\n")?;
-    let mut reply = String::new();
-    stream.take(REPLY).read_to_string(&mut reply)?;
-    match reply.split_once("\r\n\r\n") {
-        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
-        _ => Err(ErrorKind::InvalidData.into()),
-    }
 }
 
 /// For people: a line for each thing, objects inside by indentation.

@@ -1,8 +1,6 @@
 //! `sackd-shim token`, run by any user: turns a SACK token of that user into a bearer token for
 //! slurmrestd. What it may and how long it lives is decided at the other ends of the two sockets.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +11,7 @@ use slurm_wire::auth_token::AuthTokenRequest;
 use slurm_wire::rpc::MessageType;
 use slurm_wire::sack::{ANYBODY, Request, parse_token_reply};
 
-use crate::error::ShimError;
+use crate::ask::ask;
 
 /// Patience with either socket; slurmctld is asked meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,16 +34,21 @@ pub fn run(lifespan: Option<Duration>, run_dir: &Path) -> Result<(), Failure> {
         ruid: ANYBODY,
         payload: hash.to_vec(),
     };
-    let reply = ask(&run_dir.join("sack.socket"), &request.encode())?;
+    let sack = run_dir.join("sack.socket");
+    let reply = ask(&sack, &request.encode(), TIMEOUT, LIMIT)?;
     let Some(sack) = parse_token_reply(&reply)? else {
-        return Err(Failure::new(
-            Exit::Permission,
-            "no SACK token for this user",
-        ));
+        let words = "no SACK token for this user";
+        let hint = "the rules in sackd-shim.toml say no; its log has why, at event=token.refused";
+        return Err(Failure::new(Exit::Permission, words).hint(hint));
     };
     let line = format!("{lifespan} {sack}\n");
-    let reply = ask(&run_dir.join("rest.socket"), line.as_bytes())
-        .map_err(|failure| failure.hint("is [rest] in sackd-shim.toml?"))?;
+    let rest = run_dir.join("rest.socket");
+    if !rest.exists() {
+        let words = format!("there is no '{}'", rest.display());
+        let hint = "tokens for slurmrestd are made where [rest] is in sackd-shim.toml";
+        return Err(Failure::new(Exit::Failure, words).hint(hint));
+    }
+    let reply = ask(&rest, line.as_bytes(), TIMEOUT, LIMIT)?;
     let reply = String::from_utf8_lossy(&reply);
     let mut words = reply.trim_end().splitn(3, ' ');
     match (words.next(), words.next(), words.next()) {
@@ -62,18 +65,4 @@ pub fn run(lifespan: Option<Duration>, run_dir: &Path) -> Result<(), Failure> {
             "the service closed without an answer",
         )),
     }
-}
-
-fn ask(socket: &Path, request: &[u8]) -> Result<Vec<u8>, Failure> {
-    let exchange = || -> std::io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(request)?;
-        let mut reply = Vec::new();
-        stream.take(LIMIT).read_to_end(&mut reply)?;
-        Ok(reply)
-    };
-    let doing = format!("ask '{}'", socket.display());
-    exchange().map_err(|source| ShimError::System { doing, source }.into_failure())
 }

@@ -4,9 +4,12 @@
 
 mod running;
 
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use running::{KEY, claims, run_as_sackd, wait_for};
+use running::{KEY, Shim, claims, run_as_sackd, wait_for};
 use slurm_wire::sack::ANYBODY;
 
 const CONF: &str = "ClusterName=lab\nAuthType=auth/slurm\n";
@@ -26,6 +29,44 @@ fn goes_into_the_background_once_it_serves() {
     );
     kill(pid, Signal::SIGTERM).unwrap();
     wait_for("its end", || kill(pid, None).is_err() || is_zombie(pid));
+}
+
+/// What systemd hears from start to end.
+#[test]
+fn the_service_manager_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let hears = |words: &str| {
+        let mut datagram = [0; 1024];
+        loop {
+            let n = manager.recv(&mut datagram).expect(words);
+            let text = String::from_utf8_lossy(&datagram[..n]).into_owned();
+            if text.starts_with(words) {
+                return text;
+            }
+        }
+    };
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "60000000"),
+    ];
+    let shim = Shim::start_in(CONF, "", &variables);
+    let own = format!("MAINPID={}", shim.pid());
+    assert!(hears("READY=1\n").contains(&own));
+    assert_eq!(hears("STATUS="), "STATUS=lab: a configuration of its own");
+    hears("WATCHDOG=1");
+    let pid = Pid::from_raw(shim.pid());
+    kill(pid, Signal::SIGHUP).unwrap();
+    assert!(hears("RELOADING=1\n").contains("MONOTONIC_USEC="));
+    assert!(hears("READY=1\n").contains(&own));
+    shim.replace("slurm.key", b"", 0o600);
+    assert!(hears("STATUS=").ends_with(", the key file is bad"));
+    kill(pid, Signal::SIGTERM).unwrap();
+    hears("STOPPING=1");
 }
 
 fn is_zombie(pid: Pid) -> bool {

@@ -65,6 +65,50 @@ fn each_has_its_own_key_socket_and_rules() {
     assert!(slurm_auth::verify(&shim.token(ANYBODY, b"").unwrap(), &keys(KEY), reader).is_ok());
 }
 
+/// A cluster whose key is not there yet, or bad, keeps nobody from the tokens of the other, and is served as
+/// soon as its key is good.
+#[test]
+fn one_without_a_key_does_not_stop_the_other() {
+    let outside = tempfile::tempdir().unwrap();
+    let at = outside.path().display();
+    let more = format!(
+        "[[clusters]]\nname = \"two\"\nkey-file = \"{at}/key\"\nconf = \"{at}/slurm.conf\"\n\
+         run-dir = \"{at}/run\"\n"
+    );
+    let shim = Shim::start(CONF, &more);
+    let second = outside.path().join("run/sack.socket");
+    assert!(shim.token(ANYBODY, b"").is_some());
+    assert_eq!(token_at(&second, ANYBODY), None);
+    wait_for("the line", || shim.log().contains("keys.none"));
+    wait_for("the record", || {
+        shim.log().contains("there is no good key yet")
+    });
+    let status = running::status_at(&shim.path("run/status.socket"));
+    assert_eq!(status["clusters"][1]["key_file_bad"], true);
+    assert_eq!(status["clusters"][1]["keys"], 0);
+    let output = shim.run(&["check"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = said.lines().find(|line| line.starts_with("problem"));
+    assert!(line.unwrap().contains("cluster 'two': "), "{said}");
+    let key = outside.path().join("key");
+    fs::write(&key, "short").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    wait_for("the next line", || shim.log().contains("fewer than 16"));
+    assert_eq!(token_at(&second, ANYBODY), None);
+    fs::write(&key, OTHER).unwrap();
+    wait_for("its tokens", || token_at(&second, ANYBODY).is_some());
+    let token = token_at(&second, ANYBODY).unwrap();
+    let reader = Verifier { uid: 0, now: now() };
+    slurm_auth::verify(&token, &keys(OTHER), reader).unwrap();
+    // Without any good key there is nothing to serve.
+    let output = run_to_end(CONF, &more, |folder| {
+        fs::remove_file(&key).unwrap();
+        fs::remove_file(folder.join("slurm.key")).unwrap();
+    });
+    assert_eq!(output.status.code(), Some(78));
+}
+
 /// Each cluster's configuration is kept by a process of its own, from its own controllers.
 #[test]
 fn each_has_its_own_configuration_process() {

@@ -207,6 +207,11 @@ fn a_key_that_expires_is_told_of_and_gives_way() {
     // Its tokens would outlive it, and another key's do not.
     let long = start("60s");
     assert!(header(&long.token(ANYBODY, b"").unwrap()).contains("\"kid\":\"b\""));
+    wait_for("the record of the key that signed", || {
+        let log = long.log();
+        let made = log.lines().find(|line| line.contains("token.made"));
+        made.is_some_and(|line| line.contains("kid=\"b\""))
+    });
     let short = start("1s");
     let signs = |kid: &str| {
         let token = short.token(ANYBODY, b"").unwrap();

@@ -5,13 +5,16 @@
 mod running;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use running::{KEY, Shim, claims, wait_for};
 use serde_json::Value;
 use slurm_auth::signature_digest;
-use slurm_wire::sack::ANYBODY;
+use slurm_wire::ProtocolVersion;
+use slurm_wire::sack::{ANYBODY, Request, parse_token_reply};
 
 const CONF: &str = "ClusterName=lab\nAuthType=auth/slurm\n";
 
@@ -135,7 +138,72 @@ fn status_without_a_service_says_so() {
     let output = shim.run(&["status"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("is sackd-shim running?"), "{said}");
+    assert!(said.contains("is sackd-shim running"), "{said}");
+    // A socket that nobody listens at any more, one that nobody answers at, one of somebody else.
+    let path = shim.path("run/status.socket");
+    drop(UnixListener::bind(&path).unwrap());
+    let ask = |words: &str| {
+        let output = shim.run(&["status"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.contains(words), "{words}: {said}");
+        assert!(said.contains("hint: "), "{said}");
+        assert!(!said.contains("temporarily"), "{said}");
+    };
+    ask("its socket is from before: start it");
+    fs::remove_file(&path).unwrap();
+    let silent = UnixListener::bind(&path).unwrap();
+    ask("did not answer in time");
+    drop(silent);
+    fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        let mut head = [0; 1024];
+        let _ = stream.read(&mut head).unwrap();
+        stream.write_all(b"hello").unwrap();
+    });
+    ask("is served by something else");
+}
+
+/// SIGTERM while many ask: whoever was given a token has a line.
+#[test]
+fn the_end_loses_no_line_of_a_crowd() {
+    let mut shim = Shim::start_unread(CONF, "");
+    let digests = std::thread::scope(|scope| {
+        let ask_on = || {
+            let mut digests = Vec::new();
+            let request = Request::Create {
+                version: ProtocolVersion::V24_11,
+                ruid: ANYBODY,
+                payload: vec![],
+            };
+            let request = request.encode();
+            // To the end: a connection that is refused or cut off.
+            while let Ok(mut stream) = UnixStream::connect(shim.socket()) {
+                let mut reply = Vec::new();
+                let _ = stream.write_all(&request);
+                let _ = stream.read_to_end(&mut reply);
+                match parse_token_reply(&reply) {
+                    Ok(Some(token)) => digests.push(signature_digest(&token)),
+                    _ => break,
+                }
+            }
+            digests
+        };
+        let crowd: Vec<_> = (0..4).map(|_| scope.spawn(ask_on)).collect();
+        for _ in 0..100 {
+            shim.token(ANYBODY, b"").unwrap();
+        }
+        kill(Pid::from_raw(shim.pid()), Signal::SIGTERM).unwrap();
+        let given = crowd.into_iter().map(|one| one.join().unwrap());
+        given.flatten().collect::<Vec<String>>()
+    });
+    let log = shim.read_to_end();
+    assert!(!digests.is_empty());
+    for digest in digests {
+        assert!(log.contains(&digest), "no line for a token");
+    }
 }
 
 #[test]

@@ -45,6 +45,9 @@ pub enum TokenError {
     /// The header names another algorithm than HS256.
     #[error("the token is not signed with HS256")]
     Algorithm,
+    /// There is no key at all.
+    #[error("there is no good key yet")]
+    NoKey,
     /// No key has this id.
     #[error("the token's key id '{0}' is unknown")]
     UnknownKid(String),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::{KeyError, TokenError, jwks};
+use crate::{Claims, KeyError, TokenError, jwks};
 
 /// One HMAC key.
 pub(crate) struct Key {
@@ -79,6 +79,12 @@ impl Keyring {
     #[must_use]
     pub fn signing_kid(&self, now: i64) -> Option<&str> {
         self.signing_key(now, now).kid.as_deref()
+    }
+
+    /// Id of the key that [`sign`](crate::sign) takes for these claims; `None` for slurm.key.
+    #[must_use]
+    pub fn kid_for(&self, claims: &Claims) -> Option<&str> {
+        self.signing_key(claims.iat, claims.exp).kid.as_deref()
     }
 
     /// Unix time at which the key that signs at `now` expires, if it does.

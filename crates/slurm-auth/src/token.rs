@@ -224,6 +224,7 @@ mod tests {
             let token = sign(&claims(), &ring).unwrap();
             let header = crate::jws::split(&token).unwrap().header;
             assert_eq!(header.kid.as_deref(), Some(kid), "{exp}");
+            assert_eq!(ring.kid_for(&claims()), Some(kid), "{exp}");
             assert!(verify(&token, &ring, ME).is_ok());
             assert_eq!(ring.default_has_expired(NOW), exp < NOW);
         }
