@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use tempfile::TempDir;
 
 /// The key of most cases.
 pub const KEY: &[u8] = b"the key of the conformance cases, long enough\n";
+
+/// SlurmUser where it is not root.
+pub const SLURM_USER: u32 = 401;
 
 /// Accounts that every server knows: with all fields, with an empty gecos field, with a group that has no name.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nslurm:x:401:401::/:/bin/false\n\
@@ -108,6 +112,18 @@ impl Peers {
         server
     }
 
+    /// Starts a server that is to fetch its configuration from these controllers. It runs as SlurmUser, who
+    /// is not root, and need not serve yet.
+    pub fn configless(&self, kind: Kind, key: &[u8], controllers: &[SocketAddr]) -> Server {
+        match kind {
+            Kind::Theirs(version) => {
+                let root = self.roots.iter().find(|(known, ..)| *known == version);
+                Server::theirs_configless(kind, &root.unwrap().2, key, controllers)
+            }
+            Kind::Ours => Server::ours_configless(key, controllers),
+        }
+    }
+
     /// With the usual key.
     pub fn usual(&self, kind: Kind) -> Server {
         self.start(kind, &Keys::Raw(KEY), "")
@@ -116,7 +132,8 @@ impl Peers {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        for (_, name, _) in &self.roots {
+        for (_, name, root) in &self.roots {
+            let _ = Command::new("umount").arg(root.join("proc")).output();
             podman(&["rm", "--force", name]);
         }
     }
@@ -133,30 +150,8 @@ pub struct Server {
 
 impl Server {
     fn theirs(kind: Kind, root: &Path, keys: &Keys<'_>, auth_info: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(path.join("run")).unwrap();
+        let folder = theirs_folder(root, 0);
         let etc = root.join("etc/slurm");
-        for folder in [&etc, &root.join("run/slurm")] {
-            fs::create_dir_all(folder).unwrap();
-            std::os::unix::fs::chown(folder, Some(0), Some(0)).unwrap();
-        }
-        for name in ["slurm.key", "slurm.jwks"] {
-            let _ = fs::remove_file(etc.join(name));
-        }
-        let _ = fs::remove_file(root.join("run/slurm/sack.socket"));
-        // A short path that users can reach.
-        let run = [root.join("run/slurm"), path.join("run")];
-        let bound = Command::new("mount").arg("--bind").args(run).status();
-        assert!(bound.unwrap().success());
-        fs::write(root.join("etc/passwd"), PASSWD).unwrap();
-        fs::write(root.join("etc/group"), GROUP).unwrap();
-        fs::write(
-            root.join("etc/nsswitch.conf"),
-            "passwd: files\ngroup: files\nhosts: files\n",
-        )
-        .unwrap();
         fs::write(etc.join("slurm.conf"), slurm_conf(auth_info)).unwrap();
         put_keys(&etc, keys);
         let mut command = Command::new("chroot");
@@ -166,18 +161,25 @@ impl Server {
         Self::spawn(kind, folder, etc, command)
     }
 
+    fn theirs_configless(kind: Kind, root: &Path, key: &[u8], controllers: &[SocketAddr]) -> Self {
+        let folder = theirs_folder(root, SLURM_USER);
+        let etc = root.join("etc/slurm");
+        let _ = fs::remove_file(etc.join("slurm.conf"));
+        put_keys(&etc, &Keys::Raw(key));
+        give(&etc.join("slurm.key"), SLURM_USER);
+        let mut command = Command::new("chroot");
+        command
+            .arg(format!("--userspec={SLURM_USER}:{SLURM_USER}"))
+            .arg(root)
+            .args(["/usr/sbin/sackd", "-D", "--conf-server"])
+            .arg(list(controllers, ","));
+        Self::spawn(kind, folder, etc, command)
+    }
+
     fn ours(keys: &Keys<'_>, auth_info: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = ours_folder();
         let path = folder.path();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::create_dir(path.join("run")).unwrap();
-        for (name, text) in [
-            ("passwd", PASSWD),
-            ("group", GROUP),
-            ("slurm.conf", &slurm_conf(auth_info)),
-        ] {
-            fs::write(path.join(name), text).unwrap();
-        }
+        fs::write(path.join("slurm.conf"), slurm_conf(auth_info)).unwrap();
         put_keys(path, keys);
         let at = path.display();
         let key = match keys {
@@ -189,19 +191,37 @@ impl Server {
              limits = {{ request-timeout = \"300ms\" }}\n"
         );
         fs::write(path.join("config.toml"), text).unwrap();
+        Self::spawn_ours(folder, Path::new(env!("CARGO_BIN_EXE_sackd-shim")))
+    }
+
+    fn ours_configless(key: &[u8], controllers: &[SocketAddr]) -> Self {
+        let folder = ours_folder();
+        let path = folder.path();
+        put_keys(path, &Keys::Raw(key));
+        give(&path.join("slurm.key"), SLURM_USER);
+        give(&path.join("run"), SLURM_USER);
+        let at = path.display();
+        let text = format!(
+            "key-file = \"{at}/slurm.key\"\nrun-dir = \"{at}/run\"\nslurm-user = \"{SLURM_USER}\"\n\
+             conf-server = [\"{}\"]\n",
+            list(controllers, "\", \"")
+        );
+        fs::write(path.join("config.toml"), text).unwrap();
+        // Where SlurmUser can reach them.
+        for name in ["sackd-shim", "sackd-shim-config"] {
+            fs::copy(program(name), path.join(name)).unwrap();
+        }
+        let program = path.join("sackd-shim");
+        Self::spawn_ours(folder, &program)
+    }
+
+    fn spawn_ours(folder: TempDir, program: &Path) -> Self {
         let mut command = Command::new("unshare");
         let script = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/group\" /etc/group && \
             exec \"$0\" --config \"$1/config.toml\"";
-        command
-            .args([
-                "--mount",
-                "sh",
-                "-c",
-                script,
-                env!("CARGO_BIN_EXE_sackd-shim"),
-            ])
-            .arg(path);
-        let keys = path.to_owned();
+        command.args(["--mount", "sh", "-c", script]);
+        command.arg(program).arg(folder.path());
+        let keys = folder.path().to_owned();
         Self::spawn(Kind::Ours, folder, keys, command)
     }
 
@@ -241,6 +261,16 @@ impl Server {
 
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("run/sack.socket")
+    }
+
+    /// A path in its run directory.
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.folder.path().join("run").join(name)
+    }
+
+    /// A file of the configuration it has fetched.
+    pub fn conf(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.run("conf").join(name)).ok()
     }
 
     pub fn is_theirs(&self) -> bool {
@@ -291,6 +321,72 @@ impl Drop for Server {
             let _ = Command::new("umount").arg(run).status();
         }
     }
+}
+
+/// A folder for a server of theirs: its log, and the run directory in its root at a short path that users
+/// can reach.
+fn theirs_folder(root: &Path, owner: u32) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(path.join("run")).unwrap();
+    let (etc, run) = (root.join("etc/slurm"), root.join("run/slurm"));
+    let _ = fs::remove_dir_all(&run);
+    for folder in [&etc, &run] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    give(&etc, 0);
+    give(&run, owner);
+    for name in ["slurm.key", "slurm.jwks"] {
+        let _ = fs::remove_file(etc.join(name));
+    }
+    let bound = Command::new("mount")
+        .arg("--bind")
+        .args([&run, &path.join("run")])
+        .status();
+    assert!(bound.unwrap().success());
+    // It reads what it fetches by /proc/PID/fd.
+    let proc = root.join("proc");
+    if !proc.join("self").exists() {
+        let bound = Command::new("mount")
+            .args(["--bind", "/proc"])
+            .arg(proc)
+            .status();
+        assert!(bound.unwrap().success());
+    }
+    fs::write(root.join("etc/passwd"), PASSWD).unwrap();
+    fs::write(root.join("etc/group"), GROUP).unwrap();
+    fs::write(
+        root.join("etc/nsswitch.conf"),
+        "passwd: files\ngroup: files\nhosts: files\n",
+    )
+    .unwrap();
+    folder
+}
+
+fn ours_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(path.join("run")).unwrap();
+    for (name, text) in [("passwd", PASSWD), ("group", GROUP)] {
+        fs::write(path.join(name), text).unwrap();
+    }
+    folder
+}
+
+/// A program of ours; the second one lies beside the first.
+pub fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_sackd-shim")).with_file_name(name)
+}
+
+fn give(path: &Path, owner: u32) {
+    std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
+}
+
+fn list(controllers: &[SocketAddr], between: &str) -> String {
+    let all: Vec<String> = controllers.iter().map(ToString::to_string).collect();
+    all.join(between)
 }
 
 fn slurm_conf(auth_info: &str) -> String {
