@@ -1,5 +1,5 @@
-//! Libraries: paramiko, Fabric, asyncssh, libssh2, libssh, node's ssh2, Go's x/crypto, Java's JSch. Each has a
-//! script beside this file that prints what it saw.
+//! Libraries: paramiko, Fabric, asyncssh, libssh2, libssh, node's ssh2, Go's x/crypto, Java's JSch
+//! and Apache MINA SSHD. Each has a script beside this file that prints what it saw.
 
 use std::process::Command;
 
@@ -103,4 +103,25 @@ fn java_jsch() {
     let mut java = Command::new("java");
     java.args(["-cp", library]);
     script(&world, java.arg(at("WithJsch.java")));
+}
+
+#[test]
+fn java_mina() {
+    let jars = lab().join("clients/java/usr/share/java");
+    let first = jars.join("sshd-core.jar");
+    if !possible(
+        "Apache MINA SSHD",
+        &["java", "javac", first.to_str().unwrap()],
+    ) {
+        return;
+    }
+    let world = World::new();
+    let names = "sshd-core sshd-common sshd-sftp sshd-scp eddsa bcprov bcpkix slf4j-api slf4j-nop jcl-over-slf4j";
+    let paths: Vec<_> = names
+        .split(' ')
+        .map(|name| jars.join(format!("{name}.jar")).display().to_string())
+        .collect();
+    let mut java = Command::new("java");
+    java.args(["-cp", &paths.join(":")]);
+    script(&world, java.arg(at("WithMina.java")));
 }
