@@ -6,6 +6,7 @@
 
 mod access;
 mod authenticate;
+mod checked_file;
 mod command;
 mod config;
 mod content;

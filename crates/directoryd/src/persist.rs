@@ -1,22 +1,16 @@
-//! The replica on disk: one file, checked as a whole, replaced as a whole.
-//!
-//! Shape: a line with the format's name and version, SHA-256 of what follows, then the fingerprint of the
-//! configuration and the replica in postcard. A damaged, foreign or older file is as good as none.
+//! The replica on disk: the fingerprint of the configuration and the replica in postcard, in a [`checked_file`]. A
+//! damaged, foreign or older file is as good as none.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use sha2::{Digest, Sha256};
-
-use crate::replica::Replica;
+use crate::{checked_file, replica::Replica};
 
 const MAGIC: &[u8] = b"directoryd replica 8\n";
-const SUM: usize = 32;
 /// Largest file read, in bytes: several hundred thousand entries.
 const MAX_FILE: u64 = 512 << 20;
 
@@ -79,11 +73,7 @@ impl Store {
         }
         .map_err(|source| self.io("read", source))?;
         let damaged = || PersistError::Damaged(self.path.clone());
-        let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
-        let (sum, body) = rest.split_at_checked(SUM).ok_or_else(damaged)?;
-        if Sha256::digest(body)[..] != *sum {
-            return Err(damaged());
-        }
+        let body = checked_file::body(&bytes, MAGIC).map_err(|_| damaged())?;
         let (fingerprint, rest) =
             postcard::take_from_bytes::<String>(body).map_err(|_| damaged())?;
         if fingerprint != self.fingerprint {
@@ -109,28 +99,7 @@ impl Store {
     /// [`PersistError::Io`].
     pub fn save(&self, body: &[u8]) -> Result<(), PersistError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = self.path.clone().into_os_string();
-        fresh.push(".new");
-        let fresh = PathBuf::from(fresh);
-        let written = self.write(&fresh, body);
-        if written.is_err() {
-            let _ = fs::remove_file(&fresh);
-        }
-        written.map_err(|source| self.io("write", source))
-    }
-
-    fn write(&self, fresh: &Path, body: &[u8]) -> io::Result<()> {
-        let _ = fs::remove_file(fresh);
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(fresh)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&Sha256::digest(body))?;
-        file.write_all(body)?;
-        file.sync_all()?;
-        fs::rename(fresh, &self.path)
+        checked_file::replace(&self.path, MAGIC, body).map_err(|source| self.io("write", source))
     }
 
     fn io(&self, action: &'static str, source: io::Error) -> PersistError {
@@ -144,6 +113,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::replica::{Group, User};
 

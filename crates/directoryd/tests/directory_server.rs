@@ -19,7 +19,7 @@ use std::{
 };
 
 use directory_client::Lookup;
-use support::{Lab, Settings, has_peers, wait};
+use support::{Lab, Settings, has_peers, run, wait};
 
 #[test]
 fn a_certificate_of_another_ca_gets_no_password() {
@@ -178,16 +178,8 @@ fn a_directory_that_shows_nobody_any_more_is_not_believed() {
 fn a_configuration_that_cannot_work_is_refused_with_all_its_problems() {
     let lab = Lab::new(Settings::default());
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_directoryd"))
-            .arg("--config")
-            .arg(lab.path("directoryd.toml"))
-            .args(arguments)
-            .output()
-            .unwrap();
-        (
-            output.status.code().unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        let (code, _, said) = run(&lab, arguments);
+        (code.unwrap(), said)
     };
     // Neither the CA nor the password is there.
     for arguments in [&["check"][..], &[]] {

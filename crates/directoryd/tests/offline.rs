@@ -12,13 +12,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::Command,
     time::{Duration, SystemTime},
 };
 
-use directory_client::{Change, Explanation, Lookup, Password, Verdict};
+use directory_client::{Change, Explanation, Lookup, Verdict};
 use nix::sys::signal::Signal;
-use support::{Lab, Settings, has_peers, wait};
+use support::{Lab, Settings, accepted, has_peers, password, persons, run, wait};
 
 const BOB: &str = "dn: uid=bob,ou=people,dc=example,dc=org\nchangetype: modify\n";
 const POLICY: &str = "dn: cn=policy,dc=example,dc=org\nchangetype: modify\n";
@@ -56,26 +56,11 @@ fn secret(lab: &Lab, letter: char) {
     fs::rename(fresh, path).unwrap();
 }
 
-fn password(text: &str) -> Password {
-    Password::new(text.into()).unwrap()
-}
-
-fn persons(lab: &Lab) -> String {
-    fs::read_to_string(lab.path("slapd/secret/person-password")).unwrap()
-}
-
 fn attempt(lab: &Lab, user: &str, text: &str) -> Verdict {
     let client = lab.client();
     client
         .authenticate(user, password(text), "192.0.2.1")
         .unwrap()
-}
-
-fn accepted() -> Verdict {
-    Verdict::Accepted {
-        must_change: false,
-        notices: vec![],
-    }
 }
 
 fn accepted_offline() -> Verdict {
@@ -128,15 +113,6 @@ fn finding(lab: &Lab, user: &str, what: &str) -> String {
     let findings = explain(lab, user).findings;
     let found = findings.iter().find(|finding| finding.what == what);
     found.map_or(String::new(), |finding| finding.detail.clone())
-}
-
-fn run(lab: &Lab, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_directoryd"))
-        .arg("--config")
-        .arg(lab.path("directoryd.toml"))
-        .args(arguments)
-        .output()
-        .unwrap()
 }
 
 #[test]
@@ -196,8 +172,7 @@ fn the_last_password_counts_while_the_server_is_frozen_or_gone() {
         audit.clone().any(|line| line.contains("password.refused")),
         "{log}"
     );
-    let metrics = run(&lab, &["status", "--json"]);
-    let text = String::from_utf8(metrics.stdout).unwrap();
+    let (_, text, _) = run(&lab, &["status", "--json"]);
     assert!(text.contains("\"offline_passwords\":1"), "{text}");
     let told = finding(&lab, "bob", "offline");
     assert!(
@@ -271,7 +246,7 @@ fn what_is_in_the_file_is_worth_nothing_without_the_secret() {
         status.offline_problem.contains("fewer than 32 bytes"),
         "{status:?}"
     );
-    assert!(!run(&lab, &["check"]).status.success());
+    assert_ne!(run(&lab, &["check"]).0, Some(0));
     // Nor does that keep anybody from being known after a restart.
     lab.stop_daemon();
     lab.start_daemon();
@@ -512,13 +487,13 @@ fn flush_drops_what_is_kept() {
     let mut lab = lab("");
     let right = persons(&lab);
     log_in(&lab, "bob", &right);
-    let output = run(&lab, &["refresh"]);
-    assert!(output.status.success());
+    assert_eq!(run(&lab, &["refresh"]).0, Some(0));
     kept(&lab, 1);
-    let output = run(&lab, &["flush"]);
-    assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text, "1 kept passwords dropped\n");
+    let (code, text, _) = run(&lab, &["flush"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "1 kept passwords dropped\n")
+    );
     kept(&lab, 0);
     lab.stop_slapd();
     assert_eq!(attempt(&lab, "bob", &right), Verdict::Unavailable);

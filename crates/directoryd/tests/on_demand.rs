@@ -9,16 +9,12 @@
 
 mod support;
 
-use std::{
-    io::{Read, Write},
-    os::unix::net::UnixStream,
-    time::Duration,
-};
+use std::{os::unix::net::UnixStream, time::Duration};
 
 use directory_client::{Account, AccountState, Lookup};
-use directory_map::protocol::{Query, encode_request};
+use directory_map::protocol::Query;
 use nix::sys::signal::Signal;
-use support::{Lab, Settings, has_peers, wait};
+use support::{Lab, Settings, answer, ask, found, has_peers, wait};
 
 /// Three of the four users, and three of the four groups.
 const LIMITS: &str = "size.soft=3 size.hard=3 size.prtotal=3";
@@ -33,28 +29,6 @@ fn lab(schema: &'static str) -> Lab {
     })
 }
 
-/// A look-up over the socket, which is answered later.
-fn ask(lab: &Lab, query: Query, key: &str) -> UnixStream {
-    let mut stream = UnixStream::connect(lab.path("nscd/socket")).unwrap();
-    let request = encode_request(i32::from(query.number()), key.as_bytes());
-    stream.write_all(&request).unwrap();
-    stream
-}
-
-/// 1 for a record, 0 for "there is none", -1 for "not served here".
-fn answer(mut stream: UnixStream) -> i32 {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    i32::from_ne_bytes(bytes[4..8].try_into().unwrap())
-}
-
-fn found(lab: &Lab, query: Query, key: &str) -> i32 {
-    answer(ask(lab, query, key))
-}
-
 #[test]
 fn who_is_asked_for_is_found_and_nobody_else_exists() {
     if !has_peers("who_is_asked_for_is_found_and_nobody_else_exists") {
@@ -67,7 +41,7 @@ fn who_is_asked_for_is_found_and_nobody_else_exists() {
     assert_eq!(lab.groups("bob"), [1500, 1510, 1512]);
     assert_eq!(lab.groups("carol"), [1500, 1510, 1511, 1512]);
     // Not yet known by name, asked for by the groups alone.
-    assert_eq!(found(&lab, Query::GroupsOfUser, "dave"), 1);
+    assert_eq!(found(lab.folder.path(), Query::GroupsOfUser, "dave"), 1);
     assert_eq!(lab.groups("dave"), [1500, 1511, 1512]);
     assert_eq!(
         lab.getent("group", "chemistry"),
@@ -84,13 +58,17 @@ fn who_is_asked_for_is_found_and_nobody_else_exists() {
         (Query::GroupById, "1999"),
         (Query::GroupsOfUser, "zoe"),
     ] {
-        assert_eq!(found(&lab, query, key), 0, "{query:?} {key}");
-        assert_eq!(found(&lab, query, key), 0, "{query:?} {key}, once more");
+        assert_eq!(found(lab.folder.path(), query, key), 0, "{query:?} {key}");
+        assert_eq!(
+            found(lab.folder.path(), query, key),
+            0,
+            "{query:?} {key}, once more"
+        );
     }
     // Never asked for: no name, and a number below the least.
-    assert_eq!(found(&lab, Query::UserByName, "Zoe*"), -1);
-    assert_eq!(found(&lab, Query::UserById, "12"), -1);
-    assert_eq!(found(&lab, Query::UserByName, "root"), 1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "Zoe*"), -1);
+    assert_eq!(found(lab.folder.path(), Query::UserById, "12"), -1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "root"), 1);
     // Another entry of the name: neither is served any more, and nothing is known.
     lab.modify(
         "dn: cn=other,ou=people,dc=example,dc=org\nchangetype: add\nobjectClass: account\n\
@@ -98,7 +76,7 @@ fn who_is_asked_for_is_found_and_nobody_else_exists() {
          homeDirectory: /home/other\n",
     );
     wait("bob to be doubtful", || {
-        (found(&lab, Query::UserByName, "bob") == -1).then_some(())
+        (found(lab.folder.path(), Query::UserByName, "bob") == -1).then_some(())
     });
     let budget = Duration::from_secs(2);
     let account = lab.client().account("erin", budget).unwrap();
@@ -133,7 +111,7 @@ fn what_is_held_is_asked_for_again_and_outlives_the_server() {
     });
     lab.modify("dn: uid=erin,ou=people,dc=example,dc=org\nchangetype: delete\n");
     wait("erin to be gone", || {
-        (found(&lab, Query::UserByName, "erin") == 0).then_some(())
+        (found(lab.folder.path(), Query::UserByName, "erin") == 0).then_some(())
     });
     // A restart with nobody to ask: who is held is there, of others nothing is said.
     lab.stop_daemon();
@@ -141,13 +119,13 @@ fn what_is_held_is_asked_for_again_and_outlives_the_server() {
     lab.start_daemon();
     assert!(lab.getent("passwd", "bob").ends_with(":/bin/ksh"));
     assert_eq!(lab.groups("bob"), [1500]);
-    assert_eq!(found(&lab, Query::UserByName, "carol"), -1);
-    assert_eq!(found(&lab, Query::UserByName, "erin"), -1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "carol"), -1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "erin"), -1);
     lab.start_slapd();
     wait("the server", || {
-        (found(&lab, Query::UserByName, "carol") == 1).then_some(())
+        (found(lab.folder.path(), Query::UserByName, "carol") == 1).then_some(())
     });
-    assert_eq!(found(&lab, Query::UserByName, "erin"), 0);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "erin"), 0);
 }
 
 #[test]
@@ -161,17 +139,17 @@ fn a_silent_server_makes_nobody_wait_for_long_and_nothing_not_found() {
     let names: Vec<String> = (0..40).map(|n| format!("nobody{n}")).collect();
     let asked: Vec<UnixStream> = names
         .iter()
-        .map(|name| ask(&lab, Query::UserByName, name))
+        .map(|name| ask(lab.folder.path(), Query::UserByName, name))
         .collect();
     // Others are not held up.
-    assert_eq!(found(&lab, Query::UserByName, "root"), 1);
-    assert_eq!(found(&lab, Query::UserByName, "bob"), 1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "root"), 1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "bob"), 1);
     for stream in asked {
         assert_eq!(answer(stream), -1);
     }
     lab.signal_slapd(Signal::SIGCONT);
     wait("the server", || {
-        (found(&lab, Query::UserByName, "nobody0") == 0).then_some(())
+        (found(lab.folder.path(), Query::UserByName, "nobody0") == 0).then_some(())
     });
     assert_eq!(lab.groups("carol"), [1500, 1510, 1511]);
 }
@@ -191,7 +169,7 @@ fn more_than_is_to_be_held_is_asked_for_too() {
     let denied = |account: &Account| account.state == AccountState::Denied;
     assert!(matches!(account.unwrap(), Lookup::Found(account) if denied(&account)));
     assert_eq!(lab.groups("carol"), [1500, 1510, 1511, 1512]);
-    assert_eq!(found(&lab, Query::UserByName, "zoe"), 0);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "zoe"), 0);
 }
 
 #[test]
@@ -207,5 +185,5 @@ fn without_it_nothing_is_known_of_a_directory_that_cannot_be_listed() {
     lab.start_daemon();
     lab.until(|status| status.problem.contains("code 4"));
     assert!(!lab.client().status().unwrap().complete);
-    assert_eq!(found(&lab, Query::UserByName, "zoe"), -1);
+    assert_eq!(found(lab.folder.path(), Query::UserByName, "zoe"), -1);
 }

@@ -20,7 +20,7 @@ use std::{
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Lab, Settings, has_peers, wait};
+use support::{Lab, Settings, has_peers, persons, wait};
 
 const QUICK: &str = "[password]\nrefusal-time = \"50ms\"\nuser-failures = 50\ntimeout = \"2s\"\n";
 const BOB: &str = "dn: uid=bob,ou=people,dc=example,dc=org\nchangetype: modify\n";
@@ -93,10 +93,6 @@ fn lab_with(more: &str) -> Lab {
     fs::write(lab.path("pam.d/image"), image).unwrap();
     fs::write(lab.path("pam.d/other"), "auth required pam_deny.so\n").unwrap();
     lab
-}
-
-fn persons(lab: &Lab) -> String {
-    fs::read_to_string(lab.path("slapd/secret/person-password")).unwrap()
 }
 
 /// A program that sees our PAM files as /etc/pam.d.

@@ -11,9 +11,9 @@ mod support;
 
 use std::{fs, net::TcpListener, process::Command, time::Duration};
 
-use directory_client::{AccountState, Change, Lookup, Password, Verdict};
+use directory_client::{AccountState, Change, Lookup, Verdict};
 use nix::sys::signal::Signal;
-use support::{Lab, Settings, has_peers, wait};
+use support::{Lab, Settings, accepted, attempt, has_peers, password, persons, wait};
 
 const QUICK: &str = "[password]\nrefusal-time = \"50ms\"\ntimeout = \"4s\"\n";
 const BOB: &str = "dn: uid=bob,ou=people,dc=example,dc=org\nchangetype: modify\n";
@@ -24,26 +24,6 @@ fn lab(more: &'static str) -> Lab {
         more_ldap: more,
         ..Settings::default()
     })
-}
-
-fn accepted() -> Verdict {
-    Verdict::Accepted {
-        must_change: false,
-        notices: vec![],
-    }
-}
-
-fn password(text: &str) -> Password {
-    Password::new(text.into()).unwrap()
-}
-
-fn persons(lab: &Lab) -> String {
-    fs::read_to_string(lab.path("slapd/secret/person-password")).unwrap()
-}
-
-fn attempt(lab: &Lab, user: &str, text: &str) -> Verdict {
-    let client = lab.client();
-    client.authenticate(user, password(text), "").unwrap()
 }
 
 fn change(lab: &Lab, user: &str, old: &str, new: &str) -> Change {

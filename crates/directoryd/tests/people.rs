@@ -16,7 +16,7 @@ use std::{
 };
 
 use directory_client::{AccountState, Change, Lookup, Password, Verdict};
-use support::{Lab, Settings, wait};
+use support::{Lab, Settings, attempt, wait};
 
 const EXAMPLE: &str = include_str!("../people.example.toml");
 /// Of the example's alice.
@@ -48,11 +48,6 @@ fn running(lab: &mut Lab) {
 fn state(lab: &Lab, user: &str) -> Option<AccountState> {
     let found = lab.client().account(user, Duration::from_secs(1)).unwrap();
     found.found().map(|account| account.state)
-}
-
-fn attempt(lab: &Lab, user: &str, text: &str) -> Verdict {
-    let password = Password::new(text.into()).unwrap();
-    lab.client().authenticate(user, password, "").unwrap()
 }
 
 #[test]

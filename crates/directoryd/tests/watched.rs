@@ -11,11 +11,10 @@ mod support;
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
-    process::Command,
     time::Duration,
 };
 
-use support::{Lab, Settings, has_peers, wait};
+use support::{Lab, Settings, has_peers, run, wait};
 
 fn lab() -> Lab {
     let mut lab = Lab::new(Settings::default());
@@ -28,21 +27,6 @@ fn lab() -> Lab {
     lab.start_slapd();
     lab.stop_slapd();
     lab
-}
-
-fn run(lab: &Lab, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_directoryd"))
-        .arg("--config")
-        .arg(lab.path("directoryd.toml"))
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
 }
 
 /// The code and the body.

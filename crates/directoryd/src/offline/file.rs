@@ -1,23 +1,18 @@
-//! What is kept of passwords, on disk: one file of mode 0600, checked as a whole, replaced as a whole.
-//!
-//! Shape: a line with the format's name and version, SHA-256 of what follows, then [`Content`] in postcard. A
-//! damaged file costs the offline check until the next login of each user, and nothing else.
+//! What is kept of passwords, on disk: [`Content`] in postcard, in a [`checked_file`]. A damaged one costs the offline
+//! check until the next login of each user, and nothing else.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use service::config::{ConfigError, read_secret};
-use sha2::{Digest, Sha256};
 
 use super::verifier::{Salt, Tag, Verifier};
+use crate::checked_file;
 
 const MAGIC: &[u8] = b"directoryd offline passwords 2\n";
-const SUM: usize = 32;
 /// Most passwords that are kept.
 pub const MOST: usize = 50_000;
 /// Largest file read, in bytes: that many with long DNs.
@@ -82,14 +77,7 @@ impl Place {
             path: self.0.clone(),
             what,
         };
-        let rest = bytes.expose().strip_prefix(MAGIC);
-        let rest = rest.ok_or_else(|| damaged("it does not begin as such a file does"))?;
-        let (sum, body) = rest
-            .split_at_checked(SUM)
-            .ok_or_else(|| damaged("it is cut short"))?;
-        if Sha256::digest(body)[..] != *sum {
-            return Err(damaged("its checksum does not fit"));
-        }
+        let body = checked_file::body(bytes.expose(), MAGIC).map_err(damaged)?;
         match postcard::from_bytes::<Content>(body) {
             Ok(content) if content.verifiers.len() <= MOST => Ok(content),
             Ok(_) => Err(damaged("it holds too much")),
@@ -103,31 +91,15 @@ impl Place {
     /// # Errors
     /// [`FileError::Write`].
     pub fn save(&self, content: &Content) -> Result<(), FileError> {
-        let fresh = self.0.with_extension("new");
-        let written = self.write(&fresh, content);
+        let body = postcard::to_stdvec(content).map_err(io::Error::other);
+        let written = body.and_then(|body| checked_file::replace(&self.0, MAGIC, &body));
         if written.is_err() {
-            let _ = fs::remove_file(&fresh);
             let _ = fs::remove_file(&self.0);
         }
         written.map_err(|source| FileError::Write {
             path: self.0.clone(),
             source,
         })
-    }
-
-    fn write(&self, fresh: &Path, content: &Content) -> io::Result<()> {
-        let body = postcard::to_stdvec(content).map_err(io::Error::other)?;
-        let _ = fs::remove_file(fresh);
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(fresh)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&Sha256::digest(&body))?;
-        file.write_all(&body)?;
-        file.sync_all()?;
-        fs::rename(fresh, &self.0)
     }
 }
 

@@ -11,16 +11,17 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use directory_client::{Client, Status};
+use directory_client::{Client, Password, Status, Verdict};
+use directory_map::protocol::{Query, encode_request};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -406,6 +407,65 @@ impl Drop for Lab {
             eprintln!("the daemon's log:\n{}", self.log());
         }
     }
+}
+
+/// What a command of the program under test ends with, and what it says on its two outputs.
+pub fn run(lab: &Lab, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_directoryd"))
+        .arg("--config")
+        .arg(lab.path("directoryd.toml"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+pub fn password(text: &str) -> Password {
+    Password::new(text.into()).unwrap()
+}
+
+/// The password that all people of the lab have.
+pub fn persons(lab: &Lab) -> String {
+    fs::read_to_string(lab.path("slapd/secret/person-password")).unwrap()
+}
+
+/// Tries a password, from nowhere in particular.
+pub fn attempt(lab: &Lab, user: &str, text: &str) -> Verdict {
+    lab.client().authenticate(user, password(text), "").unwrap()
+}
+
+/// That one is good, and nothing is to be said about it.
+pub fn accepted() -> Verdict {
+    Verdict::Accepted {
+        must_change: false,
+        notices: vec![],
+    }
+}
+
+/// A look-up as libc makes it, over the socket in this folder; it is answered later.
+pub fn ask(folder: &Path, query: Query, key: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(folder.join("nscd/socket")).unwrap();
+    let request = encode_request(i32::from(query.number()), key.as_bytes());
+    stream.write_all(&request).unwrap();
+    stream
+}
+
+/// 1 for a record, 0 for "there is none", -1 for "not served here".
+pub fn answer(mut stream: UnixStream) -> i32 {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    i32::from_ne_bytes(bytes[4..8].try_into().unwrap())
+}
+
+/// Both in one.
+pub fn found(folder: &Path, query: Query, key: &str) -> i32 {
+    answer(ask(folder, query, key))
 }
 
 /// Waits for `found` to find something.
