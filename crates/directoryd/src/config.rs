@@ -550,9 +550,6 @@ impl Ldap {
     /// What is wrong with it.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.on_demand && self.schema == Schema::Ad {
-            problems.push("ldap.on-demand is not for schema = \"ad\"".to_owned());
-        }
         if self.most_entries == 0 {
             problems.push("ldap.most-entries is 0".to_owned());
         }

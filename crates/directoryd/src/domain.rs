@@ -98,10 +98,12 @@ impl Share {
         Ok(())
     }
 
-    /// Notes that the directory cannot be listed: what is held stays, and the rest is asked for.
-    pub fn cannot_list(&self) {
+    /// Notes that the directory cannot be listed: what is held stays, and the rest is asked for. `lockout` is how long
+    /// a lock after failures counts, if the directory says.
+    pub fn cannot_list(&self, lockout: Option<Duration>) {
         let mut inputs = self.core.inputs();
         let held = &mut inputs.domains[self.at];
+        held.replica.lockout = lockout;
         if !held.replica.partial {
             tracing::info!(
                 event = "directory.on_demand",

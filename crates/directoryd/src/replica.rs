@@ -181,6 +181,12 @@ pub struct Holder {
     pub gid: Option<u32>,
 }
 
+/// What stands between the people whose primary group this is, by normal DN, and the groups above it: a group without
+/// a number. It is no DN, so that no entry is called so.
+pub fn between(group: &str) -> String {
+    format!("primary of {group}")
+}
+
 impl Replica {
     /// A replica of nothing, for a daemon that has not reached its directory yet.
     pub fn empty() -> Self {
@@ -459,6 +465,27 @@ impl Replica {
         (self.keys, self.users, self.groups) = (keys, users, groups);
     }
 
+    /// Puts people into all groups above one, and with `shown` into that one: their primary group, in whose list of
+    /// members they are not.
+    pub fn put_primary(&mut self, group: &str, mut people: Vec<Key>, shown: bool) {
+        let between = self.keys.key(&between(group));
+        let group = self.keys.find(group);
+        for (key, team) in self.keys.all().zip(&mut self.groups) {
+            if let (Some(team), Some(group)) = (team, group)
+                && (team.lists(group) || shown && key == group)
+            {
+                team.add(between);
+            }
+        }
+        people.sort_unstable();
+        let team = Team {
+            name: Box::default(),
+            gid: None,
+            members: people.into(),
+        };
+        set(&mut self.groups, between, Box::new(team));
+    }
+
     /// Takes what an online look-up of `name` said about the user. True if that is news.
     pub fn put_user(&mut self, name: &str, found: Option<(String, User)>) -> bool {
         let mut changed = false;
@@ -546,12 +573,7 @@ impl Replica {
             match members[..] {
                 [] => {}
                 [member] => {
-                    if let Err(at) = team.members.binary_search(&member) {
-                        let mut more = std::mem::take(&mut team.members).into_vec();
-                        more.insert(at, member);
-                        team.members = more.into();
-                        news.changed = true;
-                    }
+                    news.changed |= team.add(member);
                 }
                 _ => news.unknown |= !members.iter().any(|member| team.lists(*member)),
             }
@@ -563,6 +585,17 @@ impl Replica {
 impl Team {
     fn lists(&self, member: Key) -> bool {
         self.members.binary_search(&member).is_ok()
+    }
+
+    /// True if that is news.
+    fn add(&mut self, member: Key) -> bool {
+        let Err(at) = self.members.binary_search(&member) else {
+            return false;
+        };
+        let mut more = std::mem::take(&mut self.members).into_vec();
+        more.insert(at, member);
+        self.members = more.into();
+        true
     }
 }
 

@@ -70,6 +70,18 @@ pub fn text(bytes: &[u8]) -> Option<String> {
     Some(text)
 }
 
+/// A SID as a value in a search filter (RFC 4515), its binary form; `None` if it is none.
+pub fn filter_value(sid: &str) -> Option<String> {
+    let mut parts = sid.strip_prefix("S-1-")?.split('-');
+    let authority: u64 = parts.next()?.parse().ok()?;
+    let parts: Vec<u32> = parts.map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let count = u8::try_from(parts.len()).ok()?;
+    let head = [&[1, count][..], &authority.to_be_bytes()[2..]].concat();
+    let rest = parts.into_iter().flat_map(u32::to_le_bytes);
+    let bytes = head.into_iter().chain(rest);
+    Some(bytes.map(|byte| format!("\\{byte:02x}")).collect())
+}
+
 /// A SID's domain and RID; only of accounts in a domain (`S-1-5-21-...`): builtin ones have no number.
 pub fn split(sid: &str) -> Option<(&str, u32)> {
     let (domain, rid) = sid.rsplit_once('-')?;
@@ -107,6 +119,22 @@ impl Slices {
             .min
             .checked_add(slice.checked_mul(self.range.size)?)?
             .checked_add(rest)
+    }
+
+    /// The SIDs that a number can be of, in the domains that are known; `None` if it may be one of another.
+    pub fn sids(&self, id: u32) -> Option<Vec<String>> {
+        let Range { min, max, size, .. } = self.range;
+        let slice = match id.checked_sub(min) {
+            Some(at) if at / size < (max - min) / size => at / size,
+            _ => return Some(Vec::new()),
+        };
+        let held = self.of.iter().filter(|(_, held)| **held == slice);
+        let sids = held.filter_map(|((domain, part), _)| {
+            let rid = part.checked_mul(size)?.checked_add((id - min) % size)?;
+            Some(format!("{domain}-{rid}"))
+        });
+        let sids: Vec<String> = sids.collect();
+        (!sids.is_empty()).then_some(sids)
     }
 
     /// Makes a domain known.
@@ -251,6 +279,26 @@ mod tests {
     }
 
     #[test]
+    fn a_number_leads_back_to_its_sid() {
+        let mut slices = Slices::new(Range::default());
+        assert_eq!(slices.sids(770_801_107), None);
+        slices.learn(ORG);
+        for rid in [0, 513, 1107, 199_999, 200_001, 1_399_999, 2_000_000] {
+            let sid = format!("{ORG}-{rid}");
+            let id = slices.id(&sid).unwrap();
+            assert!(slices.sids(id).unwrap().contains(&sid), "{rid}");
+        }
+        // Never one of a SID, and one of a domain that is not known.
+        for (id, sids) in [
+            (1000, Some(vec![])),
+            (2_000_200_000, Some(vec![])),
+            (200_000, None),
+        ] {
+            assert_eq!(slices.sids(id), sids, "{id}");
+        }
+    }
+
+    #[test]
     fn a_default_domain_has_the_first_slice() {
         let mut slices = Slices::new(Range {
             default_domain_sid: Some(ORG.to_owned()),
@@ -266,6 +314,9 @@ mod tests {
             bytes.extend_from_slice(&part.to_le_bytes());
         }
         assert_eq!(text(&bytes), Some(format!("{ORG}-1107")));
+        let hex = bytes.iter().map(|byte| format!("\\{byte:02x}"));
+        assert_eq!(filter_value(&format!("{ORG}-1107")), Some(hex.collect()));
+        assert_eq!(filter_value("S-1-5-*"), None);
         assert_eq!(text(&bytes[..27]), None);
         assert_eq!(text(&[]), None);
         assert_eq!(text(&[2, 1, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0]), None);

@@ -740,7 +740,7 @@ impl<'a> Work<'a> {
                         }
                         self.on_demand = true;
                         self.last_full = Instant::now();
-                        self.core.cannot_list();
+                        self.core.cannot_list(self.session.lockout);
                         self.ask_all_again();
                         Ok(())
                     }
@@ -856,6 +856,7 @@ fn is_fatal(error: &LdapError) -> bool {
             | LdapError::Ambiguous(_)
             | LdapError::Vanished(_)
             | LdapError::Range(_)
+            | LdapError::Unasked(_)
     )
 }
 

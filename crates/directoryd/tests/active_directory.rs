@@ -9,6 +9,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -16,11 +17,14 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine;
 use directory_client::{AccountState, Change, Client, Lookup, Password, Status, Verdict};
+use directory_map::protocol::Query;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use support::found;
 use tempfile::TempDir;
 
 struct Domain {
@@ -99,6 +103,14 @@ impl Domain {
 
     /// The same with another base.
     fn serve_under(&mut self, base: &str, uri: &str, more: &str) -> Status {
+        self.start_daemon(base, uri, more);
+        support::wait("the replica", || {
+            let status = self.client().status().ok()?;
+            (status.complete && !status.server.is_empty()).then_some(status)
+        })
+    }
+
+    fn start_daemon(&mut self, base: &str, uri: &str, more: &str) {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
@@ -135,10 +147,6 @@ impl Domain {
             .spawn()
             .unwrap();
         self.daemon = Some(daemon);
-        support::wait("the replica", || {
-            let status = self.client().status().ok()?;
-            (status.complete && !status.server.is_empty()).then_some(status)
-        })
     }
 
     fn client(&self) -> Client {
@@ -198,6 +206,170 @@ impl Drop for Domain {
             eprintln!("the daemon's log:\n{log}");
         }
     }
+}
+
+/// Groups as sites have them: above the primary group of all, in a circle, of one domain alone, by mail.
+const MORE_GROUPS: &str = "dn: CN=all staff,CN=Users,DC=example,DC=test\nchangetype: add\nobjectClass: group\n\
+sAMAccountName: All Staff\nmember: CN=Domain Users,CN=Users,DC=example,DC=test\n\n\
+dn: CN=campus,CN=Users,DC=example,DC=test\nchangetype: add\nobjectClass: group\nsAMAccountName: campus\n\
+groupType: -2147483640\nmember: CN=all staff,CN=Users,DC=example,DC=test\n\
+member: CN=gina,CN=Users,DC=example,DC=test\n\n\
+dn: CN=all staff,CN=Users,DC=example,DC=test\nchangetype: modify\nreplace: groupType\n\
+groupType: -2147483640\n-\nadd: member\nmember: CN=campus,CN=Users,DC=example,DC=test\n\n\
+dn: CN=printers,CN=Users,DC=example,DC=test\nchangetype: add\nobjectClass: group\nsAMAccountName: printers\n\
+groupType: -2147483644\nmember: CN=science,CN=Users,DC=example,DC=test\n\n\
+dn: CN=letters,CN=Users,DC=example,DC=test\nchangetype: add\nobjectClass: group\nsAMAccountName: letters\n\
+groupType: 2\nmember: CN=bob,CN=Users,DC=example,DC=test\n\n\
+dn: CN=readers,CN=Users,DC=example,DC=test\nchangetype: add\nobjectClass: group\nsAMAccountName: readers\n\
+groupType: -2147483644\nmember: CN=letters,CN=Users,DC=example,DC=test\n\n\
+dn: CN=dave,CN=Users,DC=example,DC=test\nchangetype: modify\nreplace: primaryGroupID\nprimaryGroupID: ";
+
+const PEOPLE: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "gina"];
+
+impl Domain {
+    /// What the server itself works out to be a person's groups: the RIDs of those of the domain.
+    fn token_groups(&self, name: &str) -> BTreeSet<u32> {
+        let base = format!("CN={name},CN=Users,DC=example,DC=test");
+        let output = self
+            .inside("ldapsearch")
+            .env("LDAPTLS_CACERT", self.path("dc/tls/ca.pem"))
+            .args(["-x", "-LLL", "-o", "ldif-wrap=no"])
+            .args(["-H", "ldaps://127.0.0.1", "-D", "reader@example.test", "-y"])
+            .arg(self.path("dc/secret/reader-password"))
+            .args(["-s", "base", "-b", &base, "tokenGroups"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let sids = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("tokenGroups:: "));
+        let sids = sids.map(|sid| base64::prelude::BASE64_STANDARD.decode(sid).unwrap());
+        // Those of the domain have five parts; builtin ones are no groups here.
+        let rids = sids.filter(|sid| sid[1] == 5);
+        rids.map(|sid| u32::from_le_bytes(sid[24..28].try_into().unwrap()))
+            .collect()
+    }
+
+    /// A person's groups as they are served, the same way.
+    fn rids(&self, name: &str, budget: Duration) -> Option<BTreeSet<u32>> {
+        let account = self.client().account(name, budget).unwrap().found()?;
+        Some(
+            account
+                .groups
+                .iter()
+                .map(|(gid, _)| gid % 200_000)
+                .collect(),
+        )
+    }
+}
+
+#[test]
+fn groups_are_those_that_the_server_works_out() {
+    if !has("groups_are_those_that_the_server_works_out") {
+        return;
+    }
+    let mut domain = Domain::start();
+    domain.modify(&format!("{MORE_GROUPS}{}\n", 513));
+    domain.serve("ldaps://127.0.0.1", "");
+    let check = |domain: &Domain, budget| {
+        for name in PEOPLE {
+            let groups = domain.token_groups(name);
+            assert!(groups.len() > 2, "{groups:?}");
+            assert_eq!(domain.rids(name, budget), Some(groups), "{name}");
+        }
+    };
+    // From the copy, by a look-up, and from the copy after it.
+    for budget in [0, 5, 0].map(Duration::from_secs) {
+        check(&domain, budget);
+    }
+    let all_staff = |domain: &Domain| {
+        let account = domain.account("bob");
+        account.groups.iter().any(|(_, name)| name == "all_staff")
+    };
+    assert!(all_staff(&domain));
+    // Another primary group: its members list is one thing, who has it another.
+    domain.modify(
+        "dn: CN=physics,CN=Users,DC=example,DC=test\nchangetype: modify\nadd: member\n\
+         member: CN=dave,CN=Users,DC=example,DC=test\n",
+    );
+    let physics = domain.token_groups("dave");
+    support::wait("dave joins", || {
+        (domain.rids("dave", Duration::ZERO)? == physics).then_some(())
+    });
+    let rid = physics
+        .difference(&domain.token_groups("erin"))
+        .max()
+        .copied();
+    assert!(rid.is_some());
+    // A unit in which the primary group is not: it connects all the same.
+    domain.modify(
+        "dn: OU=site,DC=example,DC=test\nchangetype: add\nobjectClass: organizationalUnit\n\n\
+         dn: CN=everybody,OU=site,DC=example,DC=test\nchangetype: add\nobjectClass: group\n\
+         sAMAccountName: everybody\nmember: CN=Domain Users,CN=Users,DC=example,DC=test\n",
+    );
+    let site = "group-base = \"OU=site,DC=example,DC=test\"\n";
+    domain.serve("ldaps://127.0.0.1", site);
+    for budget in [0, 5, 0].map(Duration::from_secs) {
+        let erin = domain
+            .client()
+            .account("erin", budget)
+            .unwrap()
+            .found()
+            .unwrap();
+        let names: Vec<&str> = erin.groups.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["", "everybody"]);
+    }
+
+    // One by one, where there are more than are to be held.
+    fs::remove_dir_all(domain.path("state")).unwrap();
+    fs::create_dir(domain.path("state")).unwrap();
+    domain.start_daemon(
+        "dc=example,dc=test",
+        "ldaps://127.0.0.1",
+        "on-demand = true\nmost-entries = 2\n",
+    );
+    let folder = domain.folder.path();
+    support::wait("that it can be asked", || {
+        domain.client().status().ok()?;
+        (found(folder, Query::GroupsOfUser, "erin") == 1).then_some(())
+    });
+    for name in PEOPLE {
+        assert_eq!(found(folder, Query::GroupsOfUser, name), 1, "{name}");
+    }
+    check(&domain, Duration::ZERO);
+    check(&domain, Duration::from_secs(5));
+    let bob = domain.account("bob");
+    for (query, key) in [
+        (Query::UserById, bob.uid.to_string()),
+        (Query::GroupById, bob.gid.to_string()),
+        (Query::GroupByName, "domain_users".to_owned()),
+        (Query::GroupByName, "all_staff".to_owned()),
+        (Query::GroupByName, "domain_admins".to_owned()),
+        (Query::GroupById, (bob.gid - 1).to_string()),
+    ] {
+        assert_eq!(found(folder, query, &key), 1, "{query:?} {key}");
+    }
+    for (query, key, answer) in [
+        (Query::UserByName, "nosuch".to_owned(), 0),
+        (Query::UserById, (bob.gid - 513 + 199_999).to_string(), 0),
+        (Query::GroupById, (bob.gid - 513 + 199_999).to_string(), 0),
+        (Query::GroupByName, "no_such_group".to_owned(), 0),
+        // Below the first number of any domain, and of a domain that is not known.
+        (Query::UserById, "150000".to_owned(), 0),
+        (Query::UserById, "200001".to_owned(), -1),
+        (Query::GroupByName, "a_b_c_d_e_f_g_h_i_j".to_owned(), -1),
+        // A machine is nobody.
+        (Query::UserByName, "dc1".to_owned(), 0),
+    ] {
+        assert_eq!(found(folder, query, &key), answer, "{query:?} {key}");
+    }
+    assert_eq!(domain.account("dave").state, AccountState::Locked);
+    let nosuch = domain.client().account("nosuch", Duration::from_secs(5));
+    assert_eq!(nosuch.unwrap(), Lookup::NotFound);
+    domain.modify("dn: CN=bob,CN=Users,DC=example,DC=test\nchangetype: delete\n");
+    support::wait("bob leaves", || {
+        (found(folder, Query::UserByName, "bob") == 0).then_some(())
+    });
 }
 
 /// What sssd's library says to a SID; `None` without it.

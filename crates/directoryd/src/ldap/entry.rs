@@ -103,13 +103,10 @@ pub fn user_ad(
     let name = own_name(entry, &names.user_name)?.to_lowercase();
     let (uid, gid) = if config.id_mapping {
         let sid = sid_of(entry).ok_or("its objectSid is missing or not one")?;
-        let (domain, _) = sid::split(&sid).ok_or("its objectSid is of no domain")?;
-        let primary = number(entry, "primarygroupid").ok_or("its primaryGroupID is missing")?;
+        sid::split(&sid).ok_or("its objectSid is of no domain")?;
+        let primary = primary_of(entry).ok_or("its primaryGroupID is missing")?;
         let id = |slices: &mut Slices, sid: &str| slices.id(sid).ok_or("no id is left for its SID");
-        (
-            id(slices, &sid)?,
-            id(slices, &format!("{domain}-{primary}"))?,
-        )
+        (id(slices, &sid)?, id(slices, &primary)?)
     } else {
         if entry.all(&names.uid).is_empty() {
             return Ok(None);
@@ -207,6 +204,13 @@ pub fn uuid_of(entry: &Entry) -> Option<Uuid> {
 /// The SID of an entry.
 pub fn sid_of(entry: &Entry) -> Option<String> {
     sid::text(entry.all("objectsid").first()?)
+}
+
+/// The SID of a user's primary group in Active Directory.
+pub fn primary_of(entry: &Entry) -> Option<String> {
+    let sid = sid_of(entry)?;
+    let (domain, _) = sid::split(&sid)?;
+    Some(format!("{domain}-{}", number(entry, "primarygroupid")?))
 }
 
 /// Among certificates and principals there may be keys, as sssd takes them: as they are, or behind

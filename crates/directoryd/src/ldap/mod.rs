@@ -8,8 +8,10 @@ mod connection;
 mod dns;
 pub mod entry;
 mod feed;
+mod look_up;
 pub mod names;
 mod policy;
+mod primary;
 mod search;
 mod servers;
 mod session;
@@ -18,10 +20,11 @@ mod sync_info;
 pub use bind::{Bound, Changed, ask, change};
 pub use feed::Feed;
 pub use ldap_link::{Identity, LinkError, Server, Trust, trust};
+pub use look_up::Found;
 pub use policy::{Policy, PolicyError};
 pub use search::Entry;
 pub use servers::{Servers, check as check_uri};
-pub use session::{Found, Session};
+pub use session::Session;
 
 /// Whether a text is a search filter in parentheses (RFC 4515).
 pub fn is_filter(text: &str) -> bool {
@@ -74,6 +77,9 @@ pub enum LdapError {
     /// The library gave up in its own way.
     #[error("the server's answer cannot be read")]
     Panic,
+    /// Nobody says which entry has a number, or whether one has.
+    #[error("whether an entry has '{0}' cannot be asked")]
+    Unasked(String),
     /// Several entries for one name.
     #[error("several entries are named '{0}'")]
     Ambiguous(String),

@@ -1,9 +1,9 @@
-//! One bound connection and the questions put to it: everything, one user, has anything changed.
+//! One bound connection and the questions put to it: everything, has anything changed. Those about single users and
+//! groups are in [`super::look_up`].
 //!
 //! A session that failed once is given up; the caller makes a new one.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -21,22 +21,16 @@ use super::{
     entry,
     feed::{Feed, Wanted},
     names::Names,
+    primary::Primaries,
     search::{Entry, Search},
 };
 use crate::{
     config::{self, MAX_PASSWORD, Schema},
     dn,
-    replica::{Group, Holder, Part, Replica, Seen, User, Uuid, What},
+    replica::{Group, Part, Replica, Seen, User, What},
     sid::Slices,
-    wanted::Wanted as Asked,
 };
 
-/// Most groups one look-up takes.
-const MOST_HOLDERS: usize = 4096;
-/// Most members asked for in one search.
-const MOST_ASKED: usize = 64;
-/// How deep groups in groups are followed in a look-up.
-const DEPTH: usize = 16;
 /// How long reading everything may take.
 const WHOLE: Duration = Duration::from_secs(60);
 const BIND: Duration = Duration::from_secs(5);
@@ -44,25 +38,15 @@ const BIND: Duration = Duration::from_secs(5);
 /// A bound connection; clones share it.
 #[derive(Clone)]
 pub struct Session {
-    ldap: Ldap,
+    pub(super) ldap: Ldap,
     slices: Arc<Mutex<Slices>>,
-    config: Arc<config::Ldap>,
-    names: Arc<Names>,
+    pub(super) config: Arc<config::Ldap>,
+    pub(super) names: Arc<Names>,
     ended: watch::Receiver<bool>,
     /// The server's URI.
     pub uri: String,
-}
-
-/// What an online look-up of a user brought.
-#[derive(Debug)]
-pub struct Found {
-    /// The user by normal DN; `None` if there is no such entry.
-    pub user: Option<(String, User)>,
-    /// The entry's UUID, if the server tells.
-    pub uuid: Option<Uuid>,
-    /// Who holds whom: the user first and alone, then the groups that were found, some at a time,
-    /// with the groups that list any of them.
-    pub holders: Vec<(Vec<String>, Vec<Holder>)>,
+    /// How long a lock after failures counts, if the directory says.
+    pub lockout: Option<Duration>,
 }
 
 impl Session {
@@ -75,13 +59,14 @@ impl Session {
         timeout(BIND, bind_service(&config, &mut ldap))
             .await
             .map_err(|_| LdapError::Deadline("bind"))??;
-        let session = Self {
+        let mut session = Self {
             ldap,
             slices: Arc::new(Mutex::new(Slices::new(config.id_map.clone()))),
             names: Arc::new(Names::of(config.schema, &config.attributes)),
             config,
             ended,
             uri: server.uri.clone(),
+            lockout: None,
         };
         if session.config.schema == Schema::Ad {
             session.learn_domain().await?;
@@ -90,10 +75,12 @@ impl Session {
     }
 
     /// Active Directory: the domain of the base is the first to choose its ids.
-    async fn learn_domain(&self) -> Result<(), LdapError> {
-        if let Some(sid) = self.head().await?.as_ref().and_then(entry::sid_of) {
+    async fn learn_domain(&mut self) -> Result<(), LdapError> {
+        let head = self.head().await?;
+        if let Some(sid) = head.as_ref().and_then(entry::sid_of) {
             self.slices().learn(&sid);
         }
+        self.lockout = head.as_ref().and_then(lockout_duration);
         Ok(())
     }
 
@@ -111,18 +98,18 @@ impl Session {
         Ok(search.run(&mut self.ldap.clone()).await?.pop())
     }
 
-    fn slices(&self) -> MutexGuard<'_, Slices> {
+    pub(super) fn slices(&self) -> MutexGuard<'_, Slices> {
         self.slices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_user(&self, entry: &Entry) -> Result<Option<(String, User)>, String> {
+    pub(super) fn read_user(&self, entry: &Entry) -> Result<Option<(String, User)>, String> {
         match self.config.schema {
             Schema::Ad => entry::user_ad(entry, &self.config, &self.names, &mut self.slices()),
             Schema::Rfc2307 | Schema::Rfc2307bis => entry::user(entry, &self.names).map(Some),
         }
     }
 
-    fn read_group(&self, entry: &Entry) -> Result<(String, Group), String> {
+    pub(super) fn read_group(&self, entry: &Entry) -> Result<(String, Group), String> {
         match self.config.schema {
             Schema::Ad => entry::group_ad(entry, &self.config, &self.names, &mut self.slices()),
             schema => entry::group(entry, schema, &self.names),
@@ -130,26 +117,26 @@ impl Session {
     }
 
     /// What an entry found in a part is.
-    fn read(&self, part: Part, entry: Entry) -> Seen {
+    fn read(&self, part: Part, entry: &Entry) -> Seen {
         let what = match part {
-            Part::Users => self.read_user(&entry).map(|user| match user {
+            Part::Users => self.read_user(entry).map(|user| match user {
                 Some((dn, user)) => What::User(dn, Box::new(user)),
                 None => What::Nothing,
             }),
             Part::Groups => {
-                let group = self.read_group(&entry);
+                let group = self.read_group(entry);
                 group.map(|(dn, group)| What::Group(dn, group))
             }
         };
         Seen {
-            uuid: entry::uuid_of(&entry),
+            uuid: entry::uuid_of(entry),
             what: what.unwrap_or_else(What::Unusable),
-            dn: entry.dn,
+            dn: entry.dn.clone(),
         }
     }
 
     /// Where a part is, which entries are in it, and what is read of them.
-    fn extent(&self, part: Part) -> (&str, &str, Vec<&str>) {
+    pub(super) fn extent(&self, part: Part) -> (&str, &str, Vec<&str>) {
         let schema = self.config.schema;
         match part {
             Part::Users => (
@@ -178,7 +165,7 @@ impl Session {
             }
         });
         let session = self.clone();
-        let read = move |part, entry| session.read(part, entry);
+        let read = move |part, entry| session.read(part, &entry);
         Feed::start(&self.ldap, wanted.collect(), read)
     }
 
@@ -245,7 +232,11 @@ impl Session {
     }
 
     /// Reads the rest of attributes that came in part.
-    async fn complete(&self, entry: &mut Entry, deadline: Instant) -> Result<(), LdapError> {
+    pub(super) async fn complete(
+        &self,
+        entry: &mut Entry,
+        deadline: Instant,
+    ) -> Result<(), LdapError> {
         while let Some((name, next)) = entry.partial.pop() {
             let attribute = format!("{name};range={next}-*");
             let search = Search {
@@ -275,6 +266,14 @@ impl Session {
         replica.confirmed = SystemTime::now();
         let mut ldap = self.ldap.clone();
         let deadline = Instant::now() + 2 * WHOLE;
+        let mut primaries = Primaries::default();
+        let mut take = |part, entry: &Entry| {
+            let seen = self.read(part, entry);
+            if self.config.schema == Schema::Ad {
+                primaries.note(&mut replica, entry, &seen);
+            }
+            replica.put(part, seen);
+        };
         for part in [Part::Users, Part::Groups] {
             let (base, filter, attributes) = self.extent(part);
             let search = Search {
@@ -288,199 +287,25 @@ impl Session {
             let mut partial = Vec::new();
             search
                 .each(&mut ldap, |entry| match entry.partial.is_empty() {
-                    true => drop(replica.put(part, self.read(part, entry))),
+                    true => take(part, &entry),
                     false => partial.push(entry),
                 })
                 .await?;
             for mut entry in partial {
                 self.complete(&mut entry, deadline).await?;
-                replica.put(part, self.read(part, entry));
+                take(part, &entry);
             }
         }
         if self.config.schema == Schema::Ad {
+            for sid in primaries.missing() {
+                if let Some(primary) = self.primary(&sid).await? {
+                    primaries.found(&sid, primary.dn);
+                }
+            }
+            primaries.put(&mut replica, !self.config.id_mapping);
             replica.lockout = self.head().await?.as_ref().and_then(lockout_duration);
         }
         Ok(replica)
-    }
-
-    /// Reads one user and the groups above it. With `exact`, groups are asked for one by one, so that it is
-    /// known which lists which: who has read everything knows already.
-    ///
-    /// # Errors
-    /// [`LdapError::Ambiguous`] if there are two; others as in [`Self::whole`].
-    pub async fn one(&self, name: &str, exact: bool) -> Result<Found, LdapError> {
-        let Some((uuid, spelled, dn, user)) = self.user(name).await? else {
-            return Ok(Found {
-                user: None,
-                uuid: None,
-                holders: Vec::new(),
-            });
-        };
-        // What the server is asked for, in its own spelling, and what the replica calls it.
-        let mut open = match self.config.schema {
-            Schema::Rfc2307bis | Schema::Ad => vec![(spelled, dn.clone())],
-            Schema::Rfc2307 => vec![(user.name.clone(), user.name.clone())],
-        };
-        let mut seen: BTreeSet<String> = BTreeSet::new();
-        let mut holders = Vec::new();
-        for _ in 0..DEPTH {
-            let mut next = Vec::new();
-            for some in open.chunks(if exact { 1 } else { MOST_ASKED }) {
-                let found = self
-                    .holders(some.iter().map(|(spelled, _)| spelled.as_str()))
-                    .await?;
-                let mut heads = Vec::new();
-                for entry in found {
-                    let Ok((dn, group)) = self.read_group(&entry) else {
-                        continue;
-                    };
-                    if seen.insert(dn.clone()) {
-                        next.push((entry.dn, dn.clone()));
-                    }
-                    heads.push(Holder {
-                        dn,
-                        name: group.name,
-                        gid: group.gid,
-                    });
-                }
-                holders.push((some.iter().map(|(_, ours)| ours.clone()).collect(), heads));
-            }
-            // Names hold no groups.
-            if next.is_empty() || self.config.schema == Schema::Rfc2307 {
-                break;
-            }
-            open = next;
-        }
-        if exact {
-            // Rules go by its name too.
-            let primary = self.head_of(user.gid).await?;
-            holders.push((Vec::new(), primary.into_iter().collect()));
-        }
-        Ok(Found {
-            user: Some((dn, user)),
-            uuid,
-            holders,
-        })
-    }
-
-    async fn user(
-        &self,
-        name: &str,
-    ) -> Result<Option<(Option<Uuid>, String, String, User)>, LdapError> {
-        let filter = format!(
-            "(&{}({}={}))",
-            self.users_filter(),
-            self.names.user_name,
-            dn::filter_value(name)
-        );
-        let search = Search {
-            base: self.config.user_base(),
-            scope: Scope::Subtree,
-            filter: &filter,
-            attributes: &self.names.of_users(self.config.schema),
-            most: 2,
-            within: self.config.lookup_timeout,
-        };
-        let found = search.run(&mut self.ldap.clone()).await?;
-        let [entry] = &found[..] else {
-            return if found.is_empty() {
-                Ok(None)
-            } else {
-                Err(LdapError::Ambiguous(name.to_owned()))
-            };
-        };
-        // The server's matching ignores case; ours does not.
-        let user = self
-            .read_user(entry)
-            .ok()
-            .flatten()
-            .filter(|(_, user)| user.name == name);
-        let uuid = entry::uuid_of(entry);
-        Ok(user.map(|(dn, user)| (uuid, entry.dn.clone(), dn, user)))
-    }
-
-    /// The name of the user with a number.
-    ///
-    /// # Errors
-    /// As in [`Self::one`].
-    pub async fn name_of(&self, uid: u32) -> Result<Option<String>, LdapError> {
-        let attribute = &self.names.uid;
-        let search = Search {
-            base: self.config.user_base(),
-            scope: Scope::Subtree,
-            filter: &format!("(&{}({attribute}={uid}))", self.users_filter()),
-            attributes: &self.names.of_users(self.config.schema),
-            most: 2,
-            within: self.config.lookup_timeout,
-        };
-        match &search.run(&mut self.ldap.clone()).await?[..] {
-            [] => Ok(None),
-            [entry] => Ok(self
-                .read_user(entry)
-                .ok()
-                .flatten()
-                .map(|(_, user)| user.name)),
-            _ => Err(LdapError::Ambiguous(uid.to_string())),
-        }
-    }
-
-    /// The group of a number, without its members.
-    async fn head_of(&self, gid: u32) -> Result<Option<Holder>, LdapError> {
-        let (base, filter, attribute) = (
-            self.config.group_base(),
-            self.groups_filter(),
-            &self.names.group_gid,
-        );
-        let search = Search {
-            base,
-            scope: Scope::Subtree,
-            filter: &format!("(&{filter}({attribute}={gid}))"),
-            attributes: &self.names.of_groups(self.config.schema),
-            most: 2,
-            within: self.config.lookup_timeout,
-        };
-        let found = search.run(&mut self.ldap.clone()).await?;
-        let [entry] = &found[..] else {
-            return Ok(None);
-        };
-        let group = self.read_group(entry).ok();
-        Ok(group.map(|(dn, group)| Holder {
-            dn,
-            name: group.name,
-            gid: group.gid,
-        }))
-    }
-
-    /// Reads one group by normal DN, with its members.
-    ///
-    /// # Errors
-    /// As in [`Self::name_of`].
-    pub async fn group(&self, wanted: &Asked) -> Result<Option<(String, Group)>, LdapError> {
-        let (attribute, value) = match wanted {
-            Asked::Gid(gid) => (&self.names.group_gid, gid.to_string()),
-            Asked::Group(name) => (&self.names.group_name, name.clone()),
-            Asked::User(_) | Asked::Uid(_) => return Ok(None),
-        };
-        let (base, filter, attributes) = self.extent(Part::Groups);
-        let value = dn::filter_value(&value);
-        let search = Search {
-            base,
-            scope: Scope::Subtree,
-            filter: &format!("(&{filter}({attribute}={value}))"),
-            attributes: &attributes,
-            most: 2,
-            within: self.config.lookup_timeout,
-        };
-        let mut found = search.run(&mut self.ldap.clone()).await?;
-        if found.len() > 1 {
-            return Err(LdapError::Ambiguous(value));
-        }
-        let Some(mut entry) = found.pop() else {
-            return Ok(None);
-        };
-        let deadline = Instant::now() + self.config.lookup_timeout;
-        self.complete(&mut entry, deadline).await?;
-        Ok(self.read_group(&entry).ok())
     }
 
     /// Which entries are users. Machines are of the same class in Active Directory.
@@ -493,7 +318,7 @@ impl Session {
     }
 
     /// Which entries are groups. Those without a number connect others.
-    fn groups_filter(&self) -> &str {
+    pub(super) fn groups_filter(&self) -> &str {
         let preset = match self.config.schema {
             Schema::Rfc2307 => "(objectClass=posixGroup)",
             Schema::Rfc2307bis => {
@@ -504,24 +329,6 @@ impl Session {
             Schema::Ad => "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
         };
         self.config.group_filter.as_deref().unwrap_or(preset)
-    }
-
-    /// The groups that list any of these.
-    async fn holders(&self, members: impl Iterator<Item = &str>) -> Result<Vec<Entry>, LdapError> {
-        let attribute = &self.names.member;
-        let any: String = members
-            .map(|member| format!("({attribute}={})", dn::filter_value(member)))
-            .collect();
-        let filter = format!("(&{}(|{any}))", self.groups_filter());
-        let search = Search {
-            base: self.config.group_base(),
-            scope: Scope::Subtree,
-            filter: &filter,
-            attributes: &self.names.of_groups(self.config.schema),
-            most: MOST_HOLDERS,
-            within: self.config.lookup_timeout,
-        };
-        search.run(&mut self.ldap.clone()).await
     }
 }
 
