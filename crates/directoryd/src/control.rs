@@ -4,7 +4,10 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,11 +20,13 @@ use directory_client::{
     Lookup,
     codec::{Answer, MAX_REQUEST, Request, body_length},
 };
-
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sys::peer::PeerCredentials;
 use zeroize::Zeroizing;
 
-use crate::{authenticate::Passwords, core::Core, explain, jobs::Domains, watched};
+use crate::{
+    authenticate::Passwords, core::Core, explain, jobs::Domains, reload::Closing, watched,
+};
 
 /// Most connections at a time of those who may ask.
 const MOST: usize = 128;
@@ -34,12 +39,25 @@ const MAX_BUDGET: Duration = Duration::from_secs(30);
 /// How long a whole refresh is waited for; clients allow a little more.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Accepts for ever.
-pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &Domains, passwords: &Passwords) {
+/// Accepts until it is to end.
+pub fn run(
+    listener: &UnixListener,
+    core: &Arc<Core>,
+    sync: &Domains,
+    passwords: &Passwords,
+    closing: &Closing,
+) {
     let (allowed, denied) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     loop {
+        let mut fds =
+            [listener.as_fd(), closing.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        if closing.is_said() {
+            break;
+        }
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(error) => {
                 tracing::warn!(event = "control.accept", %error);
                 thread::sleep(Duration::from_millis(20));
@@ -65,12 +83,16 @@ pub fn run(listener: &UnixListener, core: &Arc<Core>, sync: &Domains, passwords:
             .name("control".into())
             .spawn(move || {
                 serve(stream, peer, may, &core, &sync, &passwords);
-                left.fetch_sub(1, Ordering::Relaxed);
+                left.fetch_sub(1, Ordering::Release);
             });
         if let Err(error) = started {
             count.fetch_sub(1, Ordering::Relaxed);
             tracing::warn!(event = "control.thread", %error);
         }
+    }
+    // Whoever waits for us has a limit.
+    while allowed.load(Ordering::Acquire) > 0 {
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -31,6 +31,7 @@ mod offline;
 mod password_hash;
 mod people;
 mod persist;
+mod reload;
 mod replica;
 mod sid;
 mod ssh_key;
@@ -43,7 +44,7 @@ mod watched;
 
 use std::{
     collections::HashMap,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicU64, mpsc},
@@ -64,6 +65,7 @@ use crate::{
     id_map::IdMap,
     local::Local,
     password_hash::Hashes,
+    reload::Closing,
     replica::Replica,
     view::Rules,
 };
@@ -174,7 +176,7 @@ fn main() -> ExitCode {
         let config = || Config::load(&arguments.config);
         let client = || config().map(|config| directory_client::Client::new(config.control_socket));
         match &arguments.command {
-            None => serve(config()?),
+            None => serve(&arguments.config, config()?),
             Some(Command::Check) => command::check(&config()?),
             Some(Command::Status {
                 alive,
@@ -197,7 +199,8 @@ fn main() -> ExitCode {
     })
 }
 
-fn serve(config: Config) -> Result<(), Failure> {
+fn serve(path: &Path, config: Config) -> Result<(), Failure> {
+    let mut sockets = reload::left();
     let problems = config.problems();
     if !problems.is_empty() {
         return Err(Failure::new(Exit::Config, problems.join("; "))
@@ -274,17 +277,38 @@ fn serve(config: Config) -> Result<(), Failure> {
             Failure::new(Exit::Failure, format!("listen on '{place}': {error}"))
         })?;
     }
-    let listener = listen(&core.config.nscd_socket)?;
-    let nscd = nscd::Server::new(listener, core.clone(), sync.clone(), turns.clone(), reload)?;
-    let control = listen(&core.config.control_socket)?;
+    let listener = listen(&core.config.nscd_socket, &mut sockets)?;
+    let control = listen(&core.config.control_socket, &mut sockets)?;
+    // Others are of a configuration before.
+    drop(sockets);
+    let kept = [
+        (
+            core.config.nscd_socket.clone(),
+            listener.try_clone()?.into(),
+        ),
+        (
+            core.config.control_socket.clone(),
+            control.try_clone()?.into(),
+        ),
+    ];
+    let closing = [Arc::new(Closing::new()?), Arc::new(Closing::new()?)];
+    let [nscd_closing, control_closing] = closing.clone();
+    let nscd = nscd::Server::new(
+        listener,
+        core.clone(),
+        sync.clone(),
+        turns.clone(),
+        nscd_closing,
+        reload,
+    )?;
     let shared = core.clone();
     spawn("local-files", move || {
         watch::local_files(&shared, &reload_bell)
     })?;
-    spawn("nscd", move || nscd.run())?;
+    let nscd = spawn("nscd", move || nscd.run())?;
     let (shared, handle) = (core.clone(), sync.clone());
-    spawn("control-accept", move || {
-        control::run(&control, &shared, &handle, &passwords)
+    let control = spawn("control-accept", move || {
+        control::run(&control, &shared, &handle, &passwords, &control_closing);
     })?;
     let (shared, disk) = (core.clone(), stores.clone());
     spawn("replica", move || core::keep(&shared, &disk, &save_bell))?;
@@ -294,7 +318,30 @@ fn serve(config: Config) -> Result<(), Failure> {
 
     loop {
         match next_signal(&signals)? {
-            Some(Signal::SIGHUP) => sync.refresh_soon(),
+            Some(Signal::SIGHUP) => match reload::changed(path, &core.config) {
+                Ok(Some(config)) => {
+                    tracing::info!(event = "reload");
+                    service::ready::reloading();
+                    core::save(&core, &stores, true);
+                    closing[1].wait_for(&control);
+                    closing[0].wait_for(&nscd);
+                    if reload::reads_the_same(&config, &core.config) {
+                        core.present.end();
+                    }
+                    let error = reload::again(&kept);
+                    return Err(Failure::new(Exit::Failure, format!("start again: {error}")));
+                }
+                Ok(None) => sync.refresh_soon(),
+                Err(problem) => {
+                    tracing::error!(
+                        event = "reload.refused",
+                        problem,
+                        hint =
+                            "what was read before goes on; \"directoryd check\" lists the problems",
+                    );
+                    sync.refresh_soon();
+                }
+            },
             Some(_) => break,
             None => {}
         }
@@ -327,8 +374,11 @@ fn hold(domain: &config::Domain, store: &persist::Store) -> Held {
     }
 }
 
-/// Open to all: libc runs as everybody, and the control socket asks the kernel who is there.
-fn listen(path: &Path) -> Result<std::os::unix::net::UnixListener, Failure> {
+/// Open to all: libc runs as everybody, and the control socket asks the kernel who is there. One of `left` goes on.
+fn listen(path: &Path, left: &mut Vec<(PathBuf, UnixListener)>) -> Result<UnixListener, Failure> {
+    if let Some(at) = left.iter().position(|(there, _)| there == path) {
+        return Ok(left.swap_remove(at).1);
+    }
     sys::listen::unix_stream(path, 0o666).map_err(|source| {
         let exit = match source.kind() {
             std::io::ErrorKind::PermissionDenied => Exit::Permission,
@@ -341,11 +391,11 @@ fn listen(path: &Path) -> Result<std::os::unix::net::UnixListener, Failure> {
     })
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(work)
-        .map(drop)
+fn spawn(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(work)
 }
 
 fn next_signal(signals: &sys::signals::Signals) -> std::io::Result<Option<Signal>> {

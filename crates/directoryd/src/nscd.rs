@@ -27,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{
     core::Core,
     jobs::Domains,
+    reload::Closing,
     wanted::{Asker, Wanted},
 };
 
@@ -59,6 +60,8 @@ pub struct Server {
     nobodies: HashMap<Wanted, Instant>,
     /// Counted up at every turn, for the watchdog.
     turns: Arc<AtomicU64>,
+    /// Ends it.
+    closing: Arc<Closing>,
     /// Rung when root asks for local files to be read again.
     reload: mpsc::SyncSender<()>,
     connections: Vec<Connection>,
@@ -112,6 +115,7 @@ impl Server {
         core: Arc<Core>,
         sync: Domains,
         turns: Arc<AtomicU64>,
+        closing: Arc<Closing>,
         reload: mpsc::SyncSender<()>,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
@@ -127,14 +131,15 @@ impl Server {
             waiting: HashMap::new(),
             nobodies: HashMap::new(),
             turns,
+            closing,
             reload,
             connections: Vec::new(),
         })
     }
 
-    /// Serves for ever.
+    /// Serves until it is to end.
     pub fn run(mut self) {
-        loop {
+        while !self.closing.is_said() || !self.connections.is_empty() {
             self.turns.fetch_add(1, Ordering::Relaxed);
             let (new, ready) = self.wait();
             // However often it rang.
@@ -158,7 +163,7 @@ impl Server {
                     self.connections.push(connection);
                 }
             }
-            if new {
+            if new && !self.closing.is_said() {
                 self.accept();
             }
         }
@@ -183,7 +188,9 @@ impl Server {
             fds.push(PollFd::new(connection.stream.as_fd(), events));
         }
         fds.push(PollFd::new(self.rung.as_fd(), PollFlags::POLLIN));
-        if self.connections.len() < MOST {
+        let open = self.connections.len() < MOST && !self.closing.is_said();
+        if open {
+            fds.push(PollFd::new(self.closing.as_fd(), PollFlags::POLLIN));
             fds.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         }
         let millis = u16::try_from(patience.as_millis())
@@ -195,9 +202,9 @@ impl Server {
             return (false, vec![false; self.connections.len()]);
         }
         let mut ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        let new = self.connections.len() < MOST && ready.pop() == Some(true);
-        // The bell: whoever waits is looked at anyway.
-        ready.pop();
+        let new = open && ready.pop() == Some(true);
+        // What only wakes us up.
+        ready.truncate(self.connections.len());
         (new, ready)
     }
 
