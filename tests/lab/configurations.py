@@ -14,7 +14,9 @@ import time
 
 import yaml
 
-CHART = pathlib.Path(__file__).resolve().parents[2] / "charts" / "login"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "login"
+PEOPLE = ROOT / "crates" / "directoryd" / "people.example.toml"
 
 
 def stand_in(key, folder):
@@ -25,8 +27,11 @@ def stand_in(key, folder):
         (folder / f"{key}.pub").unlink()
     elif key.endswith((".pem", ".crt")):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                        "-subj", "/CN=stand-in", "-keyout", "/dev/null", "-out", folder / key],
+                        "-subj", "/CN=stand-in", "-keyout", folder / "tls.key" if key == "tls.crt" else "/dev/null",
+                        "-out", folder / key],
                        check=True, capture_output=True)
+    elif key == "people.toml":
+        (folder / key).write_text(PEOPLE.read_text())
     else:
         (folder / key).write_bytes(bytes(range(256)) * 4)
 
@@ -35,7 +40,10 @@ def keys_of(values):
     directory = values["directory"]
     return {
         "slurm-key": [values["cluster"]["keySecret"].get("key", "slurm.key")],
-        "bind-password": [directory["bindPasswordSecret"].get("key", "password")],
+        "bind-password": [directory.get("bindPasswordSecret", {}).get("key", "password")],
+        "directory-client": ["tls.crt"],
+        "people": [directory.get("file", {}).get("key", "people.toml")],
+        "offline-secret": [directory.get("offlinePasswords", {}).get("key", "secret")],
         "host-keys": values["hostKeys"].get("keys", ["ssh_host_ed25519_key"]),
         "user-ca": [values.get("gateway", {}).get("userCA", {}).get("key", "user_ca.pub")],
         "directory-ca": [directory.get("ca", {}).get("key", "ca.pem")],

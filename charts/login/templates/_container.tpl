@@ -27,3 +27,28 @@ hostIP: {{ . }}
 {{- end }}
 {{- end -}}
 {{- end -}}
+
+{{/* The Secrets that directoryd alone has: a list of name, secret and at. */}}
+{{- define "login.directorySecrets" -}}
+{{- $directory := .Values.directory -}}
+{{- if $directory.bindDN }}
+- name: bind-password
+  secret: {{ required "directory.bindPasswordSecret.name: which Secret holds the password of directory.bindDN?" $directory.bindPasswordSecret.name }}
+  at: /etc/directoryd-secret
+{{- end }}
+{{- with $directory.clientCertificateSecret }}
+- name: directory-client
+  secret: {{ . }}
+  at: /etc/directoryd-tls
+{{- end }}
+{{- with $directory.file.secret }}
+- name: people
+  secret: {{ . }}
+  at: /etc/directoryd-people
+{{- end }}
+{{- with $directory.offlinePasswords.secretName }}
+- name: offline-secret
+  secret: {{ . }}
+  at: /etc/directoryd-offline
+{{- end }}
+{{- end -}}

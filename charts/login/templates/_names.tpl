@@ -58,3 +58,17 @@ hostPath:
 emptyDir: {}
 {{- end -}}
 {{- end -}}
+
+{{/* Keys of a table of TOML. A list or a text of JSON is one of TOML too; a table is not. */}}
+{{- define "login.keys" -}}
+{{- $line := "" -}}
+{{- range $key, $value := . }}
+{{- $line }}
+{{- $line = "\n" }}
+{{- if kindIs "map" $value -}}
+{{ $key }} = { {{- $comma := "" }}{{ range $name, $text := $value }}{{ $comma }} {{ $name | toJson }} = {{ $text | toJson }}{{ $comma = "," }}{{ end }} }
+{{- else -}}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
+{{- end }}
+{{- end -}}

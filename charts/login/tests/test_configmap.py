@@ -6,6 +6,9 @@ import unittest
 
 from render import CI, objects, refused
 
+# What the directory's file names by path.
+PATHS = ("bind-password-file", "ca-file", "client-certificate", "client-key", "path", "secret-file")
+
 
 def config(ci, daemon, *sets):
     file = {"gateway": "login-gateway.toml", "sackd": "sackd-shim.toml", "directoryd": "directoryd.toml"}[daemon]
@@ -27,9 +30,11 @@ class ConfigMap(unittest.TestCase):
             files = objects(ci.stem)
             mounted = {m["mountPath"] for c in files["Deployment", "release"]["spec"]["template"]["spec"]["containers"]
                        for m in c["volumeMounts"]}
+            directory = config(ci.stem, "directoryd")
+            tables = [directory.get(table, {}) for table in ("ldap", "file", "offline-passwords")]
             paths = config(ci.stem, "gateway")["host-keys"] + [
                 config(ci.stem, "sackd")["key-file"],
-                config(ci.stem, "directoryd")["ldap"]["bind-password-file"],
+                *[t[key] for t in tables for key in PATHS if key in t],
             ]
             for path in paths:
                 self.assertIn(path.rpartition("/")[0], mounted)
@@ -99,6 +104,40 @@ class ConfigMap(unittest.TestCase):
         refused(self, "lab", "directory.uris: where", "directory.uris=[]")
         refused(self, "lab", "directory.base: under which", 'directory.base=""')
         refused(self, "lab", "directory.bindDN: who", 'directory.bindDN=""')
+
+    def test_people_come_from_a_file_in_place_of_a_server(self):
+        keys = config("people-file", "directoryd")
+        self.assertEqual(keys["file"], {"path": "/etc/directoryd-people/people.toml", "home-template": "/home/users/%u"})
+        self.assertNotIn("ldap", keys)
+        self.assertEqual(keys["access"]["allow-groups"], ["hpc"])
+        ldif = config("people-file", "directoryd", 'directory.file={"secret":"","configMap":"people","key":"all.ldif"}')
+        self.assertEqual(ldif["file"]["path"], "/etc/directoryd-people/all.ldif")
+        refused(self, "people-file", "either secret or configMap", 'directory.file.configMap="people"')
+        refused(self, "people-file", "either uris or file", 'directory.uris=["ldaps://x"]')
+        refused(self, "people-file", "directory.ldap: there is no server", 'directory.ldap={"on-demand":true}')
+        refused(self, "people-file", "a file is always there", 'directory.offlinePasswords.secretName="s"')
+
+    def test_what_directoryd_can_the_chart_can_say(self):
+        keys = config("active-directory", "directoryd")
+        ldap = keys["ldap"]
+        self.assertEqual((ldap["on-demand"], ldap["most-entries"]), (True, 50000))
+        self.assertEqual(ldap["id-map"], {"min": 200000, "max": 2000200000, "size": 200000})
+        self.assertEqual((ldap["home-template"], ldap["default-shell"]), ("/home/corp/%u", "/bin/bash"))
+        self.assertEqual(keys["password"], {"user-failures": 3})
+        self.assertEqual(keys["offline-passwords"], {"secret-file": "/etc/directoryd-offline/secret", "valid-for": "2d"})
+        self.assertEqual((keys["access"]["allow-users"], keys["access"]["host"]), (["alice"], "login"))
+        self.assertNotIn("offline-passwords", config("lab", "directoryd"))
+        # A key that a value stands for is not given twice, and what there is not is refused before a pod starts.
+        refused(self, "lab", "invalid propertyName 'bind-dn'", 'directory.ldap={"bind-dn":"cn=x"}')
+        refused(self, "lab", "invalid propertyName 'colour'", 'directory.password={"colour":1}')
+
+    def test_a_certificate_of_ours_can_stand_for_a_password(self):
+        sets = ['directory.clientCertificateSecret="tls"', 'directory.bindDN=""', 'directory.bindPasswordSecret.name=""']
+        ldap = config("lab", "directoryd", *sets)["ldap"]
+        self.assertEqual((ldap["client-certificate"], ldap["client-key"]),
+                         ("/etc/directoryd-tls/tls.crt", "/etc/directoryd-tls/tls.key"))
+        self.assertNotIn("bind-dn", ldap)
+        self.assertNotIn("bind-password-file", ldap)
 
     def test_nothing_in_them_looks_like_a_key(self):
         for ci in CI:
