@@ -107,7 +107,7 @@ rss_changes=$(memory VmRSS) peak_changes=$(memory VmHWM) cpu_before=$(cpu)
 "$directoryd" --config "$dir/directoryd.toml" refresh
 refresh_cpu=$(($(cpu) - cpu_before))
 rss_refresh=$(memory VmRSS) peak_refresh=$(memory VmHWM)
-sleep 5
+until [ "$(grep -c sync.live "$dir/log")" = 3 ]; do sleep 0.05; done
 members=$(ours getent group p00000 | tr ',' '\n' | wc -l)
 in_groups=$(ours id -G "$last" | wc -w)
 cpu_before=$(cpu)

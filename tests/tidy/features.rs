@@ -6,7 +6,11 @@ use std::process::Command;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Documents whose tables name cases.
-const TABLES: &[&str] = &["docs/gateway-features.md", "docs/gateway.md"];
+const TABLES: &[&str] = &[
+    "docs/gateway-features.md",
+    "docs/gateway.md",
+    "docs/directory-features.md",
+];
 
 /// Files of the sources and their text.
 fn files() -> Vec<(PathBuf, String)> {
