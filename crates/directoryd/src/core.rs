@@ -172,6 +172,8 @@ pub struct Condition {
     pub server: String,
     /// What is wrong, or empty.
     pub problem: String,
+    /// What keeps the copy from being written, or empty.
+    pub copy: String,
     /// The server tells of changes as they happen.
     pub following: bool,
 }
@@ -550,7 +552,7 @@ impl Core {
                 groups: held.replica.teams().count() as u64,
                 following: condition.following,
                 server: condition.server.clone(),
-                problem: condition.problem.clone(),
+                problem: joined([&condition.problem, &condition.copy]),
             })
             .collect();
         let each = |text: fn(&Domain) -> &str| {
@@ -573,7 +575,7 @@ impl Core {
             local_groups: local_groups as u64,
             refused: present.refused as u64,
             server: each(|domain| &domain.server),
-            problem: each(|domain| &domain.problem),
+            problem: joined([&each(|domain| &domain.problem), &health.files]),
             offline_passwords: health.offline.as_ref().map(|(count, _)| *count as u64),
             offline_problem: health
                 .offline
@@ -700,6 +702,12 @@ impl Said {
     }
 }
 
+/// Those of two texts that say something.
+fn joined(texts: [&str; 2]) -> String {
+    let texts = texts.into_iter().filter(|text| !text.is_empty());
+    texts.collect::<Vec<_>>().join("; ")
+}
+
 /// Writes replicas to disk whenever it is rung for, and the age of unchanged ones now and then.
 pub fn keep(core: &Core, stores: &[Store], bell: &mpsc::Receiver<()>) {
     loop {
@@ -716,13 +724,17 @@ pub fn keep(core: &Core, stores: &[Store], bell: &mpsc::Receiver<()>) {
 /// Writes replicas to disk now. A full disk costs only what a restart would serve.
 pub fn save(core: &Core, stores: &[Store], all: bool) {
     for (at, store) in stores.iter().enumerate() {
-        if let Some(bytes) = core.to_save(at, store, all)
-            && let Err(error) = bytes.and_then(|bytes| store.save(&bytes))
-        {
-            tracing::warn!(
-                event = "replica.not_saved",
-                error = service::exit::chain(&error)
-            );
-        }
+        let Some(bytes) = core.to_save(at, store, all) else {
+            continue;
+        };
+        let problem = match bytes.and_then(|bytes| store.save(&bytes)) {
+            Ok(()) => String::new(),
+            Err(error) => {
+                let error = service::exit::chain(&error);
+                tracing::warn!(event = "replica.not_saved", error);
+                format!("{error}; a restart without the server would serve what was written before")
+            }
+        };
+        core.health().domains[at].copy = problem;
     }
 }

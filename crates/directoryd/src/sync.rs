@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use service::exit::chain;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -22,7 +21,7 @@ use crate::{
     content::{Message, Refresh},
     domain::Share,
     jobs::{self, Handle, Job},
-    ldap::{Feed, Found, LdapError, Servers, Session},
+    ldap::{Feed, Found, LdapError, Servers, Session, told},
     replica::{Group, News, Part, Replica},
     wanted::{Asker, Wanted},
 };
@@ -37,8 +36,11 @@ const SERVED: Duration = Duration::from_millis(500);
 const MOST_AGAIN: usize = 4;
 /// Least time between two attempts to connect.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// Most time between two attempts to connect.
-const LAST_WAIT: Duration = Duration::from_secs(30);
+/// Most time between two attempts to connect, where nobody is there to answer.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// And where we are refused: more, and the least though somebody waits, as wrong passwords can lock our account.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Reading everything is to take no more than one part in so many of the time.
 const SHARE: u32 = 20;
 /// How long a server's word that nothing has changed is taken for that.
@@ -76,7 +78,7 @@ async fn run(
         );
     }
     let mut better = None;
-    let mut wait = FIRST_WAIT;
+    let (mut wait, mut least, mut most) = (FIRST_WAIT, FIRST_WAIT, LAST_WAIT);
     let mut pending = Vec::new();
     loop {
         let started = Instant::now();
@@ -107,7 +109,14 @@ async fn run(
                     wait = FIRST_WAIT;
                 }
             }
-            Err(error) => core.set_problem(&chain(&error)),
+            Err(error) => {
+                (least, most) = match error.is_absence() {
+                    true => (FIRST_WAIT, LAST_WAIT),
+                    false => (REFUSED_PAUSE, REFUSED_WAIT),
+                };
+                wait = wait.max(least);
+                core.set_problem(&told(&error));
+            }
         }
         pending.drain(..).for_each(Job::refuse);
         let pause = sleep(wait.mul_f64(jitter()));
@@ -117,8 +126,12 @@ async fn run(
                 () = &mut pause => break,
                 job = jobs.recv() => match job {
                     None => return,
-                    // Somebody is waiting: try at once, but not more than once a second.
-                    Some(job) if started.elapsed() >= FIRST_WAIT => {
+                    // Somebody is waiting: try at once, but not more than once a second. An administrator knows why.
+                    Some(job @ Job::Refresh { .. }) => {
+                        pending.push(job);
+                        break;
+                    }
+                    Some(job) if started.elapsed() >= least => {
                         pending.push(job);
                         break;
                     }
@@ -126,7 +139,7 @@ async fn run(
                 },
             }
         }
-        wait = (wait * 2).min(LAST_WAIT);
+        wait = (wait * 2).min(most);
     }
 }
 
@@ -137,7 +150,7 @@ async fn connect(
     servers: &Servers,
     tiers: usize,
 ) -> Result<(Session, usize), LdapError> {
-    let mut last = LdapError::Deadline("there is no server");
+    let mut last = LdapError::Unfound;
     for tier in 0..tiers {
         for server in servers.tier(tier).await {
             let uri = server.uri.clone();
@@ -151,7 +164,7 @@ async fn connect(
             match opened {
                 Ok(session) => return Ok((session, tier)),
                 Err(error) => {
-                    tracing::debug!(event = "ldap.unreachable", uri, error = chain(&error));
+                    tracing::debug!(event = "ldap.unreachable", uri, error = told(&error));
                     last = error;
                 }
             }
@@ -432,14 +445,14 @@ impl<'a> Work<'a> {
             return Ok(());
         };
         if matches!(error, LdapError::Library { .. }) {
-            return Err(chain(error));
+            return Err(told(error));
         }
         self.core.following(false);
         // Where another connection ended need not mean anything to this server any more.
         self.mute |= follow.fresh;
         tracing::warn!(
             event = "sync.ended",
-            error = chain(error),
+            error = told(error),
             instead = if self.mute {
                 "asking at intervals"
             } else {
@@ -447,7 +460,7 @@ impl<'a> Work<'a> {
             },
         );
         if let LdapError::Vanished(_) = error {
-            self.core.set_problem(&chain(error));
+            self.core.set_problem(&told(error));
         }
         self.mark = None;
         self.due = true;
@@ -654,13 +667,13 @@ impl<'a> Work<'a> {
                     }
                     Err(error) => {
                         let _ = done.try_send(false);
-                        tracing::warn!(event = "lookup.failed", user = name, error = chain(&error));
+                        tracing::warn!(event = "lookup.failed", user = name, error = told(&error));
                         if matches!(error, LdapError::Ambiguous(_)) {
                             self.due |= !self.on_demand;
                             self.drop_ambiguous(&Wanted::User(name));
                         }
                         if is_fatal(&error) {
-                            Err(chain(&error))
+                            Err(told(&error))
                         } else {
                             Ok(())
                         }
@@ -698,9 +711,9 @@ impl<'a> Work<'a> {
                     asker.tell(known.is_ok());
                 }
                 match known {
-                    Err(error) if is_fatal(&error) => Err(chain(&error)),
+                    Err(error) if is_fatal(&error) => Err(told(&error)),
                     Err(error) => {
-                        tracing::debug!(event = "lookup.failed", ?wanted, error = chain(&error));
+                        tracing::debug!(event = "lookup.failed", ?wanted, error = told(&error));
                         Ok(())
                     }
                     Ok(()) => Ok(()),
@@ -718,7 +731,7 @@ impl<'a> Work<'a> {
                         self.core.confirm(asked);
                         Ok(())
                     }
-                    Err(error) if is_fatal(&error) => Err(chain(&error)),
+                    Err(error) if is_fatal(&error) => Err(told(&error)),
                     Err(_) => Ok(()),
                 }
             }
@@ -736,7 +749,7 @@ impl<'a> Work<'a> {
                 let result = match result {
                     Err(error) if self.config.on_demand && is_no_list(&error) => {
                         if !self.on_demand {
-                            tracing::info!(event = "directory.not_listed", why = chain(&error));
+                            tracing::info!(event = "directory.not_listed", why = told(&error));
                         }
                         self.on_demand = true;
                         self.last_full = Instant::now();
@@ -750,7 +763,7 @@ impl<'a> Work<'a> {
                     }
                 };
                 let fatal = result.as_ref().err().is_some_and(is_fatal);
-                let answer = result.map_err(|error| chain(&error));
+                let answer = result.map_err(|error| told(&error));
                 for waiter in self.this.drain(..) {
                     let _ = waiter.try_send(answer.clone());
                 }

@@ -13,9 +13,10 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
+    os::unix::net::UnixStream,
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use directory_client::Lookup;
@@ -205,4 +206,46 @@ fn a_configuration_that_cannot_work_is_refused_with_all_its_problems() {
         "{text}"
     );
     assert_eq!(run(&["--nonsense"]).0, 64);
+}
+
+#[test]
+fn a_wrong_password_of_ours_is_named_and_not_tried_all_the_time() {
+    if !has_peers("a_wrong_password_of_ours_is_named_and_not_tried_all_the_time") {
+        return;
+    }
+    let mut lab = Lab::new(Settings::default());
+    lab.settings.more = format!("metrics-listen = \"{}\"", lab.path("run/metrics").display());
+    lab.write_config();
+    lab.start_slapd();
+    let right = fs::read_to_string(lab.path("password")).unwrap();
+    fs::write(lab.path("password"), "wrong").unwrap();
+    lab.start_daemon();
+    let said = "invalid credentials (code 49); check bind-dn and bind-password-file";
+    lab.until(|status| status.problem.contains(said));
+    // Logins do not have it tried once more.
+    let tried = || {
+        let mut stream = UnixStream::connect(lab.path("run/metrics")).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let count = text.lines().find_map(|line| {
+            line.strip_prefix("directoryd_server_seconds_count{what=\"connect\"} ")
+        });
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let before = tried();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2500) {
+        let budget = Duration::from_millis(200);
+        let bob = lab.client().account("bob", budget).unwrap();
+        assert!(matches!(bob, Lookup::Unavailable), "{bob:?}");
+    }
+    assert_eq!((tried(), before), (before, 1));
+    // It is put right, and the administrator says so.
+    fs::write(lab.path("password"), right).unwrap();
+    assert_eq!(run(&lab, &["refresh"]).0, Some(0));
+    let status = lab.client().status().unwrap();
+    assert!(status.complete && status.problem.is_empty(), "{status:?}");
 }

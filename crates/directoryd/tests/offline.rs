@@ -456,6 +456,9 @@ fn a_full_disk_costs_what_a_restart_would_know() {
         }
     }
     let _ = fs::write(&filler, &bytes);
+    lab.modify(&format!("{BOB}replace: loginShell\nloginShell: /bin/ksh\n"));
+    let status = lab.until(|status| !status.problem.is_empty());
+    assert!(status.problem.contains("state/replica'"), "{status:?}");
     assert_eq!(attempt(&lab, "carol", &right), accepted());
     let status = lab.until(|status| !status.offline_problem.is_empty());
     assert!(status.offline_problem.contains("write '"), "{status:?}");
@@ -466,6 +469,9 @@ fn a_full_disk_costs_what_a_restart_would_know() {
     // What could not be written might hold what was to be forgotten: it is gone.
     assert_eq!(changes(&lab), None);
     fs::remove_file(&filler).unwrap();
+    lab.start_slapd();
+    lab.modify(&format!("{BOB}replace: loginShell\nloginShell: /bin/zsh\n"));
+    lab.until(|status| status.problem.is_empty());
     lab.assert_alive();
     lab.kill_daemon();
     drop(unmount);

@@ -3,6 +3,7 @@
 //! The library (`ldap3`) is used behind a link of our own ([`ldap_link`]) and through one search function
 //! ([`search`]), where its limits are made good: total deadlines, sizes, paging, no referrals.
 
+mod advice;
 mod bind;
 mod connection;
 mod dns;
@@ -17,6 +18,7 @@ mod servers;
 mod session;
 mod sync_info;
 
+pub use advice::told;
 pub use bind::{Bound, Changed, ask, change};
 pub use feed::Feed;
 pub use ldap_link::{Identity, LinkError, Server, Trust, trust};
@@ -40,11 +42,14 @@ pub enum LdapError {
     /// No connection.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// DNS has none.
+    #[error("dns has no server for the domains in uris")]
+    Unfound,
     /// The server took too long.
     #[error("the server did not answer in time ({0})")]
     Deadline(&'static str),
     /// The server said no.
-    #[error("{action}: {text} (code {code})")]
+    #[error("{action}: {} (code {code})", if text.is_empty() { advice::meaning(*code) } else { text })]
     Refused {
         /// What was asked.
         action: String,
@@ -90,7 +95,11 @@ impl LdapError {
     /// that it cannot work now. A server that said anything else was there.
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::Link(_) | Self::Deadline(_) | Self::Library { .. } | Self::Panic => true,
+            Self::Link(_)
+            | Self::Unfound
+            | Self::Deadline(_)
+            | Self::Library { .. }
+            | Self::Panic => true,
             // busy, unavailable (RFC 4511 appendix A).
             Self::Refused { code, .. } => matches!(code, 51 | 52),
             _ => false,

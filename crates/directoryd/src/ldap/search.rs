@@ -146,9 +146,12 @@ impl Search<'_> {
         mut take: impl FnMut(Entry),
     ) -> Result<(), LdapError> {
         let action = || format!("search {} under '{}'", self.filter, self.base);
-        let library = |source| LdapError::Library {
-            action: action(),
-            source: Box::new(source),
+        let library = |source| match source {
+            ldap3::LdapError::Timeout { .. } => LdapError::Deadline("search"),
+            source => LdapError::Library {
+                action: action(),
+                source: Box::new(source),
+            },
         };
         let mut count = 0;
         let mut cookie = Vec::new();
@@ -185,15 +188,10 @@ impl Search<'_> {
             }
             let result = stream.finish().await;
             if result.rc != 0 {
-                let text = if result.rc == 10 {
-                    "referral".to_owned()
-                } else {
-                    result.text
-                };
                 return Err(LdapError::Refused {
                     action: action(),
                     code: result.rc,
-                    text,
+                    text: result.text,
                 });
             }
             for Control(kind, raw) in result.ctrls {
