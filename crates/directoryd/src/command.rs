@@ -17,6 +17,8 @@ use crate::{config::Config, sssd_conf};
 
 /// Longest `sssd.conf` read, in bytes.
 const MAX_CONF: u64 = 1 << 20;
+/// Where to go on.
+const ASK_STATUS: &str = "\"directoryd status\" says why";
 /// What the directory server may take for `account`.
 const BUDGET: Duration = Duration::from_secs(5);
 
@@ -169,7 +171,7 @@ pub fn account(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
         }
         Lookup::Unavailable => {
             let cause = format!("it is not known whether '{name}' exists");
-            return Err(Failure::new(Exit::Failure, cause).hint("\"directoryd status\" says why"));
+            return Err(Failure::new(Exit::Failure, cause).hint(ASK_STATUS));
         }
     };
     let state = format!("{:?}", account.state).to_lowercase();
@@ -229,7 +231,7 @@ pub fn getent(client: &Client, database: Database, key: &str, json: bool) -> Res
         Lookup::Unavailable => {
             let why =
                 format!("whether there is a '{key}' is not known: the directory was never read");
-            return Err(Failure::new(Exit::Failure, why));
+            return Err(Failure::new(Exit::Failure, why).hint(ASK_STATUS));
         }
     };
     let source = &entry.source;
@@ -338,7 +340,7 @@ pub fn import_sssd_conf(file: &Path, strict: bool) -> Result<(), Failure> {
 pub fn flush(client: &Client) -> Result<(), Failure> {
     let count = client.forget_passwords()?;
     if count > 0 {
-        print(&format!("{count} kept passwords dropped\n"))?;
+        print(format!("{count} kept passwords dropped\n"))?;
     }
     refresh(client)
 }
@@ -348,11 +350,17 @@ pub fn flush(client: &Client) -> Result<(), Failure> {
 /// # Errors
 /// If that fails.
 pub fn refresh(client: &Client) -> Result<(), Failure> {
-    Ok(client.refresh()?)
+    client
+        .refresh()
+        .map_err(|error| Failure::new(Exit::Failure, error).hint(ASK_STATUS))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
+/// Prints it; a reader that has seen enough is no failure.
+///
+/// # Errors
+/// Those of standard output.
+pub fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_ref()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }

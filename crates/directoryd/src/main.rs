@@ -28,6 +28,7 @@ mod name;
 mod nscd;
 mod numbers;
 mod offline;
+mod pages;
 mod password_hash;
 mod people;
 mod persist;
@@ -137,6 +138,15 @@ enum Command {
     Refresh,
     /// Drop the passwords that are kept for when no server answers, and replicate everything now.
     Flush,
+    /// Print a configuration file with every key and its meaning.
+    ExampleConfig,
+    /// Print the manual page.
+    Man,
+    /// Print completions for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -195,6 +205,9 @@ fn main() -> ExitCode {
             }
             Some(Command::Refresh) => command::refresh(&client()?),
             Some(Command::Flush) => command::flush(&client()?),
+            Some(Command::ExampleConfig) => command::print(pages::EXAMPLE.as_bytes()),
+            Some(Command::Man) => command::print(pages::manual()?),
+            Some(Command::Completion { shell }) => command::print(pages::completion(*shell)),
         }
     })
 }
