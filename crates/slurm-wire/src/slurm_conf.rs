@@ -7,6 +7,8 @@ use std::time::Duration;
 const INCLUDE_DEPTH: u8 = 8;
 /// Files read by includes in all: whoever answers a fetch must not keep us reading.
 const INCLUDES: u16 = 512;
+/// And their bytes.
+const INCLUDED: usize = 16 << 20;
 
 /// Settings read from slurm.conf; `None` where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,10 +40,16 @@ impl SlurmConf {
     /// line, or `None` if it is not to be had; such a line is then passed over.
     pub fn parse(text: &str, include: &mut dyn FnMut(&str) -> Option<String>) -> Self {
         let mut conf = Self::default();
-        let mut left = INCLUDES;
+        let (mut left, mut bytes) = (INCLUDES, INCLUDED);
         let mut include = |name: &str| {
             left = left.checked_sub(1)?;
-            include(name)
+            let text = include(name)?;
+            match bytes.checked_sub(text.len()) {
+                Some(rest) => bytes = rest,
+                // The end of it.
+                None => left = 0,
+            }
+            (left > 0).then_some(text)
         };
         conf.read(text, &mut include, 0);
         conf
@@ -221,5 +229,13 @@ mod tests {
             Some(hundred.clone())
         });
         assert_eq!((conf.cluster_name.as_deref(), asked), (Some("a"), INCLUDES));
+        // Nor for long ones.
+        let long = format!("Include self\n{}", "#\n".repeat(INCLUDED / 8));
+        let mut asked = 0;
+        let conf = SlurmConf::parse(&format!("{hundred}ClusterName=a"), &mut |_| {
+            asked += 1;
+            Some(long.clone())
+        });
+        assert_eq!((conf.cluster_name.as_deref(), asked), (Some("a"), 4));
     }
 }

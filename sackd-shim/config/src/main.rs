@@ -4,6 +4,7 @@
 
 mod address;
 mod cache;
+mod crowd;
 mod error;
 mod exchange;
 mod fetch;

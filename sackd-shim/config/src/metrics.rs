@@ -7,10 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::crowd::Crowd;
 use crate::error::ConfigError;
 
 /// Patience with either side.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Readers at a time. Every local user can be one: silent ones make way.
+const AT_A_TIME: usize = 8;
 /// Longest request head, in bytes.
 const HEAD: usize = 4096;
 /// Longest answer of the signer, in bytes.
@@ -25,10 +28,10 @@ pub fn start(address: SocketAddr, run_dir: &Path) -> Result<(), ConfigError> {
     let listener = TcpListener::bind(address).map_err(doing())?;
     let signer = run_dir.join("status.socket");
     let work = move || {
-        for stream in listener.incoming().flatten() {
-            // One at a time, each within its deadlines; who goes away early needs nothing.
+        Crowd::new("relay", AT_A_TIME).serve(&listener, move |stream| {
+            // Within its deadlines; who goes away early needs nothing.
             let _ = relay(stream, &signer);
-        }
+        });
     };
     std::thread::Builder::new()
         .name("metrics".to_owned())

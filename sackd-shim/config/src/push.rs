@@ -1,16 +1,16 @@
 //! Pushed configurations: the controller connects to us. Anybody can reach the port, so a push
 //! counts only with SlurmUser's token over exactly this message.
 
-use std::collections::VecDeque;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use slurm_auth::{Claims, message_hash, read_unverified};
 use slurm_wire::configuration::Configuration;
 use slurm_wire::rpc::{Credential, Message, MessageType};
 
+use crate::crowd::Crowd;
 use crate::error::ConfigError;
 use crate::exchange::{MESSAGE_LIMIT, read_frame};
 use crate::hush::Hush;
@@ -107,64 +107,11 @@ pub fn listen(port: u16) -> Result<TcpListener, ConfigError> {
 /// Takes pushes for ever, each in a thread of its own, and hands good ones on. A controller sends at once:
 /// where too many are open, the oldest makes way.
 pub fn serve(listener: &TcpListener, gate: &Gate, events: &Sender<Event>) {
-    let open = Open::default();
     let hush = Arc::new(Hush::default());
-    for (number, stream) in (0_u64..).zip(listener.incoming()) {
-        let Ok(stream) = stream else {
-            std::thread::sleep(Duration::from_millis(100));
-            continue;
-        };
-        if !open.enter(number, &stream) {
-            continue;
-        }
-        let (gate, events, hush, all) = (
-            gate.clone(),
-            events.clone(),
-            Arc::clone(&hush),
-            open.clone(),
-        );
-        let work = move || {
-            take(stream, &gate, &events, &hush);
-            all.leave(number);
-        };
-        if std::thread::Builder::new()
-            .name("push".to_owned())
-            .spawn(work)
-            .is_err()
-        {
-            open.leave(number);
-        }
-    }
-}
-
-/// The connections that are being read, in order of age.
-#[derive(Debug, Clone, Default)]
-struct Open(Arc<Mutex<VecDeque<(u64, TcpStream)>>>);
-
-impl Open {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, TcpStream)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `false` if it cannot be kept track of.
-    fn enter(&self, number: u64, stream: &TcpStream) -> bool {
-        let Ok(stream) = stream.try_clone() else {
-            return false;
-        };
-        let mut all = self.lock();
-        if all.len() >= AT_A_TIME
-            && let Some((_, oldest)) = all.pop_front()
-        {
-            // Its reader comes to the end of the stream.
-            let _ = oldest.shutdown(Shutdown::Both);
-        }
-        all.push_back((number, stream));
-        true
-    }
-
-    fn leave(&self, number: u64) {
-        self.lock().retain(|(other, _)| *other != number);
-    }
+    let (gate, events) = (gate.clone(), events.clone());
+    Crowd::new("push", AT_A_TIME).serve(listener, move |stream| {
+        take(stream, &gate, &events, &hush);
+    });
 }
 
 fn take(mut stream: TcpStream, gate: &Gate, events: &Sender<Event>, hush: &Hush) {

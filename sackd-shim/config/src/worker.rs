@@ -201,7 +201,7 @@ impl Worker<'_> {
     fn hear(&mut self, event: Event) -> Wish {
         match event {
             Event::Pushed(configuration) => {
-                if self.install(&configuration, "push") {
+                if self.install(&configuration, "push").is_ok() {
                     self.report.last_push = Some(unix_now());
                 }
                 self.listen();
@@ -222,10 +222,11 @@ impl Worker<'_> {
         let done = match self.fetcher.fetch() {
             Ok(configuration) => {
                 let installed = self.install(&configuration, "fetch");
-                if !installed {
-                    self.report.last_error = Some("the configuration is not acceptable".to_owned());
+                let is_installed = installed.is_ok();
+                if let Err(error) = installed {
+                    self.report.last_error = Some(error);
                 }
-                installed
+                is_installed
             }
             Err(error) => {
                 let error = service::exit::chain(&error);
@@ -257,7 +258,8 @@ impl Worker<'_> {
         done
     }
 
-    fn install(&mut self, configuration: &Configuration, by: &str) -> bool {
+    /// What was wrong is on the log already.
+    fn install(&mut self, configuration: &Configuration, by: &str) -> Result<(), String> {
         let outcome = self.cache.install(configuration);
         if let (Ok(_), Some(state)) = (&outcome, &self.state)
             && let Err(error) = state.install(configuration)
@@ -272,16 +274,16 @@ impl Worker<'_> {
                 tracing::info!(event = "config.installed", by, path = %path.display(), cluster);
                 self.report.last_change = Some(unix_now());
                 self.report.changes += 1;
-                true
+                Ok(())
             }
             Ok(Outcome::Unchanged) => {
                 tracing::debug!(event = "config.unchanged", by);
-                true
+                Ok(())
             }
             Err(error) => {
                 let error = service::exit::chain(&error);
                 tracing::error!(event = "config.kept", by, error, "the old one stays");
-                false
+                Err(error)
             }
         }
     }

@@ -109,6 +109,24 @@ fn a_damaged_push_is_made_up_for() {
     wait_for("the count", || config.report()["pushes_refused"] == 1);
 }
 
+/// What "status" and "check" tell is the reason, not that there is one.
+#[test]
+fn the_report_says_why_nothing_was_installed() {
+    let (listener, address) = listener();
+    let _requests = controller(listener, |_| {
+        Answer::files(&[
+            ("slurm.conf", Some("ClusterName=lab\n")),
+            ("../evil.conf", Some("x")),
+        ])
+    });
+    let config = Config::start(&["--disable-reconfig"], &[address]);
+    wait_for("the reason", || {
+        let report = config.report();
+        let error = report["last_error"].as_str();
+        error.is_some_and(|error| error.contains("../evil.conf"))
+    });
+}
+
 #[test]
 fn a_busy_controller_is_given_time() {
     let (listener, address) = listener();
@@ -180,12 +198,20 @@ fn metrics_of_the_signer_are_handed_on() {
     config.waits_for_log("metrics.listening");
     let get = |path: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
+        // One after the other, the silent ones below would take longer.
+        stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text
     };
     assert!(get("/metrics").ends_with("\r\n\r\nx\n"));
+    // Readers that say nothing keep nobody out.
+    let silent: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(&address).unwrap())
+        .collect();
+    assert!(get("/metrics").ends_with("\r\n\r\nx\n"));
+    drop(silent);
     assert!(get("/status").starts_with("HTTP/1.1 404"));
     fs::remove_file(config.folder.path().join("status.socket")).unwrap();
     assert!(get("/metrics").starts_with("HTTP/1.1 503"));
