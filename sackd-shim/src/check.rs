@@ -22,6 +22,7 @@ use crate::identity::{Answer, look_up};
 use crate::keys::warnings;
 use crate::options::Options;
 use crate::policy::Policy;
+use crate::privileges;
 use crate::signer::unix_now;
 
 /// Clock offsets, in seconds, at which tokens are tried on a controller.
@@ -115,6 +116,10 @@ pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
     };
     match Settings::load(options) {
         Ok(settings) => {
+            // Root may read what the service, as SlurmUser, may not.
+            if let Err(error) = privileges::become_slurm_user(&settings.slurm_user) {
+                report.error(&error);
+            }
             identity(&settings, &mut report);
             for cluster in &settings.clusters {
                 if settings.clusters.len() > 1 {
@@ -226,6 +231,12 @@ fn slurm_conf(cluster: &Cluster, report: &mut Report) {
         policy.lifetime().as_secs(),
         if policy.use_client_ids() { "yes" } else { "no" }
     ));
+    if !policy.is_auth_slurm() {
+        report.warning(
+            format!("'{shown}' does not have AuthType=auth/slurm: clients with it will not ask for tokens"),
+            "set it on the controller, and CredType=cred/slurm; they need the same key",
+        );
+    }
     if let Some(tls_type) = policy.tls_type() {
         report.problem(
             format!("'{shown}' has TLSType={tls_type}, and TLS to slurmctld is not spoken here"),
@@ -443,7 +454,11 @@ fn registration(cluster: &Cluster, report: &mut Report) {
         let why = state.get("last_error").and_then(serde_json::Value::as_str);
         report.warning(
             format!(
-                "{failures} fetches in a row have failed, the last good one was {fetch}: {}",
+                "{}, the last good one was {fetch}: {}",
+                match failures {
+                    1 => "the last fetch has failed".to_owned(),
+                    many => format!("the last {many} fetches have failed"),
+                },
                 why.unwrap_or("-")
             ),
             "clients keep the configuration they have; see the log for event=fetch.failed and config.kept",

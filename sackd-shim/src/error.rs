@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use service::config::ConfigError;
 use service::{Exit, Failure};
 use slurm_auth::{KeyError, TokenError};
 
@@ -31,7 +32,7 @@ pub enum ShimError {
     },
     /// The file's permissions or size are wrong, or it cannot be read.
     #[error(transparent)]
-    File(#[from] service::config::ConfigError),
+    File(#[from] ConfigError),
     /// The folder of the socket belongs to somebody who could replace the socket.
     #[error("run directory '{path}' belongs to uid {owner}, neither to root nor to SlurmUser", path = path.display())]
     RunDirectory {
@@ -77,18 +78,22 @@ impl ShimError {
         problems.into_iter().next().unwrap_or_else(nothing)
     }
 
-    /// What to do about it, where that is known.
+    /// What to do about it, where that is known and the text does not say it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoKey { .. } => Some("name it by 'key-file' or --key-file"),
-            Self::Key { .. } => Some("make a new key, in place of the file, as on the controller"),
-            Self::File(service::config::ConfigError::Readable { .. }) => {
-                Some("chmod 0600, or 0640 for a group of its own")
-            }
-            Self::File(service::config::ConfigError::Writable { .. }) => Some("chmod 0644"),
+            Self::Key { source, .. } => Some(match source {
+                KeyError::Empty | KeyError::Weak(_) => {
+                    "make a new key of 32 random bytes or more, here and on the controller"
+                }
+                _ => "mend the file, or put the controller's in its place",
+            }),
+            Self::File(error) => file_hint(error),
             Self::RunDirectory { .. } => Some("give the directory to SlurmUser, mode 0755"),
-            Self::SelfTest(_) => Some("is the clock right?"),
-            Self::Setting(_) | Self::File(_) | Self::System { .. } | Self::Filter(_) => None,
+            Self::SelfTest(_) => {
+                Some("is the clock right? Else the keys need one that has not expired")
+            }
+            Self::Setting(_) | Self::System { .. } | Self::Filter(_) => None,
         }
     }
 
@@ -114,4 +119,23 @@ impl ShimError {
             None => failure,
         }
     }
+}
+
+/// About the settings and the key alike: the text names the file.
+fn file_hint(error: &ConfigError) -> Option<&'static str> {
+    Some(match error {
+        ConfigError::Read { source, .. } => match source.kind() {
+            io::ErrorKind::NotFound => "is the name right, the link whole, the volume mounted?",
+            io::ErrorKind::PermissionDenied => {
+                "let SlurmUser read it: chown, or a group of its own and mode 0640; folders above it need x"
+            }
+            _ => return None,
+        },
+        ConfigError::Readable { .. } => "chmod 0600, or 0640 for a group of its own",
+        ConfigError::Writable { .. } => "chmod 0644",
+        ConfigError::Empty(_) | ConfigError::TooLarge { .. } | ConfigError::NotAFile(_) => {
+            "put the controller's file there"
+        }
+        ConfigError::Syntax { .. } => "sackd-shim.example.toml shows every setting",
+    })
 }

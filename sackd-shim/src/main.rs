@@ -58,19 +58,23 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Failure> {
     service::log::init(&options.log_args());
-    match &options.command {
-        Some(Command::Check { json }) => check::run(options, *json),
-        Some(Command::Status { json }) => status::run(options, *json),
-        Some(Command::Token { lifespan, run_dir }) => token::run(*lifespan, run_dir),
-        Some(Command::Man) => page::man(),
-        Some(Command::Completion { shell }) => page::completion(*shell),
-        None => {
-            options.check().map_err(error::ShimError::into_failure)?;
-            if is_sackd() && !options.foreground && !options.systemd {
-                return detach::run();
-            }
-            serve(options).map_err(error::ShimError::into_failure)
-        }
+    if let Some(command) = &options.command {
+        return instead(command, options);
+    }
+    options.check().map_err(error::ShimError::into_failure)?;
+    if is_sackd() && !options.foreground && !options.systemd {
+        return detach::run();
+    }
+    serve(options).map_err(error::ShimError::into_failure)
+}
+
+fn instead(command: &Command, options: &Options) -> Result<(), Failure> {
+    match command {
+        Command::Check { json } => check::run(options, *json),
+        Command::Status { json } => status::run(options, *json),
+        Command::Token { lifespan, run_dir } => token::run(*lifespan, run_dir),
+        Command::Man => page::man(),
+        Command::Completion { shell } => page::completion(*shell),
     }
 }
 

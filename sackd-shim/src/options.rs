@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use service::Exit;
 use service::log::LogArgs;
+use tracing::level_filters::LevelFilter;
 
 use crate::error::ShimError;
 
@@ -155,6 +156,9 @@ impl Options {
         let level = level.or(flagged.then_some("debug"));
         if let Some(level) = level.and_then(|level| level.parse().ok()) {
             log.log_level = log.log_level.max(level);
+        } else if self.command.is_some() {
+            // What these have to say they print themselves.
+            log.log_level = log.log_level.min(LevelFilter::ERROR);
         }
         log
     }

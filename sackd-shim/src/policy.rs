@@ -71,7 +71,7 @@ impl Policy {
             lifetime_s = self.lifetime().as_secs(),
             use_client_ids = self.use_client_ids(),
         );
-        if self.conf.auth_type.as_deref() != Some("auth/slurm") {
+        if !self.is_auth_slurm() {
             tracing::warn!(
                 event = "slurm_conf.auth_type",
                 auth_type = self.conf.auth_type.as_deref().unwrap_or("auth/munge"),
@@ -92,6 +92,11 @@ impl Policy {
         self.cluster
             .as_deref()
             .or(self.conf.cluster_name.as_deref())
+    }
+
+    /// Whether clients with this slurm.conf ask for tokens.
+    pub fn is_auth_slurm(&self) -> bool {
+        self.conf.auth_type.as_deref() == Some("auth/slurm")
     }
 
     /// `TLSType`, if it is one that we do not speak.

@@ -26,11 +26,7 @@ pub fn drop(settings: &Settings) -> Result<(), ShimError> {
         make_run_dir(&cluster.run_dir, &settings.slurm_user)?;
     }
     let user = &settings.slurm_user;
-    if Uid::effective().is_root() && !user.uid.is_root() {
-        let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
-        let groups = getgrouplist(&name, user.gid).unwrap_or_else(|_| vec![user.gid]);
-        become_user(user.uid, user.gid, &groups)?;
-    } else if Uid::effective() != user.uid {
+    if !become_slurm_user(user)? && Uid::effective() != user.uid {
         tracing::info!(
             event = "shim.user",
             uid = Uid::effective().as_raw(),
@@ -43,6 +39,20 @@ pub fn drop(settings: &Settings) -> Result<(), ShimError> {
     sys::process::no_dump().map_err(ShimError::system("forbid core dumps"))?;
     lock_memory();
     Ok(())
+}
+
+/// As root, becomes SlurmUser for good; `true` if that was done.
+///
+/// # Errors
+/// [`ShimError::System`].
+pub fn become_slurm_user(user: &SlurmUser) -> Result<bool, ShimError> {
+    if !Uid::effective().is_root() || user.uid.is_root() {
+        return Ok(false);
+    }
+    let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
+    let groups = getgrouplist(&name, user.gid).unwrap_or_else(|_| vec![user.gid]);
+    become_user(user.uid, user.gid, &groups)?;
+    Ok(true)
 }
 
 fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> Result<(), ShimError> {

@@ -375,6 +375,106 @@ fn check_prints_every_problem() {
     assert!(said.contains("may be read by others (mode 0644)"), "{said}");
 }
 
+/// Whatever is broken: what is wrong, what to do about it, and nothing else.
+#[test]
+fn check_says_what_to_do_about_each_problem() {
+    let check = |more: &str, change: &dyn Fn(&Path), words: &str| {
+        let output = running::check_json(CONF, more, change);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(78), "{words}: {said}");
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = value["findings"].as_array().unwrap();
+        let bad = findings.iter().filter(|finding| finding["level"] != "ok");
+        for finding in bad.clone() {
+            assert!(finding["hint"].is_string(), "{finding}");
+        }
+        let problem = bad.clone().find(|finding| finding["level"] == "problem");
+        let text = problem.unwrap()["text"].as_str().unwrap();
+        assert!(text.contains(words), "{words}: {text}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    };
+    let key = |folder: &Path| folder.join("slurm.key");
+    let set = |text: String| {
+        move |folder: &Path| {
+            fs::write(folder.join("slurm.jwks"), &text).unwrap();
+            let mode = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(folder.join("slurm.jwks"), mode).unwrap();
+            let config = fs::read_to_string(folder.join("config.toml")).unwrap();
+            let config = config.replace("key-file", "jwks-file");
+            let config = config.replace("slurm.key", "slurm.jwks");
+            fs::write(folder.join("config.toml"), config).unwrap();
+        }
+    };
+    check(
+        "",
+        &|folder| fs::remove_file(key(folder)).unwrap(),
+        "No such file",
+    );
+    check(
+        "",
+        &|folder| {
+            fs::remove_file(key(folder)).unwrap();
+            std::os::unix::fs::symlink("nowhere", key(folder)).unwrap();
+        },
+        "No such file",
+    );
+    check(
+        "",
+        &|folder| {
+            fs::remove_file(key(folder)).unwrap();
+            nix::unistd::mkfifo(&key(folder), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        },
+        "not a regular file",
+    );
+    check(
+        "",
+        &|folder| fs::write(key(folder), "").unwrap(),
+        "is empty",
+    );
+    check(
+        "",
+        &|folder| fs::write(key(folder), [7; 64]).unwrap(),
+        "fewer than 8 different bytes",
+    );
+    check(
+        "",
+        &|folder| fs::write(key(folder), vec![7; 2 << 20]).unwrap(),
+        "larger than",
+    );
+    check("colour = 1", &|_| {}, "unknown field");
+    check("", &set("{".to_owned()), "not a JSON object");
+    check("", &set("{\"keys\":[]}".to_owned()), "has no keys");
+    let twice = jwks("", "").replace("\"kid\":\"b\"", "\"kid\":\"a\"");
+    check("", &set(twice), "have the id 'a'");
+    let gone = format!(",\"exp\":{}", now() - 10);
+    check("", &set(jwks(&gone, &gone)), "has expired");
+    if nix::unistd::geteuid().is_root() {
+        let as_another = |folder: &Path| {
+            let config = fs::read_to_string(folder.join("config.toml")).unwrap();
+            let config = config.replace("slurm-user = \"0\"", "slurm-user = \"64999\"");
+            fs::write(folder.join("config.toml"), config).unwrap();
+        };
+        // The service could not read it, though root can.
+        check("", &as_another, "Permission denied");
+    }
+}
+
+/// An `Include` may lead to a fifo; tokens are made all the same.
+#[test]
+fn an_include_of_a_fifo_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let conf = format!(
+        "Include {}\nClusterName=lab\nAuthInfo=ttl=33\n",
+        fifo.display()
+    );
+    let shim = Shim::start(&conf, "");
+    let claims = claims(&shim.token(ANYBODY, b"").unwrap(), KEY);
+    assert_eq!(claims.exp - claims.iat, 33);
+}
+
 #[test]
 fn the_process_is_closed() {
     let shim = Shim::start("ClusterName=lab\nAuthType=auth/slurm\n", "");

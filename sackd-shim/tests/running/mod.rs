@@ -258,6 +258,14 @@ pub fn check(slurm_conf: &str, more: &str, change: impl FnOnce(&Path)) -> Output
     command(folder.path()).arg("check").output().unwrap()
 }
 
+/// The same with `--json`.
+pub fn check_json(slurm_conf: &str, more: &str, change: impl FnOnce(&Path)) -> Output {
+    let folder = folder(slurm_conf, more);
+    change(folder.path());
+    let mut command = command(folder.path());
+    command.args(["check", "--json"]).output().unwrap()
+}
+
 /// Bytes until the end of the stream. A reset counts as an end.
 pub fn rest(mut stream: UnixStream) -> Vec<u8> {
     stream
