@@ -27,6 +27,13 @@ use crate::reexec::Reload;
 /// Serves until Ctrl-C.
 pub fn run(options: &Dev, arguments: &Arguments) -> Result<(), Failure> {
     service::log::init(&arguments.log);
+    if let Some(file) = &arguments.config {
+        let file = file.display();
+        let cause = format!("dev makes its own settings and does not read '{file}'");
+        return Err(Failure::new(Exit::Usage, cause).hint(format!(
+            "serve with the file: login-gateway --config {file}"
+        )));
+    }
     let user = invoker()?;
     let ssh_folder = user.dir.join(".ssh");
     if authorized_keys(&ssh_folder).is_empty() {

@@ -71,3 +71,15 @@ fn without_a_key_it_says_how_to_make_one() {
     assert_eq!(output.status.code(), Some(78));
     assert!(said(&output).contains("hint: make one: ssh-keygen -t ed25519"));
 }
+
+#[test]
+fn a_file_that_it_would_not_read_is_refused() {
+    let output = Command::new(support::programs().join("login-gateway"))
+        .args(["dev", "--config", "mine.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = said(&output);
+    assert!(said.contains("does not read 'mine.toml'"), "{said}");
+    assert!(said.contains("login-gateway --config mine.toml"), "{said}");
+}
