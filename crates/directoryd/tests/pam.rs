@@ -27,6 +27,8 @@ const BOB: &str = "dn: uid=bob,ou=people,dc=example,dc=org\nchangetype: modify\n
 const POLICY: &str = "dn: cn=policy,dc=example,dc=org\nchangetype: modify\n";
 /// The lines of the login image, with our module's path for its name.
 const IMAGE: &str = include_str!("../../../images/login/etc/pam.d/login-gateway");
+/// Those for other programs.
+const OTHERS: &str = include_str!("../../../images/login/etc/pam.d/directory");
 
 fn has(test: &str, programs: &[&str]) -> bool {
     if !has_peers(test) {
@@ -88,7 +90,13 @@ fn lab_with(more: &str) -> Lab {
         .map(|step| format!("{step} required {module}\n"))
         .concat();
     fs::write(lab.path("pam.d/bare"), &all).unwrap();
-    fs::write(lab.path("pam.d/sshd"), &all).unwrap();
+    let others = OTHERS.replace("pam_directory.so", &module);
+    fs::write(lab.path("pam.d/directory"), others).unwrap();
+    for service in ["sshd", "sudo"] {
+        fs::write(lab.path("pam.d").join(service), "@include directory\n").unwrap();
+    }
+    let su = "auth sufficient pam_rootok.so\n@include directory\n";
+    fs::write(lab.path("pam.d/su"), su).unwrap();
     let image = IMAGE.replace("pam_directory.so", &module);
     fs::write(lab.path("pam.d/image"), image).unwrap();
     fs::write(lab.path("pam.d/other"), "auth required pam_deny.so\n").unwrap();
@@ -449,6 +457,76 @@ fn a_stock_sshd_lets_people_of_the_directory_in() {
     assert!(success && text.contains("bob\n"), "{text}");
     let (success, text) = ssh(&lab, &sshd, "password", &["a new one"]);
     assert!(success && text.contains("bob\n"), "{text}");
+}
+
+/// What a program started by a person of the directory prints, and whether it succeeded; `typed` is its input.
+fn by(lab: &Lab, user: &str, typed: &str, arguments: &[&str]) -> (bool, String) {
+    fs::write(lab.path("sudoers"), "%physics ALL=(ALL) ALL\n").unwrap();
+    fs::set_permissions(lab.path("sudoers"), fs::Permissions::from_mode(0o440)).unwrap();
+    let script = "mount --bind \"$1\" /etc/sudoers && shift && exec \"$@\"";
+    let mut child = with_pam(lab, "sh")
+        .args(["-c", script, "sh"])
+        .arg(lab.path("sudoers"))
+        .args([
+            "setpriv",
+            "--reuid",
+            user,
+            "--regid",
+            "people",
+            "--init-groups",
+        ])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that asks nothing may have ended.
+    let _ = writeln!(child.stdin.take().unwrap(), "{typed}");
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn stock_sudo_and_su_know_people_of_the_directory() {
+    let test = "stock_sudo_and_su_know_people_of_the_directory";
+    if !has(test, &["sudo", "su", "setpriv"]) {
+        return;
+    }
+    let lab = lab();
+    let right = persons(&lab);
+    let sudo = ["sudo", "-S", "-p", "", "id", "-un"];
+    let su = ["su", "bob", "-s", "/bin/sh", "-c", "id -Gn"];
+    let check = |user, typed: &str, arguments: &[&str], good: bool, expected: &str| {
+        let (success, text) = by(&lab, user, typed, arguments);
+        let fits = success == good && text.contains(expected);
+        assert!(fits, "{user} {arguments:?}: {success} {text}");
+    };
+    // By a group of the directory, with the password there.
+    check("bob", &right, &sudo, true, "root");
+    check("bob", "wrong", &sudo, false, "incorrect password");
+    check("dave", &right, &sudo, false, "");
+    check("carol", &right, &su, true, "science");
+    check("carol", "wrong", &su, false, "Authentication failure");
+    let by_root = |expected: &str| {
+        let output = with_pam(&lab, "su").args(&su[1..]).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(text.contains(expected), "{text}");
+    };
+    by_root("science");
+    // A lock counts for all of them.
+    lab.modify(&format!(
+        "{BOB}replace: pwdAccountLockedTime\npwdAccountLockedTime: 000001010000Z\n"
+    ));
+    wait("the lock", || {
+        let bob = lab.client().account("bob", std::time::Duration::ZERO);
+        let bob = bob.unwrap().found()?;
+        (bob.state == directory_client::AccountState::Locked).then_some(())
+    });
+    by_root("Your account is locked.");
+    check("bob", &right, &sudo, false, "");
+    check("carol", &right, &su, false, "");
 }
 
 #[test]
