@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gateway_wire::policy::fits;
 use login_gateway::sshd_config::{Files, Kind, MAX_TEXT, Note, import};
 use serde_json::json;
-use service::{Exit, Failure};
+use service::{Exit, Failure, regular_file};
 
 use crate::arguments::ImportSshdConfig;
 use crate::pages::print;
@@ -115,10 +115,6 @@ impl Files for Disk {
 }
 
 fn text_of(from: impl Read) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(MAX_TEXT as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_TEXT {
-        return Err(io::Error::other(format!("larger than {MAX_TEXT} bytes")));
-    }
+    let bytes = regular_file::whole(from, MAX_TEXT as u64)?;
     String::from_utf8(bytes).map_err(|_| io::Error::other("the text is not UTF-8"))
 }

@@ -5,9 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use gateway_wire::digest;
 use serde::Deserialize;
 use service::{Exit, Failure};
-use sha2::{Digest, Sha256};
 
 use crate::arguments::Replay;
 
@@ -24,7 +24,7 @@ struct Head {
 pub fn run(options: &Replay) -> Result<(), Failure> {
     let path = &options.file;
     if let Some(expected) = &options.sha256 {
-        let found = digest(path)?;
+        let (_, found) = digest::of(open(path)?)?;
         if !found.eq_ignore_ascii_case(expected) {
             let cause = format!(
                 "'{}' is not the file of the record: it has {found}",
@@ -83,22 +83,4 @@ fn line(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     from.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
     Ok((!line.is_empty()).then_some(line))
-}
-
-fn digest(path: &Path) -> Result<String, Failure> {
-    let mut file = open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }

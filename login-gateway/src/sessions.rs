@@ -11,7 +11,7 @@ use gateway_wire::control::{Answer, Connected, MAX_ANSWER, Request, Status, Whom
 use gateway_wire::monitor::Line;
 use gateway_wire::{Settings, UserName};
 use service::{Exit, Failure};
-use sys::clock::local_time;
+use sys::clock::{span, to_the_minute};
 
 use crate::arguments::{Arguments, Drain, Sessions, SessionsCommand, Who};
 use crate::config;
@@ -121,7 +121,7 @@ fn row(session: &Connected) -> [String; 7] {
         session.login.clone(),
         user.to_owned(),
         session.source.to_string(),
-        date(session.opened),
+        to_the_minute(session.opened),
         idle(&session.terminals).map_or("-".into(), |idle| span(idle.as_secs())),
         if terminals.is_empty() {
             "-".into()
@@ -151,7 +151,7 @@ fn status_lines(status: &Status) -> String {
             if status.ready { "yes" } else { "no" }.to_owned(),
         ),
     ];
-    lines.extend(status.ends.map(|at| ("ends", date(at))));
+    lines.extend(status.ends.map(|at| ("ends", to_the_minute(at))));
     lines.extend([
         ("version", status.version.clone()),
         ("pid", status.pid.to_string()),
@@ -167,25 +167,6 @@ fn status_lines(status: &Status) -> String {
         .iter()
         .map(|(name, value)| format!("{name:20}{value}\n"));
     lines.collect()
-}
-
-/// `2026-11-23 10:01`, local time.
-fn date(seconds: u64) -> String {
-    let time = i64::try_from(seconds).ok().and_then(local_time);
-    time.map_or_else(String::new, |t| {
-        let (month, day, hour, minute) = (t.month + 1, t.day, t.hour, t.minute);
-        format!("{}-{month:02}-{day:02} {hour:02}:{minute:02}", t.year)
-    })
-}
-
-/// A span of time in its largest unit.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m", seconds / 60),
-        3600..86_400 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
-    }
 }
 
 fn whom(who: &Who) -> Result<Whom, Failure> {

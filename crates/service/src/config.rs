@@ -1,14 +1,13 @@
 //! Reading configuration and secret files: bounded, with permission checks, errors that name the
 //! file and the line. What the keys mean belongs to each daemon.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::Secret;
+use crate::{Secret, regular_file};
 
 /// Largest configuration file that is read, in bytes.
 pub const MAX_CONFIG: u64 = 1 << 20;
@@ -25,9 +24,6 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// It is not a regular file.
-    #[error("'{path}' is not a regular file", path = .0.display())]
-    NotAFile(PathBuf),
     /// It is larger than allowed.
     #[error("'{path}' is larger than {limit} bytes", path = path.display())]
     TooLarge {
@@ -181,16 +177,7 @@ fn read_some(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), ConfigError> {
         path: path.into(),
         source,
     };
-    // O_NONBLOCK: opening a fifo must not hang a daemon's start.
-    let file = File::options()
-        .read(true)
-        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits() | nix::fcntl::OFlag::O_NOCTTY.bits())
-        .open(path)
-        .map_err(read)?;
-    let meta = file.metadata().map_err(read)?;
-    if !meta.is_file() {
-        return Err(ConfigError::NotAFile(path.into()));
-    }
+    let (file, meta) = regular_file::open(path).map_err(read)?;
     // One allocation of the final size: a growing buffer would leave copies of a secret behind.
     let mut bytes = Vec::with_capacity(meta.len().min(limit) as usize + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(read)?;
@@ -328,7 +315,7 @@ mod tests {
         ));
         assert!(matches!(
             load::<Sample>(Path::new("/dev")),
-            Err(ConfigError::NotAFile(_))
+            Err(ConfigError::Read { .. })
         ));
     }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod exit;
 pub mod log;
 pub mod ready;
+pub mod regular_file;
 pub mod secret;
 pub mod trusted_program;
 

@@ -1,4 +1,5 @@
-//! The wall clock as people read it: `localtime_r(3)`. How a date is written is the caller's.
+//! The wall clock as people read it: `localtime_r(3)`. Logs and listings of files write dates in their own
+//! ways.
 
 /// A moment in the machine's (or `TZ`'s) time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +43,45 @@ pub fn local_time(seconds: i64) -> Option<LocalTime> {
     })
 }
 
+/// `2026-11-23 10:01`: the local time at `seconds` since the epoch, to the minute; empty if there is none.
+pub fn to_the_minute(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(local_time);
+    time.map_or_else(String::new, |t| {
+        let (month, day, hour, minute) = (t.month + 1, t.day, t.hour, t.minute);
+        format!("{}-{month:02}-{day:02} {hour:02}:{minute:02}", t.year)
+    })
+}
+
+/// `45s`, `3m`, `2h`, `5d`: so many seconds, rounded down to the largest unit.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_and_minutes() {
+        let check = |seconds, expected: &str| assert_eq!(span(seconds), expected);
+        check(0, "0s");
+        check(59, "59s");
+        check(60, "1m");
+        check(3599, "59m");
+        check(86_399, "23h");
+        check(86_400, "1d");
+        let minute = to_the_minute(1_781_524_800);
+        assert!(
+            minute.starts_with("2026-06-15 ") && minute.len() == 16,
+            "{minute}"
+        );
+        assert_eq!(to_the_minute(u64::MAX), "");
+    }
 
     #[test]
     fn the_middle_of_a_year_is_in_that_year_everywhere() {

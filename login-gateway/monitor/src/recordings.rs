@@ -4,14 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway_wire::UserName;
-use sha2::{Digest, Sha256};
+use gateway_wire::{UserName, digest};
 use sys::clock::local_time;
 
 /// The recordings of one login. Dropping it closes them.
@@ -75,7 +74,7 @@ impl Recordings {
             return;
         };
         let file = path.display();
-        match digest(&path) {
+        match File::open(&path).and_then(digest::of) {
             Ok((bytes, sha256)) => {
                 tracing::info!(target: "audit", event = "recording.closed", %file, bytes, sha256);
             }
@@ -92,27 +91,6 @@ impl Drop for Recordings {
             self.close(number);
         }
     }
-}
-
-/// Length and SHA-256 in hexadecimal.
-fn digest(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let (mut hash, mut bytes) = (Sha256::new(), 0);
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
-        bytes += read as u64;
-    }
-    let hex = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((bytes, hex))
 }
 
 /// `20261123-100102`, local time.
@@ -134,7 +112,7 @@ fn stamp() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -160,7 +138,7 @@ mod tests {
             assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
             let name = file.file_name().into_string().unwrap();
             assert!(name.contains("-carol-0123abcd-pts7"), "{name}");
-            let (bytes, sha256) = digest(&file.path()).unwrap();
+            let (bytes, sha256) = digest::of(File::open(file.path()).unwrap()).unwrap();
             assert_eq!(bytes, 1);
             assert!(
                 sha256.starts_with("2d711642b726b04401627ca9fbac32f5"),

@@ -2,12 +2,12 @@
 //! and be in its time. Who trusts the CA is the clients' matter.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::keys::{Certificate, PrivateKey};
+use service::regular_file;
 
 use crate::host_key::{self, HostKeyError};
 
@@ -32,13 +32,10 @@ pub fn load(path: &Path, keys: &[PrivateKey]) -> Result<(Certificate, Time), Hos
         path: path.into(),
         what,
     };
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
+    let text = regular_file::open(path)
+        .and_then(|(file, _)| regular_file::whole(file, MAX_FILE))
+        .and_then(|text| String::from_utf8(text).map_err(io::Error::other))
         .map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(wrong(format!("is larger than {MAX_FILE} bytes")));
-    }
     let certificate = Certificate::from_openssh(text.trim())
         .map_err(|error| wrong(format!("is not an OpenSSH certificate: {error}")))?;
     if !certificate.cert_type().is_host() {

@@ -2,15 +2,13 @@
 //! the user's is read here; what the daemons' own environment holds stays out, but for the time zone.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use gateway_wire::policy::listed;
 use gateway_wire::session::Setup;
-use nix::fcntl::OFlag;
+use service::regular_file;
 
 /// Largest `~/.ssh/environment`, in bytes, and the lines of it that count.
 const MAX_FILE: u64 = 256 * 1024;
@@ -133,19 +131,8 @@ fn of_file(path: &Path) -> Vec<(OsString, OsString)> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("larger than {MAX_FILE} bytes")));
-    }
-    Ok(text)
+    let (file, _) = regular_file::open(path)?;
+    regular_file::whole(file, MAX_FILE)
 }
 
 fn parse(text: &[u8]) -> Vec<(OsString, OsString)> {

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use service::regular_file;
 use sys::signals::Signals;
 use sys::spawn::Spawn;
 
@@ -85,14 +85,9 @@ fn print(out: &mut impl Write, text: &[u8]) {
 
 /// The start of a regular file.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path)?;
     let mut text = Vec::new();
-    if file.metadata()?.is_file() {
-        file.take(MAX_TEXT).read_to_end(&mut text)?;
-    }
+    let (file, _) = regular_file::open(path)?;
+    file.take(MAX_TEXT).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -296,8 +291,8 @@ mod tests {
         let file = folder.path().join("motd");
         std::fs::write(&file, vec![b'x'; 100_000]).unwrap();
         assert_eq!(read(&file).unwrap().len() as u64, MAX_TEXT);
-        assert!(read(folder.path()).unwrap().is_empty());
+        assert!(read(folder.path()).is_err());
         nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(read(&folder.path().join("fifo")).unwrap().is_empty());
+        assert!(read(&folder.path().join("fifo")).is_err());
     }
 }

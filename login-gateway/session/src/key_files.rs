@@ -1,15 +1,15 @@
 //! The files that say which keys may log in, read as the user, since shared homes are closed to
 //! root. What their lines mean is `authorized_keys`'s matter.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway_wire::policy::Restrictions;
 use gateway_wire::session::{KeyAnswer, KeyQuestion, MAX_KEYS, Output};
 use login_gateway_session::authorized_keys::{self, Search};
+use service::regular_file;
 
 /// Descriptor of a command's output.
 const OUTPUT: i32 = 3;
@@ -129,14 +129,7 @@ fn text(path: &Path, home: &Path) -> Option<String> {
 /// Reads the file if nobody but its user and root can change it, its folders up to the home, or for
 /// a file elsewhere up to the root, included (`StrictModes` of sshd_config(5)).
 fn read(path: &Path, home: &Path) -> io::Result<String> {
-    let file = File::options()
-        .read(true)
-        .custom_flags((nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY).bits())
-        .open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
+    let (file, meta) = regular_file::open(path)?;
     let uid = nix::unistd::geteuid().as_raw();
     let guarded = |meta: &std::fs::Metadata| {
         (meta.uid() == uid || meta.uid() == 0) && meta.mode() & 0o022 == 0
@@ -160,11 +153,7 @@ fn read(path: &Path, home: &Path) -> io::Result<String> {
             break;
         }
     }
-    let mut text = Vec::new();
-    file.take(MAX_KEYS + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_KEYS {
-        return Err(io::Error::other(format!("larger than {MAX_KEYS} bytes")));
-    }
+    let text = regular_file::whole(file, MAX_KEYS)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

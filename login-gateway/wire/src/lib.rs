@@ -10,6 +10,7 @@ pub mod address;
 pub mod certificate;
 pub mod control;
 pub mod crypto;
+pub mod digest;
 pub mod doors;
 pub mod monitor;
 pub mod numbers;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use sys::clock::local_time;
+use sys::clock::{span, to_the_minute};
 
 use super::{FromKeeper, Kept, connect_to, names, now, receive};
 
@@ -78,7 +78,7 @@ fn question(all: &[&Kept], now: u64) -> String {
             Some(since) => format!("left {} ago", span(now.saturating_sub(since))),
             None => "shown elsewhere, to be taken over".to_owned(),
         };
-        let (begun, source) = (date(kept.begun), &kept.source);
+        let (begun, source) = (to_the_minute(kept.begun), &kept.source);
         text += &format!("  {number}  begun {begun}, from {source}, {state}\n");
     }
     let first = all.first().is_some_and(|kept| kept.detached.is_some());
@@ -129,22 +129,6 @@ fn line(end: Instant) -> Option<String> {
     }
 }
 
-fn date(seconds: u64) -> String {
-    let time = i64::try_from(seconds).ok().and_then(local_time);
-    time.map_or_else(String::new, |t| {
-        let (month, day, hour, minute) = (t.month + 1, t.day, t.hour, t.minute);
-        format!("{}-{month:02}-{day:02} {hour:02}:{minute:02}", t.year)
-    })
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        _ => format!("{} h", seconds / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +143,7 @@ mod tests {
         let (left, shown) = (kept(Some(100)), kept(None));
         let text = question(&[&left, &shown], 400);
         assert!(
-            text.contains("1  begun 2001-09-0") && text.contains("left 5 min ago"),
+            text.contains("1  begun 2001-09-0") && text.contains("left 5m ago"),
             "{text}"
         );
         assert!(
