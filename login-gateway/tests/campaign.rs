@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
@@ -262,6 +263,10 @@ fn a_killed_process_costs_its_login_alone() {
             gateway.children("login-gateway-monitor: carol") == known
         });
         gateway.logged("session.closed", n + 1);
+        // Of a user, who could have done that, it is no crash.
+        until("it is counted as what it was", || {
+            gateway.metric("login_failures_total{reason=\"crash\"}") == n as u64
+        });
         until("it is not counted as a login", || {
             gateway.metric("logins ") == 1
         });
@@ -332,12 +337,22 @@ fn a_full_disk_keeps_nobody_out() {
     assert_ne!(output.status.code(), Some(0));
     gateway.logged("recording", 1);
     worker.works();
-    // The next one has no room to begin, others do not need it.
-    let output = try_login(&gateway, &["-tt", "-b", "127.0.0.9"], "echo begun");
-    assert!(
-        !String::from_utf8_lossy(&output.stdout).contains("begun"),
-        "{output:?}"
-    );
+    // The next one has no room to begin: there is a file, but no room in it, and nothing is done at all.
+    // Others do not need it.
+    let done = tempfile::tempdir().unwrap();
+    fs::set_permissions(done.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let traces = || fs::read_dir(done.path()).unwrap().count();
+    let work = format!("mkdir {}/$$; echo begun", done.path().display());
+    for _ in 0..5 {
+        let output = try_login(&gateway, &["-tt", "-b", "127.0.0.9"], &work);
+        assert!(
+            !String::from_utf8_lossy(&output.stdout).contains("begun"),
+            "{output:?}"
+        );
+    }
+    assert_eq!(traces(), 0);
+    gateway.says(&work);
+    assert_eq!(traces(), 1);
     assert_eq!(gateway.says("echo in"), "in\n");
     inside(&gateway, &format!("rm {recordings}/*"));
     let output = try_login(&gateway, &["-tt", "-b", "127.0.0.9"], "echo begun");
@@ -381,6 +396,79 @@ fn without_descriptors_people_wait_and_nobody_is_lost() {
         });
         worker.works();
     }
+}
+
+/// Who reads the gateway's log, and can be made to stop.
+struct LogReader(Pid);
+
+impl LogReader {
+    fn stop(&self) {
+        kill(self.0, Signal::SIGSTOP).unwrap();
+        until("it has stopped", || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).unwrap();
+            stat.contains(") T ")
+        });
+    }
+
+    fn go_on(&self) {
+        kill(self.0, Signal::SIGCONT).unwrap();
+    }
+}
+
+impl Drop for LogReader {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
+/// A gateway whose log goes through a pipe of 4 KiB.
+fn logging_through_a_pipe() -> (Gateway, LogReader) {
+    let folder = tempfile::tempdir().unwrap();
+    let wrapper = folder.path().join("wrapper");
+    let program = support::programs().join("login-gateway");
+    let script = format!(
+        "#!/bin/sh\nmkfifo pipe\ncat pipe >log & echo $! >reader\nexec {} \"$@\" 2>pipe\n",
+        program.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+    let gateway = Gateway::start_program(&wrapper, "");
+    let at = |name: &str| gateway.folder.path().join(name);
+    let pipe = fs::File::options().write(true).open(at("pipe")).unwrap();
+    fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let pid = fs::read_to_string(at("reader")).unwrap();
+    let reader = LogReader(Pid::from_raw(pid.trim().parse().unwrap()));
+    (gateway, reader)
+}
+
+#[test]
+fn while_nobody_reads_the_log_nobody_comes_in_unrecorded() {
+    if !possible("while_nobody_reads_the_log_nobody_comes_in_unrecorded") {
+        return;
+    }
+    let (gateway, reader) = logging_through_a_pipe();
+    let mut worker = Worker::start(&gateway, &[]);
+    assert_eq!(gateway.status("/readyz"), "200");
+    reader.stop();
+    let mut knocked = 0;
+    until("the pipe is full and the balancer is told", || {
+        // Each of these has lines in the log; more of them than so many would be refused together.
+        knocked += usize::from(knocked < 50 && gateway.connect().is_ok());
+        gateway.status("/readyz") == "503"
+    });
+    worker.works();
+    let output = try_login(&gateway, &["-o", "ConnectTimeout=2"], "echo in");
+    assert_eq!(output.stdout, b"", "{output:?}");
+    assert_eq!(gateway.status("/healthz"), "200");
+    worker.works();
+    reader.go_on();
+    until("it takes logins again", || {
+        gateway.status("/readyz") == "200"
+    });
+    assert_eq!(gateway.says("echo in"), "in\n");
+    worker.works();
+    // Every line is there: of those who knocked, of the worker, of both who tried.
+    gateway.logged("event=\"connection.opened\"", knocked + 3);
 }
 
 #[test]

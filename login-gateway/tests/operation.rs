@@ -111,7 +111,8 @@ fn sessions_are_listed_told_and_ended() {
     assert!(table.contains("(authenticating)"), "{table}");
 
     let (said, code) = gateway.command(&["sessions", "message", "--all", "lunch\nat noon\x1b[2J"]);
-    assert_eq!((said.as_str(), code), ("shown to 2 login(s)\n", Some(0)));
+    let expected = "sent to 1 terminal(s) of 2 login(s)\n";
+    assert_eq!((said.as_str(), code), (expected, Some(0)));
     assert_eq!(first.told(), "lunch");
     assert_eq!(first.told(), "at noon [2J");
     second.lives();
@@ -135,6 +136,36 @@ fn sessions_are_listed_told_and_ended() {
     });
     drop(unfinished);
     assert_eq!(gateway.says("echo in"), "in\n");
+}
+
+#[test]
+fn a_login_whose_session_is_stopped_by_its_user_ends_all_the_same() {
+    if !possible("a_login_whose_session_is_stopped_by_its_user_ends_all_the_same") {
+        return;
+    }
+    let gateway = Gateway::start("");
+    let mut child = gateway
+        .client(&["-tt"])
+        .arg("kill -STOP $PPID; echo stopped $$; exec sleep 600")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let pid = line.trim_end().strip_prefix("stopped ").unwrap();
+    let running = || std::path::Path::new("/proc").join(pid).exists();
+    assert!(running());
+    let (_, code) = gateway.command(&["sessions", "kick", "--all"]);
+    assert_eq!(code, Some(0));
+    until("it is gone", || {
+        sessions(&gateway).as_array().unwrap().is_empty()
+    });
+    gateway.logged("session.killed", 1);
+    gateway.logged("session.closed", 1);
+    until("its terminal has hung up", || !running());
+    child.wait().unwrap();
 }
 
 #[test]

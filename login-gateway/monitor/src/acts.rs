@@ -23,6 +23,8 @@ const TURN: usize = 64;
 /// The monitor's end.
 pub struct Acts {
     socket: Option<OwnedFd>,
+    /// Something came that is no message: nothing that the session says is to be believed.
+    is_malformed: bool,
     lines: Budget,
     files: Budget,
     /// Shells that live on without their line, by channel.
@@ -94,6 +96,7 @@ impl Acts {
         }
         let acts = Self {
             socket: Some(ours),
+            is_malformed: false,
             lines: Budget::new("acts", LINES),
             files: Budget::new("files", FILES),
             kept: BTreeMap::new(),
@@ -147,11 +150,18 @@ impl Acts {
                     Err(error) => {
                         tracing::error!(event = "session.malformed", %error);
                         self.socket = None;
+                        self.is_malformed = true;
                     }
                 },
             }
         }
         true
+    }
+
+    /// Whether the session has said what it never says: what it does from then on is on no record, so
+    /// the login must end.
+    pub fn are_malformed(&self) -> bool {
+        self.is_malformed
     }
 
     /// The last words, when the session has ended.
@@ -317,7 +327,7 @@ mod tests {
         let (mut acts, theirs) = Acts::pair().unwrap();
         sys::fds::send_with_fds(&theirs, &[0xff; 10], &[]).unwrap();
         acts.drain();
-        assert!(acts.fd().is_none());
+        assert!(acts.fd().is_none() && acts.are_malformed());
         acts.close();
     }
 }

@@ -497,8 +497,15 @@ impl Monitor {
                     }
                 }
                 Ok(Event::Told) => continue,
+                // A user may end it.
                 Ok(Event::SessionEnded) => "the session program ended".into(),
-                Ok(Event::End(why)) => why.into(),
+                Ok(Event::End(why)) => {
+                    if why == NET_ENDED {
+                        // It did not say that it would.
+                        let _ = self.report(&FromMonitor::Failed(Failure::Crash));
+                    }
+                    why.into()
+                }
                 Ok(Event::Net(_)) => "net spoke out of order".into(),
                 Err(error) => error.to_string(),
             };

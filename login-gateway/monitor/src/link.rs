@@ -20,6 +20,9 @@ pub const TERMINATED: &str = "terminated";
 /// Why one ends whose net has.
 pub const NET_ENDED: &str = "login-gateway-net ended";
 
+/// Why one ends whose session says what it never says.
+const MALFORMED: &str = "malformed message from the session";
+
 /// The monitor's ends of everything.
 pub struct Link {
     /// Socket to the listener.
@@ -96,6 +99,9 @@ impl Link {
             if its.contains(&true) {
                 session.log.drain();
                 session.acts.drain();
+                if session.acts.are_malformed() {
+                    return Ok(Event::End(MALFORMED));
+                }
             }
             while let Some(signal) = self.signals.next()? {
                 if signal == Signal::SIGTERM {
@@ -154,6 +160,9 @@ impl Link {
                 if let Some(session) = &mut session {
                     session.log.drain();
                     session.acts.drain();
+                    if session.acts.are_malformed() {
+                        return Ok(Event::End(MALFORMED));
+                    }
                 }
             }
             if ready[0] {

@@ -2,7 +2,7 @@
 //! program as the user. And back.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ const TITLE_ROOM: usize = 96;
 
 /// Patience with a session that is to end although it keeps shells.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Patience with one whose connection has ended: more than its file servers have to say what became of
+/// files.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// An account that may log in now. Only the end of a whole way in makes one.
 pub struct AuthenticatedUser {
@@ -210,30 +214,38 @@ impl UserSession {
         self.ending = Some(Instant::now() + PATIENCE);
     }
 
-    /// Hears the session's last words, until it has closed its end.
+    /// Hears the session's last words, until it has ended. One that does not end in time is killed: a
+    /// user may have stopped it, by a signal, and the login would go on without its client.
     fn hear_out(&mut self) {
-        while let Some(acts) = self.acts.fd() {
-            let logs = [Some(acts), self.log.fd()];
-            let mut ready: Vec<_> = logs
-                .into_iter()
-                .flatten()
+        let end = *self
+            .ending
+            .get_or_insert_with(|| Instant::now() + LAST_WORDS);
+        let Ok(ended) = sys::process::end_of(&self.child) else {
+            return;
+        };
+        loop {
+            let logs = [self.acts.fd(), self.log.fd()];
+            let mut ready: Vec<_> = std::iter::once(ended.as_fd())
+                .chain(logs.into_iter().flatten())
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
                 .collect();
-            let left = self
-                .ending
-                .map(|end| end.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::warn!(event = "session.killed", "it did not end");
                 let _ = self.child.kill();
                 return;
             }
-            let left = left.map(|left| PollTimeout::try_from(left.as_millis() + 1));
-            let left = left.and_then(Result::ok).unwrap_or(PollTimeout::NONE);
+            let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
             match poll(&mut ready, left) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
+            let has_ended = ready[0].any().unwrap_or(false);
             self.log.drain();
             self.acts.drain();
+            if has_ended {
+                return;
+            }
         }
     }
 

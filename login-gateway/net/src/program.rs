@@ -17,7 +17,7 @@ use crate::channel::{FromClient, feed, pump};
 use crate::pause::Ending;
 use crate::recording::Recording;
 use crate::seqpacket::register;
-use crate::session_link::{Running, SessionLink};
+use crate::session_link::{Admitted, Running, SessionLink};
 
 /// `SSH_EXTENDED_DATA_STDERR`, RFC 4254 section 5.2.
 const STDERR: u32 = 1;
@@ -87,7 +87,11 @@ impl Program {
     }
 
     async fn carry(&self, running: Running, pty: Option<Pty>) {
-        let Running { fds, exit, begun } = running;
+        let Running {
+            fds,
+            exit,
+            admitted,
+        } = running;
         let registered: io::Result<Vec<_>> = fds.into_iter().map(register).collect();
         let mut fds = match registered {
             Ok(fds) => fds,
@@ -98,9 +102,15 @@ impl Program {
         };
         if fds.len() == 1 {
             let terminal = Arc::new(fds.remove(0));
-            match self.recording(begun, pty).await {
+            let carried = match self.recording(admitted, pty).await {
                 Ok(recording) => self.terminal(&terminal, exit, recording.as_deref()).await,
-                Err(error) => self.not_recorded(&error).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = carried {
+                // The hang-up waits for no client that takes no words.
+                drop(terminal);
+                self.session.close(self.number);
+                self.not_recorded(&error).await;
             }
         } else if fds.len() == 3 {
             let (error, output, input) = (fds.remove(2), fds.remove(1), fds.remove(0));
@@ -176,12 +186,15 @@ impl Program {
 
     /// A terminal's end is its program's end: background processes may keep it open. The client's
     /// EOF leaves it open too.
+    ///
+    /// # Errors
+    /// If what it shows cannot be recorded.
     async fn terminal(
         &self,
         terminal: &Arc<AsyncFd<OwnedFd>>,
         mut exit: oneshot::Receiver<ExitStatus>,
         recording: Option<&Recording>,
-    ) {
+    ) -> io::Result<()> {
         let (keys, inbox) = (terminal.clone(), self.from.inbox.clone());
         let _feeder = Feeder(tokio::spawn(async move { feed(&keys, &inbox).await }));
         let failed = OnceLock::new();
@@ -201,7 +214,7 @@ impl Program {
                 status = &mut exit => break Some(status.ok()),
                 // The last process has closed the terminal; its status is on its way.
                 _ = &mut output, if !silent => match failed.get() {
-                    Some(error) => return self.not_recorded(error).await,
+                    Some(error) => return Err(io::Error::new(error.kind(), error.to_string())),
                     None => silent = true,
                 },
                 () = self.from.closed() => break None,
@@ -214,26 +227,35 @@ impl Program {
             self.report(status).await;
             let _ = self.client.eof().await;
         }
+        Ok(())
     }
 
-    /// The recording of a terminal, once its program begins; `None` if there is to be none.
+    /// Lets the program begin, and returns the recording of its terminal if there is to be one. Where it
+    /// cannot be begun, the program does not begin either: there may be a file and no room in it.
     async fn recording(
         &self,
-        begun: Option<oneshot::Receiver<Option<OwnedFd>>>,
+        admitted: Option<oneshot::Receiver<Admitted>>,
         pty: Option<Pty>,
     ) -> io::Result<Option<Arc<Recording>>> {
-        let (Some(begun), Some(pty)) = (begun, pty) else {
+        let (Some(admitted), Some(pty)) = (admitted, pty) else {
             return Ok(None);
         };
-        let Ok(Some(file)) = begun.await else {
+        // Without an answer the login ends.
+        let Ok(mut admitted) = admitted.await else {
             return Ok(None);
         };
-        let recording = Arc::new(Recording::begin(file, &pty)?);
-        self.session.recorded(self.number, recording.clone());
-        Ok(Some(recording))
+        let recording = match admitted.file.take() {
+            Some(file) => Some(Arc::new(Recording::begin(file, &pty)?)),
+            None => None,
+        };
+        if let Some(recording) = &recording {
+            self.session.recorded(self.number, recording.clone());
+        }
+        admitted.let_go();
+        Ok(recording)
     }
 
-    /// Nobody works unrecorded where there is to be a recording: the terminal hangs up.
+    /// Nobody works unrecorded where there is to be a recording: the terminal has hung up.
     async fn not_recorded(&self, error: &io::Error) {
         eprintln!("error: a recording cannot be written: {error}");
         let text = "\r\nlogin-gateway: the recording of this terminal cannot be written\r\n";

@@ -27,8 +27,26 @@ pub struct Running {
     pub fds: Vec<OwnedFd>,
     /// Dropped unsent if the session ends first.
     pub exit: oneshot::Receiver<ExitStatus>,
-    /// For a terminal: comes when the program begins, with the file of its recording if there is one.
-    pub begun: Option<oneshot::Receiver<Option<OwnedFd>>>,
+    /// For a terminal: comes when the program may begin.
+    pub admitted: Option<oneshot::Receiver<Admitted>>,
+}
+
+/// A program on a terminal that is in the login records. It waits until it is let go, and ends if it
+/// never is.
+pub struct Admitted {
+    /// The file of the terminal's recording, if there is to be one.
+    pub file: Option<OwnedFd>,
+    go: Option<OwnedFd>,
+}
+
+impl Admitted {
+    /// Lets it begin.
+    pub fn let_go(self) {
+        if let Some(go) = self.go {
+            // Fails if the program has gone.
+            let _ = File::from(go).write_all(b"\n");
+        }
+    }
 }
 
 /// Why the session does not do something.
@@ -93,7 +111,7 @@ type Records = mpsc::UnboundedSender<(u32, Option<Opened>)>;
 struct Opened {
     /// Lets it begin, by a byte.
     go: Option<OwnedFd>,
-    begun: oneshot::Sender<Option<OwnedFd>>,
+    admitted: oneshot::Sender<Admitted>,
 }
 
 impl SessionLink {
@@ -320,8 +338,8 @@ struct Events {
     records: Records,
 }
 
-/// Tells the monitor of terminals, in their order, and lets a program begin when its terminal is in
-/// the login records and the file of its recording is there.
+/// Tells the monitor of terminals, in their order, and their channels when a terminal is in the login
+/// records and the file of its recording is there.
 async fn record(
     mut terminals: mpsc::UnboundedReceiver<(u32, Option<Opened>)>,
     monitor: Arc<MonitorLink>,
@@ -333,11 +351,8 @@ async fn record(
             Some(opened) => {
                 // Without an answer the login ends, and what waits does not begin.
                 if let Some((_, file)) = monitor.ask_for_fd(terminal).await {
-                    let _ = opened.begun.send(file);
-                    if let Some(go) = opened.go {
-                        // Fails if the program has gone.
-                        let _ = File::from(go).write_all(b"\n");
-                    }
+                    let go = opened.go;
+                    let _ = opened.admitted.send(Admitted { file, go });
                 }
             }
             None => {
@@ -358,16 +373,20 @@ fn dispatch(
     match message {
         FromSession::Started { channel, terminal } => {
             if let Some(started) = waiting.starting.remove(&channel) {
-                let begun = terminal.map(|number| {
-                    let (begun, receiver) = oneshot::channel();
+                let admitted = terminal.map(|number| {
+                    let (admitted, receiver) = oneshot::channel();
                     let go = fds.pop();
                     waiting.terminals.insert(channel, number);
-                    let _ = events.records.send((number, Some(Opened { go, begun })));
+                    let _ = events.records.send((number, Some(Opened { go, admitted })));
                     receiver
                 });
                 let (sender, exit) = oneshot::channel();
                 waiting.running.insert(channel, sender);
-                let _ = started.send(Ok(Running { fds, exit, begun }));
+                let _ = started.send(Ok(Running {
+                    fds,
+                    exit,
+                    admitted,
+                }));
             }
         }
         FromSession::Resized { channel } => {
