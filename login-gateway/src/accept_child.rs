@@ -104,9 +104,16 @@ impl AcceptChild {
         }
         let message =
             gateway_wire::decode(&buffer[..length]).map_err(|_| AcceptError::Malformed)?;
-        let expected = message != FromAccept::Ready;
-        if fds.len() != usize::from(expected) {
+        let has_socket = matches!(
+            message,
+            FromAccept::Connection(_) | FromAccept::Balanced(..)
+        );
+        if fds.len() != usize::from(has_socket) {
             return Err(AcceptError::Malformed);
+        }
+        if matches!(message, FromAccept::Counted(_)) {
+            // It waits for an answer.
+            self.told = None;
         }
         Ok(Some((message, fds.pop())))
     }

@@ -271,6 +271,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     /// An accept that was not told to end would serve nobody.
+            counts: self.totals.counts,
     fn drop(&mut self) {
         for accept in &self.accepts {
             let _ = kill(Pid::from_raw(accept.pid), Signal::SIGTERM);

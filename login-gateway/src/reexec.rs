@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use gateway_wire::accept::TurnedAway;
+use gateway_wire::accept::{Counts, TurnedAway};
 use gateway_wire::monitor::Line;
 use gateway_wire::numbers::{Numbers, Traffic};
 use gateway_wire::{Settings, UserName};
@@ -86,6 +86,8 @@ pub struct Totals {
     pub refused: u64,
     /// Connections closed before that.
     pub away: TurnedAway,
+    /// What accept has counted.
+    pub counts: Counts,
     /// All other counts.
     #[serde(deserialize_with = "or_anew")]
     pub numbers: Numbers,

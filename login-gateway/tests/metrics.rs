@@ -316,3 +316,41 @@ fn a_trace_has_each_step_of_a_login() {
     assert_eq!(refused[0]["status"]["code"], 2);
     assert_eq!(refused[1]["name"], "key-exchange");
 }
+
+#[test]
+fn what_the_door_has_counted_outlives_a_reload_and_a_crash_of_it() {
+    if !possible("what_the_door_has_counted_outlives_a_reload_and_a_crash_of_it") {
+        return;
+    }
+    let gateway = Gateway::start("proxy-protocol = { from = [\"127.0.0.1/32\"], required = true }");
+    let behind_a_header = || {
+        let mut stream = gateway.connect().unwrap();
+        stream
+            .write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 51234 22\r\n")
+            .unwrap();
+    };
+    let counted = |proxied: u64| {
+        let name = "proxy_headers_total{result=\"proxied\"}";
+        stand(&gateway, &[(name, proxied)]);
+    };
+    behind_a_header();
+    gateway.connect().unwrap().write_all(b"GET / HTTP").unwrap();
+    counted(1);
+    gateway.signal(Signal::SIGHUP);
+    gateway.logged("gateway.ready", 2);
+    counted(1);
+    behind_a_header();
+    counted(2);
+    until("the one before has retired", || {
+        gateway.children("login-gateway-accept").len() == 1
+    });
+    let accept = gateway.children("login-gateway-accept");
+    kill(Pid::from_raw(accept[0]), Signal::SIGKILL).unwrap();
+    gateway.logged("gateway.ready", 3);
+    behind_a_header();
+    counted(3);
+    stand(
+        &gateway,
+        &[("proxy_headers_total{result=\"malformed\"}", 1)],
+    );
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gateway_wire::accept::Health;
 use login_gateway_accept::http::MAX_REQUEST;
-use login_gateway_accept::metrics::{Counts, respond};
+use login_gateway_accept::metrics::respond;
 use login_gateway_accept::proxy_header::{self, HeaderError, MAX_HEADER, Progress};
 
 /// Time from accept to the end of the answer.
@@ -41,13 +41,13 @@ impl HealthCheck {
     }
 
     /// Goes as far as the socket lets it; `false` when the connection is over.
-    pub fn step(&mut self, health: &Health, counts: &Counts) -> bool {
+    pub fn step(&mut self, health: &Health) -> bool {
         if self.answer.is_none() {
             let ended = match self.read() {
                 Ok(ended) => ended,
                 Err(_) => return false,
             };
-            self.answer = request(&self.received).and_then(|part| respond(part, health, counts));
+            self.answer = request(&self.received).and_then(|part| respond(part, health));
             if ended && self.answer.is_none() {
                 return false;
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gateway_wire::accept::{FromAccept, Health, MAX_HEALTH};
+use gateway_wire::accept::{Counts, FromAccept, Health, MAX_HEALTH};
 
 /// The listener's end is gone, or it sent what it never sends; the process must end.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,13 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Tells what has been counted; `false` if the listener is behind. That its end is gone is seen by
+    /// [`Link::next`].
+    pub fn counted(&self, counts: &Counts) -> bool {
+        let message = gateway_wire::encode(&FromAccept::Counted(*counts));
+        message.is_ok_and(|message| sys::fds::send_with_fds(&self.0, &message, &[]).is_ok())
     }
 
     /// The next message.

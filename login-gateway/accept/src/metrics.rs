@@ -10,30 +10,11 @@ use gateway_wire::numbers::{BOUNDS, Channel, NoLogin, Step, Verdict};
 
 use crate::http::{self, NoRequest};
 
-/// What accept itself has counted since it started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connections that began with a header about a client.
-    pub proxied: u64,
-    /// Connections of a balancer's own, such as health checks of the SSH port.
-    pub local: u64,
-    /// Connections without a header from a network that may send one.
-    pub bare: u64,
-    /// Connections closed for what they sent in place of a header.
-    pub malformed: u64,
-    /// Connections closed because the header did not arrive in time, or before it was whole.
-    pub unfinished: u64,
-    /// Connections closed because too many headers were awaited.
-    pub crowded_out: u64,
-    /// Connections turned away since no more logins are taken.
-    pub drained: u64,
-}
-
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The answer to what has been received, or `None` if the request is not complete.
-pub fn respond(received: &[u8], health: &Health, counts: &Counts) -> Option<Vec<u8>> {
+pub fn respond(received: &[u8], health: &Health) -> Option<Vec<u8>> {
     let request = match http::parse(received) {
         Ok(request) => request,
         Err(NoRequest::NeedsMore) => return None,
@@ -50,14 +31,14 @@ pub fn respond(received: &[u8], health: &Health, counts: &Counts) -> Option<Vec<
             TEXT,
             "no new logins\n".to_owned(),
         ),
-        "/metrics" => ("200 OK", METRICS, metrics(health, counts)),
+        "/metrics" => ("200 OK", METRICS, metrics(health)),
         _ => ("404 Not Found", TEXT, String::new()),
     };
     Some(http::answer(status, content_type, &body, request.head))
 }
 
-fn metrics(health: &Health, counts: &Counts) -> String {
-    let mut text = state(health, counts);
+fn metrics(health: &Health) -> String {
+    let mut text = state(health);
     logins(&mut text, health);
     text
 }
@@ -193,7 +174,8 @@ fn steps(text: &mut String, health: &Health) {
 }
 
 /// What the gateway is at, and whom it does not let in.
-fn state(health: &Health, counts: &Counts) -> String {
+fn state(health: &Health) -> String {
+    let counts = &health.counts;
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, u64)]| {
         metric(&mut text, name, kind, help, values.iter().copied());
@@ -289,19 +271,21 @@ fn state(health: &Health, counts: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gateway_wire::accept::Counts;
+
     use super::*;
 
     fn page(request: &str, ready: bool) -> String {
         let health = Health {
             ready,
             logins: 3,
+            counts: Counts {
+                local: 5,
+                ..Counts::default()
+            },
             ..Health::default()
         };
-        let counts = Counts {
-            local: 5,
-            ..Counts::default()
-        };
-        String::from_utf8(respond(request.as_bytes(), &health, &counts).unwrap()).unwrap()
+        String::from_utf8(respond(request.as_bytes(), &health).unwrap()).unwrap()
     }
 
     #[test]

@@ -8,9 +8,8 @@ use std::collections::VecDeque;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use gateway_wire::accept::{Endpoints, FromAccept, Health};
+use gateway_wire::accept::{Counts, Endpoints, FromAccept, Health};
 use gateway_wire::settings::ProxyProtocol;
-use login_gateway_accept::metrics::Counts;
 
 use crate::health_check::HealthCheck;
 use crate::link::{Link, LinkError, Said};
@@ -22,6 +21,10 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connections that have been turned away and not ended, at one time; above that the oldest is closed.
 const MAX_REFUSALS: usize = 256;
+
+/// Time that the listener has for an answer. One that takes longer gives nobody a login: it is stopped,
+/// or waits for whoever reads its log.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// All that this process has.
 #[derive(Debug)]
@@ -37,7 +40,10 @@ pub struct Server {
     /// What the listener had no room for.
     outbox: VecDeque<(FromAccept, TcpStream)>,
     numbers: Health,
-    counts: Counts,
+    /// What has been counted and the listener has not been told.
+    untold: Counts,
+    /// Since when the listener owes an answer.
+    asked: Option<Instant>,
     retiring: bool,
     paused_until: Option<Instant>,
     logged: Option<Instant>,
@@ -62,7 +68,8 @@ impl Server {
             refusals: VecDeque::new(),
             outbox: VecDeque::new(),
             numbers: Health::default(),
-            counts: Counts::default(),
+            untold: Counts::default(),
+            asked: None,
             retiring: false,
             paused_until: None,
             logged: None,
@@ -78,6 +85,7 @@ impl Server {
         self.link.ready()?;
         loop {
             if self.retiring && self.pending.is_empty() && self.outbox.is_empty() {
+                self.tell(Instant::now());
                 return Ok(());
             }
             let ready = self.wait()?;
@@ -94,14 +102,29 @@ impl Server {
                 self.accept_health();
             }
             self.pass_on()?;
+            if self.untold != Counts::default() && self.asked.is_none() {
+                self.tell(Instant::now());
+            }
         }
+    }
+
+    /// Tells the listener what has been counted, which it must answer. A listener that is so far behind
+    /// that it has no room for this owes an answer as well.
+    fn tell(&mut self, now: Instant) {
+        if self.link.counted(&self.untold) {
+            self.untold = Counts::default();
+        }
+        self.asked.get_or_insert(now);
     }
 
     /// Takes all that the listener has said.
     fn hear(&mut self) -> Result<(), LinkError> {
         loop {
             match self.link.next()? {
-                Said::Health(numbers) => self.numbers = *numbers,
+                Said::Health(numbers) => {
+                    self.numbers = *numbers;
+                    self.asked = None;
+                }
                 Said::Nothing => return Ok(()),
                 Said::Retire => {
                     self.retiring = true;
@@ -125,16 +148,16 @@ impl Server {
                 Step::Wait => self.pending.push_back(pending),
                 Step::PassOn(endpoints, begin, said) => {
                     match begin {
-                        Begin::Proxied => self.counts.proxied += 1,
-                        Begin::Local => self.counts.local += 1,
-                        Begin::Bare => self.counts.bare += 1,
+                        Begin::Proxied => self.untold.proxied += 1,
+                        Begin::Local => self.untold.local += 1,
+                        Begin::Bare => self.untold.bare += 1,
                     }
                     self.admit(endpoints, said, pending.stream);
                 }
                 Step::Close(why) => {
                     match why {
-                        Close::Malformed(_) => self.counts.malformed += 1,
-                        Close::Unfinished => self.counts.unfinished += 1,
+                        Close::Malformed(_) => self.untold.malformed += 1,
+                        Close::Unfinished => self.untold.unfinished += 1,
                     }
                     self.log_closed("proxy.closed", pending.peer(), &why.to_string());
                 }
@@ -144,11 +167,22 @@ impl Server {
 
     fn answer_checks(&mut self, ready: &[bool]) {
         let now = Instant::now();
-        let (numbers, counts) = (self.numbers, self.counts);
+        if self.checks.is_empty() {
+            return;
+        }
+        // The next check hears what becomes of this question.
+        if self.asked.is_none() && !self.retiring {
+            self.tell(now);
+        }
+        let is_answered = self.asked.is_none_or(|asked| now < asked + ANSWER_TIME);
+        let numbers = Health {
+            ready: self.numbers.ready && is_answered,
+            ..self.numbers
+        };
         let mut ready = ready.iter();
         self.checks.retain_mut(|check| {
             let goes_on = ready.next().is_none_or(|ready| *ready);
-            (!goes_on || check.step(&numbers, &counts)) && check.deadline > now
+            (!goes_on || check.step(&numbers)) && check.deadline > now
         });
     }
 
@@ -163,7 +197,7 @@ impl Server {
             self.outbox.push_back((message, stream));
             return;
         }
-        self.counts.drained += 1;
+        self.untold.drained += 1;
         self.log_closed("connection.refused", endpoints.source, "draining");
         if self.refusals.len() >= MAX_REFUSALS {
             self.refusals.pop_front();

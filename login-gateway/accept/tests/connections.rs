@@ -162,7 +162,7 @@ fn no_header_where_one_must_be() {
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(is_closed(&mut client), "{cut}");
     }
-    assert!(!accept.has_spoken(Duration::ZERO));
+    assert_eq!(accept.hear_all(), 0);
     let mut client = accept.connect();
     client.write_all(&header()).unwrap();
     accept.connection();
@@ -251,8 +251,8 @@ fn while_draining_a_client_hears_why() {
         ..Default::default()
     });
     // Answered after what was said before.
-    let ready = || accept.ask(b"GET /metrics HTTP/1.1\r\n\r\n");
-    assert!(ready().contains("login_gateway_drained_total 0"));
+    let drained = |n: u32| accept.until_counted(&format!("login_gateway_drained_total {n}"));
+    drained(0);
     before.write_all(b"it is another's now").unwrap();
 
     let mut client = accept.connect();
@@ -262,8 +262,8 @@ fn while_draining_a_client_hears_why() {
     let packet = said.strip_prefix(b"SSH-2.0-slurm-login\r\n").unwrap();
     let text = String::from_utf8_lossy(packet);
     assert!(text.contains("takes no more logins"), "{text}");
-    assert!(!accept.has_spoken(Duration::ZERO), "it was passed on");
-    assert!(ready().contains("login_gateway_drained_total 1"));
+    assert_eq!(accept.hear_all(), 0, "it was passed on");
+    drained(1);
 
     // A crowd that says nothing and does not go: the port is still answered.
     let crowd: Vec<_> = (0..400).map(|_| accept.connect()).collect();
@@ -275,7 +275,7 @@ fn while_draining_a_client_hears_why() {
 
     // And back.
     accept.tell(gateway_wire::accept::Health::default());
-    ready();
+    accept.until_counted("login_gateway_ready 0");
     let _client = accept.connect();
     accept.connection();
 }

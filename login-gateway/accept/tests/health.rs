@@ -6,7 +6,7 @@ mod support;
 use std::io::Write;
 
 use gateway_wire::accept::Health;
-use support::{connect, header, is_closed, is_open, settings, start};
+use support::{SOON, connect, header, is_closed, is_open, settings, start};
 
 #[test]
 fn pages_follow_the_numbers() {
@@ -43,6 +43,30 @@ fn pages_follow_the_numbers() {
     accept.tell(Health::default());
     assert_eq!(status("/readyz"), "503");
     assert_eq!(status("/else"), "404");
+}
+
+#[test]
+fn a_listener_that_does_not_answer_makes_it_not_ready() {
+    let accept = start(&settings(&[], false));
+    let ready = || {
+        let answer = accept.ask(b"GET /readyz HTTP/1.1\r\nHost: pod\r\n\r\n");
+        answer.split(' ').nth(1).unwrap() == "200"
+    };
+    accept.tell(Health {
+        ready: true,
+        ..Health::default()
+    });
+    assert!(ready());
+    // Nobody hears what it asks.
+    let end = std::time::Instant::now() + SOON;
+    while ready() {
+        assert!(std::time::Instant::now() < end, "still ready");
+        std::thread::yield_now();
+    }
+    accept.hear_all();
+    while !ready() {
+        assert!(std::time::Instant::now() < end, "not ready");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl Gateway {
                         accept.ready = true;
                         became_ready = Some(accept.pid);
                     }
+                    Ok(Some((FromAccept::Counted(counts), _))) => self.totals.counts.add(&counts),
                     Ok(Some((FromAccept::Connection(endpoints), socket))) => {
                         connections.extend(socket.map(|socket| (endpoints, Vec::new(), socket)));
                     }

@@ -17,6 +17,47 @@ pub enum FromAccept {
     /// The same, with what the balancer says beside the addresses: names and values in printable
     /// ASCII, at most [`MAX_SAID`] bytes.
     Balanced(Endpoints, Vec<(String, String)>),
+    /// What accept has counted since it last said so. The listener answers with [`Health`], which has
+    /// these counts in it; accept also asks in this way whether the listener still answers.
+    Counted(Counts),
+}
+
+/// What only accept sees of connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Connections that began with a header about a client.
+    pub proxied: u64,
+    /// Connections of a balancer's own, such as health checks of the SSH port.
+    pub local: u64,
+    /// Connections without a header from a network that may send one.
+    pub bare: u64,
+    /// Connections closed for what they sent in place of a header.
+    pub malformed: u64,
+    /// Connections closed because the header did not arrive in time, or before it was whole.
+    pub unfinished: u64,
+    /// Connections closed because too many headers were awaited.
+    pub crowded_out: u64,
+    /// Connections turned away since no more logins are taken.
+    pub drained: u64,
+}
+
+impl Counts {
+    /// Adds what another process has counted, or this one since.
+    pub fn add(&mut self, more: &Self) {
+        let sums = [
+            (&mut self.proxied, more.proxied),
+            (&mut self.local, more.local),
+            (&mut self.bare, more.bare),
+            (&mut self.malformed, more.malformed),
+            (&mut self.unfinished, more.unfinished),
+            (&mut self.crowded_out, more.crowded_out),
+            (&mut self.drained, more.drained),
+        ];
+        for (sum, number) in sums {
+            *sum = sum.saturating_add(number);
+        }
+    }
 }
 
 /// Most bytes of names and values in [`FromAccept::Balanced`].
@@ -31,7 +72,7 @@ pub struct Endpoints {
     pub destination: SocketAddr,
 }
 
-/// Longest [`Health`] in bytes: some 130 numbers of ten bytes at most.
+/// Longest [`Health`] in bytes: some 140 numbers of ten bytes at most.
 pub const MAX_HEALTH: usize = 2048;
 
 /// From the listener to accept, after every change: what the health endpoint tells.
@@ -63,6 +104,8 @@ pub struct Health {
     pub detached: u32,
     /// Channels that are open, by [`Channel::ALL`].
     pub open: [u64; Channel::ALL.len()],
+    /// What accept has counted, this one and those before it.
+    pub counts: Counts,
     /// All other counts.
     pub numbers: Numbers,
 }

@@ -33,7 +33,7 @@ impl Server {
             if self.pending.len() >= MAX_PENDING
                 && let Some(oldest) = self.pending.pop_front()
             {
-                self.counts.crowded_out += 1;
+                self.untold.crowded_out += 1;
                 self.log_closed(
                     "proxy.closed",
                     oldest.peer(),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -22,6 +23,8 @@ pub struct Accept {
     pub link: Option<OwnedFd>,
     pub ssh: SocketAddr,
     pub health: SocketAddr,
+    /// What it was last told.
+    told: Cell<Health>,
     _settings: sys::memfd::Shared,
 }
 
@@ -71,6 +74,7 @@ pub fn spawn(settings: &Settings, stderr: Option<OwnedFd>) -> Accept {
         link: Some(ours),
         ssh: ssh_at,
         health: health_at,
+        told: Cell::default(),
         _settings: shared,
     }
 }
@@ -80,13 +84,53 @@ impl Accept {
         self.link.as_ref().unwrap()
     }
 
-    /// The next message and its socket.
+    /// The next message and its socket, but for counts.
     pub fn hear(&self) -> (FromAccept, Option<TcpStream>) {
-        assert!(self.has_spoken(SOON), "nothing came from accept");
+        loop {
+            assert!(self.has_spoken(SOON), "nothing came from accept");
+            if let Some(heard) = self.receive() {
+                return heard;
+            }
+        }
+    }
+
+    /// A message that is there. What it has counted is answered, as the listener does.
+    fn receive(&self) -> Option<(FromAccept, Option<TcpStream>)> {
         let mut buffer = [0; 2048];
         let (length, mut fds) = recv_with_fds(self.link(), &mut buffer).unwrap();
-        let message = gateway_wire::decode(&buffer[..length]).unwrap();
-        (message, fds.pop().map(TcpStream::from))
+        match gateway_wire::decode(&buffer[..length]).unwrap() {
+            FromAccept::Counted(counts) => {
+                let mut told = self.told.get();
+                told.counts.add(&counts);
+                self.told.set(told);
+                // One that is to retire hears nothing any more.
+                let _ = self.send(told);
+                None
+            }
+            message => Some((message, fds.pop().map(TcpStream::from))),
+        }
+    }
+
+    /// Hears what is there now; the number of connections among it.
+    pub fn hear_all(&self) -> usize {
+        let mut connections = 0;
+        while self.has_spoken(Duration::ZERO) {
+            connections += usize::from(self.receive().is_some());
+        }
+        connections
+    }
+
+    /// Waits until the page of numbers has this line, hearing what comes meanwhile.
+    pub fn until_counted(&self, line: &str) -> String {
+        let end = Instant::now() + SOON;
+        loop {
+            self.hear_all();
+            let page = self.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+            if page.lines().any(|l| l == line) {
+                return page;
+            }
+            assert!(Instant::now() < end, "{line}: {page}");
+        }
     }
 
     /// The next connection: its endpoints and socket, which is made blocking.
@@ -110,7 +154,12 @@ impl Accept {
     }
 
     pub fn tell(&self, health: Health) {
-        send_with_fds(self.link(), &gateway_wire::encode(&health).unwrap(), &[]).unwrap();
+        self.told.set(health);
+        self.send(health).unwrap();
+    }
+
+    fn send(&self, health: Health) -> std::io::Result<()> {
+        send_with_fds(self.link(), &gateway_wire::encode(&health).unwrap(), &[])
     }
 
     /// Ends our writing half: accept is to retire.
