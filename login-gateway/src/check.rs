@@ -21,6 +21,7 @@ use service::{Exit, Failure};
 use crate::arguments::Check;
 use crate::config;
 use crate::control_group;
+use crate::out_of_memory::OutOfMemory;
 use crate::pages::print;
 use crate::programs::SIBLINGS;
 
@@ -59,6 +60,8 @@ pub fn run(path: &Path, options: &Check) -> Result<(), Failure> {
         Ok(settings) => {
             let effective = login::effective(&settings)?;
             print(effective.as_bytes())?;
+            let memory = OutOfMemory::here(&settings);
+            print(format!("# Memory that runs out {memory}.\n").as_bytes())?;
             for problem in problems(&settings) {
                 let kind = match problem.severity {
                     Severity::Error => "error",

@@ -27,6 +27,7 @@ use crate::control::Control;
 use crate::control_group;
 use crate::doors::Doors;
 use crate::monitors::Monitors;
+use crate::out_of_memory::OutOfMemory;
 use crate::programs::Programs;
 use crate::reexec::{Reload, Resumed, Totals};
 use crate::sockets::Sockets;
@@ -134,6 +135,12 @@ impl Gateway {
     pub fn run(mut self) -> io::Result<()> {
         for socket in self.sockets.all() {
             tracing::info!(event = "gateway.listening", address = %socket.bound());
+        }
+        match OutOfMemory::here(&self.settings) {
+            memory @ OutOfMemory::Everybody(_) => {
+                tracing::warn!(event = "gateway.memory", "memory that runs out {memory}");
+            }
+            memory => tracing::info!(event = "gateway.memory", "memory that runs out {memory}"),
         }
         // What ended during a re-execution has sent its signal to the program before.
         self.reap();
@@ -264,6 +271,7 @@ impl Gateway {
             terminals: number(terminals),
             detached: number(detached),
             open,
+            counts: self.totals.counts,
             numbers: self.totals.numbers,
         }
     }
@@ -271,7 +279,6 @@ impl Gateway {
 
 impl Drop for Gateway {
     /// An accept that was not told to end would serve nobody.
-            counts: self.totals.counts,
     fn drop(&mut self) {
         for accept in &self.accepts {
             let _ = kill(Pid::from_raw(accept.pid), Signal::SIGTERM);

@@ -21,6 +21,7 @@ mod inetd;
 mod login_records;
 mod manual;
 mod monitors;
+mod out_of_memory;
 mod pages;
 mod penalties;
 mod programs;

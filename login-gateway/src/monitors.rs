@@ -372,18 +372,22 @@ impl Monitors {
         })
     }
 
-    /// Sends this to the monitors of these logins; the number of those that could take it.
-    pub fn tell(&self, whom: &Whom, message: &ToMonitor) -> usize {
+    /// Sends this to the monitors of these logins; the number of those that could take it, and of the
+    /// terminals that they have.
+    pub fn tell(&self, whom: &Whom, message: &ToMonitor) -> (usize, usize) {
         let Ok(bytes) = gateway_wire::encode(message) else {
-            return 0;
+            return (0, 0);
         };
         let logged_in = self
             .chosen(whom)
             .filter(|(_, _, login)| login.user.is_some());
-        let sockets = logged_in.filter_map(|(_, monitor, _)| monitor.socket.as_ref());
-        sockets
-            .filter(|socket| send_with_fds(socket, &bytes, &[]).is_ok())
-            .count()
+        let told = logged_in.filter(|(_, monitor, _)| {
+            let socket = monitor.socket.as_ref();
+            socket.is_some_and(|socket| send_with_fds(socket, &bytes, &[]).is_ok())
+        });
+        told.fold((0, 0), |(logins, terminals), (_, _, login)| {
+            (logins + 1, terminals + login.terminals.len())
+        })
     }
 
     /// Ends these connections with words, those that cannot hear them without; their number.

@@ -27,13 +27,22 @@ pub fn sessions(from: &Arguments, options: &Sessions) -> Result<(), Failure> {
         Some(SessionsCommand::List) => list(from, options.json),
         Some(SessionsCommand::Message { who, text }) => {
             let (to, text) = (whom(who)?, text.clone());
-            let number = done(ask(from, &Request::Message { to, text })?)?;
-            told(who, number, "shown to", options.json)
+            match ask(from, &Request::Message { to, text })? {
+                Answer::Told { logins, terminals } => {
+                    let words = format!("sent to {terminals} terminal(s) of {logins} login(s)");
+                    let json = serde_json::json!({ "logins": logins, "terminals": terminals });
+                    told(who, logins, &words, options.json.then_some(json))
+                }
+                Answer::Refused(why) => Err(Failure::new(Exit::Failure, why)),
+                _ => Err(unexpected()),
+            }
         }
         Some(SessionsCommand::Kick { who, text }) => {
             let (to, text) = (whom(who)?, text.clone());
             let number = done(ask(from, &Request::Kick { to, text })?)?;
-            told(who, number, "ended", options.json)
+            let json = serde_json::json!({ "logins": number });
+            let words = format!("ended {number} login(s)");
+            told(who, number, &words, options.json.then_some(json))
         }
     }
 }
@@ -162,6 +171,7 @@ fn status_lines(status: &Status) -> String {
         ("connections, total", status.connections_total.to_string()),
         ("logins, total", status.logins_total.to_string()),
         ("refused, total", status.refused_total.to_string()),
+        ("out of memory", status.memory.clone()),
     ]);
     let lines = lines
         .iter()
@@ -187,12 +197,16 @@ fn done(answer: Answer) -> Result<usize, Failure> {
     }
 }
 
-/// Says how many; that a named one is not there is a failure.
-fn told(who: &Who, number: usize, what: &str, json: bool) -> Result<(), Failure> {
-    if json {
-        print_json(&serde_json::json!({ "logins": number }))?;
-    } else {
-        print(format!("{what} {number} login(s)\n").as_bytes())?;
+/// Says what was done to so many logins; that a named one is not there is a failure.
+fn told(
+    who: &Who,
+    number: usize,
+    words: &str,
+    json: Option<serde_json::Value>,
+) -> Result<(), Failure> {
+    match json {
+        Some(json) => print_json(&json)?,
+        None => print(format!("{words}\n").as_bytes())?,
     }
     if number == 0 && !who.all {
         return Err(Failure::new(Exit::Failure, "there is no such login")

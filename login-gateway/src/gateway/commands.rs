@@ -6,6 +6,7 @@ use gateway_wire::control::{Answer, Request, Status, Whom};
 use gateway_wire::monitor::ToMonitor;
 
 use super::Gateway;
+use crate::out_of_memory::OutOfMemory;
 use crate::stopping::{Drain, Stopping};
 
 impl Gateway {
@@ -22,9 +23,9 @@ impl Gateway {
             Request::Status => Answer::Status(self.status(now)),
             Request::Sessions => Answer::Sessions(self.monitors.connected()),
             Request::Message { to, text } => {
-                let number = self.monitors.tell(&to, &ToMonitor::Message(text));
-                tracing::info!(target: "audit", event = "sessions.message", to = ?to, logins = number);
-                Answer::Done(number)
+                let (logins, terminals) = self.monitors.tell(&to, &ToMonitor::Message(text));
+                tracing::info!(target: "audit", event = "sessions.message", to = ?to, logins, terminals);
+                Answer::Told { logins, terminals }
             }
             Request::Kick { to, text } => {
                 let number = self.monitors.end(&to, &text);
@@ -78,6 +79,7 @@ impl Gateway {
             connections_total: self.totals.connections,
             logins_total: self.totals.logins,
             refused_total: self.totals.refused,
+            memory: OutOfMemory::here(&self.settings).to_string(),
         }
     }
 }

@@ -70,6 +70,13 @@ pub enum Answer {
     Sessions(Vec<Connected>),
     /// It was done, for so many connections.
     Done(usize),
+    /// Words are on their way to so many terminals.
+    Told {
+        /// Logins that were meant and could be told.
+        logins: usize,
+        /// Terminals that these have.
+        terminals: usize,
+    },
     /// It was not understood.
     Refused(String),
 }
@@ -101,6 +108,9 @@ pub struct Status {
     pub logins_total: u64,
     /// Connections closed because `max-startups` was reached.
     pub refused_total: u64,
+    /// What memory that runs out does, for people.
+    #[serde(default)]
+    pub memory: String,
 }
 
 /// One connection.
