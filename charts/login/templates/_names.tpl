@@ -59,16 +59,21 @@ emptyDir: {}
 {{- end -}}
 {{- end -}}
 
-{{/* Keys of a table of TOML. A list or a text of JSON is one of TOML too; a table is not. */}}
+{{/* A value as TOML has it. A list or a text of JSON is one of TOML too; a table is not. */}}
+{{- define "login.toml" -}}
+{{- if kindIs "map" . -}}
+{ {{- $comma := "" }}{{ range $name, $value := . }}{{ $comma }} {{ $name | toJson }} = {{ include "login.toml" $value }}{{ $comma = "," }}{{ end }} }
+{{- else -}}
+{{ . | toJson }}
+{{- end -}}
+{{- end -}}
+
+{{/* Keys of a table of TOML. */}}
 {{- define "login.keys" -}}
 {{- $line := "" -}}
 {{- range $key, $value := . }}
 {{- $line }}
 {{- $line = "\n" }}
-{{- if kindIs "map" $value -}}
-{{ $key }} = { {{- $comma := "" }}{{ range $name, $text := $value }}{{ $comma }} {{ $name | toJson }} = {{ $text | toJson }}{{ $comma = "," }}{{ end }} }
-{{- else -}}
-{{ $key }} = {{ $value | toJson }}
-{{- end }}
+{{- $key }} = {{ include "login.toml" $value }}
 {{- end }}
 {{- end -}}

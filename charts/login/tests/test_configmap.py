@@ -93,6 +93,14 @@ class ConfigMap(unittest.TestCase):
         self.assertNotIn("match", config("aws-nlb-internal", "gateway"))
         self.assertNotIn("trusted-user-ca-keys", config("lab", "gateway"))
 
+    def test_further_keys_stand_above_all_tables(self):
+        sets = ['gateway.settings={"recordings":"/r","early-drop":{"start":10,"full":90},"login-records":false}']
+        keys = config("openldap-starttls", "gateway", *sets)
+        self.assertEqual((keys["recordings"], keys["login-records"]), ("/r", False))
+        self.assertEqual(keys["early-drop"], {"start": 10, "full": 90})
+        for key in config("openldap-starttls", "gateway", "gateway.privateTmp=true", "gateway.hideProcesses=true"):
+            refused(self, "lab", "the chart sets it by a value of its own", f'gateway.settings={{"{key}":1}}')
+
     def test_what_is_left_out_is_left_to_the_daemon(self):
         ldap = config("aws-nlb-internal", "directoryd")["ldap"]
         for key in ("ca-file", "user-base", "group-base"):

@@ -89,6 +89,29 @@ class Deployment(unittest.TestCase):
                 ["SETUID", "SETGID", "CHOWN", "KILL", "SYS_CHROOT"],
             )
 
+    def test_what_views_of_their_own_cost_is_paid_where_they_are_wanted(self):
+        def gateway(*sets):
+            spec = pod("lab", *sets)["spec"]
+            return spec, containers(spec)["gateway"]
+
+        plain, container = gateway()
+        self.assertNotIn("appArmorProfile", container["securityContext"])
+        self.assertFalse(mounts(plain, "release-private-tmp"))
+        for value in ("privateTmp", "hideProcesses"):
+            spec, container = gateway(f"gateway.{value}=true")
+            context = container["securityContext"]
+            self.assertEqual(context["capabilities"]["add"][-1], "SYS_ADMIN")
+            self.assertEqual(context["appArmorProfile"], {"type": "Unconfined"})
+            self.assertIs(context["allowPrivilegeEscalation"], False)
+            self.assertEqual(list(mounts(spec, "release-private-tmp")), ["gateway"] * (value == "privateTmp"))
+        folder = mounts(gateway("gateway.privateTmp=true")[0], "release-private-tmp")["gateway"]["mountPath"]
+        command = gateway("gateway.privateTmp=true")[1]["command"][2]
+        # The gateway makes its folder in this one, which must not be everybody's.
+        self.assertIn(f"chmod 0755 {folder} && exec", command)
+
+    def test_processes_are_shared_where_that_is_wanted(self):
+        self.assertIs(pod("lab", "shareProcessNamespace=true")["spec"]["shareProcessNamespace"], True)
+
     def test_no_token_no_service_links_no_fs_group_no_host_namespaces(self):
         for spec in self.each():
             self.assertIs(spec["automountServiceAccountToken"], False)
