@@ -236,6 +236,15 @@ check "the configuration comes from the backup" until_so 30 grep -q '"controller
 mark 3
 client 401 scontrol reconfigure
 check "the backup's push is seen within a second" until_so 1 here 3
+# The one that was killed comes back, and takes the cluster back.
+ctl1
+until_so 20 bash -c 'echo >/dev/tcp/10.9.0.1/6817'
+back() { kill -HUP $shim; sleep 0.5; grep -q '"controller":"10.9.0.1:6817"' "$root/run/slurm/.config-status.json"; }
+check "the configuration comes from the controller that was killed and started again" until_so 40 back
+mark 4
+client 401 scontrol reconfigure
+check "its push is seen within a second" until_so 1 here 4
+check "sinfo still works" client 1001 sinfo
 kill $shim
 wait $shim
 check "SIGTERM ends it well" test $? -eq 0

@@ -1,5 +1,5 @@
-//! What strangers can cause at will fills no disk: so many lines in so much time, and with the next one the
-//! number of those that were not written.
+//! What strangers can cause at will fills no disk: so many times in so much time, and then the number of those
+//! that were not told.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,16 @@ impl Hush {
         self.may_tell_at(Instant::now())
     }
 
+    /// Whether the next line would not be written.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent_at(Instant::now())
+    }
+
+    fn is_spent_at(&self, now: Instant) -> bool {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.told >= LINES && counts.since.is_some_and(|since| now < since + STRETCH)
+    }
+
     fn may_tell_at(&self, now: Instant) -> Option<u64> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.since.is_none_or(|since| now >= since + STRETCH) {
@@ -49,11 +59,13 @@ mod tests {
     fn a_flood_is_counted() {
         let (hush, now) = (Hush::default(), Instant::now());
         for _ in 0..LINES {
+            assert!(!hush.is_spent_at(now));
             assert_eq!(hush.may_tell_at(now), Some(0));
         }
         for _ in 0..1000 {
             assert_eq!(hush.may_tell_at(now), None);
         }
+        assert!(hush.is_spent_at(now) && !hush.is_spent_at(now + STRETCH));
         assert_eq!(hush.may_tell_at(now + STRETCH), Some(1000));
         assert_eq!(hush.may_tell_at(now + STRETCH), Some(0));
     }

@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use slurm_auth::{Claims, message_hash, read_unverified};
+use slurm_wire::ProtocolVersion;
 use slurm_wire::configuration::Configuration;
 use slurm_wire::rpc::{Credential, Message, MessageType};
 
@@ -37,12 +38,18 @@ pub enum Event {
 pub struct Gate {
     signer: Signer,
     slurm_user: u32,
+    /// Tokens that the signer did not find good. Each is a line in its record, which strangers are not to fill.
+    bad: Arc<Hush>,
 }
 
 impl Gate {
     /// Only tokens of `slurm_user` that the signer finds good.
     pub fn new(signer: Signer, slurm_user: u32) -> Self {
-        Self { signer, slurm_user }
+        Self {
+            signer,
+            slurm_user,
+            bad: Arc::default(),
+        }
     }
 
     /// The configuration in a push, if the push may be made.
@@ -61,9 +68,7 @@ impl Gate {
         let claims = read_unverified(token).map_err(ConfigError::PushToken)?;
         self.check_claims(&claims, &message)?;
         // The claims are worth something only now.
-        if !self.signer.verify(message.version, token)? {
-            return Err(ConfigError::Push("the signer does not find its token good"));
-        }
+        self.verify(message.version, token)?;
         Configuration::decode(&message.body).map_err(peer())
     }
 
@@ -78,7 +83,19 @@ impl Gate {
         };
         head.message_type == MessageType::RECONFIGURE_SACKD
             && read_unverified(token).is_ok_and(|claims| claims.uid == self.slurm_user)
-            && self.signer.verify(head.version, token).unwrap_or(false)
+            && self.verify(head.version, token).is_ok()
+    }
+
+    /// Asks the signer, unless it has said no too often just now: then a fetch makes up for a good push.
+    fn verify(&self, version: ProtocolVersion, token: &str) -> Result<(), ConfigError> {
+        if self.bad.is_spent() {
+            return Err(ConfigError::Push("too many before it were forged"));
+        }
+        if self.signer.verify(version, token)? {
+            return Ok(());
+        }
+        let _ = self.bad.may_tell();
+        Err(ConfigError::Push("the signer does not find its token good"))
     }
 
     fn check_claims(&self, claims: &Claims, message: &Message) -> Result<(), ConfigError> {

@@ -189,3 +189,26 @@ fn long_messages_of_strangers_are_not_read() {
     wait_for("the push", || config.file("long.conf").is_some());
     assert_eq!(config.log().matches("Unwanted").count(), unread);
 }
+
+/// Each forged token that reaches the signer is a line in its record: a flood of them is not asked about, and
+/// the good push in the midst of it is made up for by a fetch.
+#[test]
+fn a_flood_of_forged_tokens_does_not_reach_the_signer() {
+    let (listener, address) = listener();
+    let requests = controller(listener, |_| Answer::files(&[FIRST]));
+    let port = free_port();
+    let config = Config::start(&["--port", &port.to_string()], &[address]);
+    config.waits_for_log("push.listening");
+    wait_for("slurm.conf", || config.file("slurm.conf").is_some());
+    let (good, claims) = good_push(&[SECOND]);
+    let forged = with_claims(&good, &claims, b"another key, as long as a good one");
+    requests.try_iter().for_each(drop);
+    for _ in 0..100 {
+        push(port, &forged);
+    }
+    requests
+        .recv_timeout(std::time::Duration::from_secs(30))
+        .unwrap();
+    wait_for("the count", || config.report()["pushes_refused"] == 100);
+    assert!(config.verified() < 50, "{}", config.verified());
+}

@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use slurm_auth::{Claims, Context, Verifier, sign, verify};
 use slurm_wire::sack::{ANYBODY, Request, token_reply, verdict_reply};
@@ -23,6 +25,7 @@ pub use controller::*;
 pub struct Config {
     pub folder: TempDir,
     child: Child,
+    verified: Arc<AtomicUsize>,
 }
 
 impl Config {
@@ -32,7 +35,7 @@ impl Config {
 
     /// In a folder that holds something already; `@` in an argument is that folder.
     pub fn start_in(folder: TempDir, arguments: &[&str], controllers: &[SocketAddr]) -> Self {
-        signer(&folder);
+        let verified = signer(&folder);
         let at = folder.path().display().to_string();
         let arguments: Vec<String> = arguments.iter().map(|a| a.replace('@', &at)).collect();
         let log = fs::File::create(folder.path().join("log")).unwrap();
@@ -49,7 +52,16 @@ impl Config {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { folder, child }
+        Self {
+            folder,
+            child,
+            verified,
+        }
+    }
+
+    /// How many tokens the signer was asked about.
+    pub fn verified(&self) -> usize {
+        self.verified.load(Ordering::Relaxed)
     }
 
     pub fn pid(&self) -> u32 {
@@ -109,8 +121,11 @@ impl Drop for Config {
     }
 }
 
-/// Answers on `sack.socket` as the signer does, for the test's own uid.
-fn signer(folder: &TempDir) {
+/// Answers on `sack.socket` as the signer does, for the test's own uid. Counts the tokens that it is asked
+/// about.
+fn signer(folder: &TempDir) -> Arc<AtomicUsize> {
+    let verified = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&verified);
     let listener = UnixListener::bind(folder.path().join("sack.socket")).unwrap();
     let uid = nix::unistd::geteuid().as_raw();
     std::thread::spawn(move || {
@@ -149,6 +164,7 @@ fn signer(folder: &TempDir) {
                     token_reply(&sign(&claims, &keys(KEY)).unwrap())
                 }
                 Request::Verify { token, .. } => {
+                    count.fetch_add(1, Ordering::Relaxed);
                     let reader = Verifier { uid, now: now() };
                     verdict_reply(verify(&token, &keys(KEY), reader).is_ok()).to_vec()
                 }
@@ -156,4 +172,5 @@ fn signer(folder: &TempDir) {
             stream.write_all(&reply).unwrap();
         }
     });
+    verified
 }
