@@ -239,7 +239,10 @@ check "the backup's push is seen within a second" until_so 1 here 3
 # The one that was killed comes back, and takes the cluster back.
 ctl1
 until_so 20 bash -c 'echo >/dev/tcp/10.9.0.1/6817'
-back() { kill -HUP $shim; sleep 0.5; grep -q '"controller":"10.9.0.1:6817"' "$root/run/slurm/.config-status.json"; }
+# Not before the other one is a standby again: until then the first is busy with it.
+standbys() { grep -c 'controller in standby' "$work/shim.log"; }
+before=$(standbys)
+back() { kill -HUP $shim; sleep 0.5; [ "$(standbys)" -gt "$before" ] && grep -q '"controller":"10.9.0.1:6817"' "$root/run/slurm/.config-status.json"; }
 check "the configuration comes from the controller that was killed and started again" until_so 40 back
 mark 4
 client 401 scontrol reconfigure

@@ -31,6 +31,8 @@ pub enum Event {
     PushFailed,
     /// Somebody wants a fetch now.
     FetchNow,
+    /// A fetch has ended.
+    Fetched(Result<Configuration, ConfigError>),
 }
 
 /// Who may push.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
@@ -87,12 +88,12 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
     take_orders(events.clone())?;
     let slurm_user = options.slurm_user;
     let mut worker = Worker {
-        fetcher: Fetcher::new(
+        fetcher: Arc::new(Mutex::new(Fetcher::new(
             controllers,
             signer.clone(),
             register,
             options.port.unwrap_or(0),
-        ),
+        ))),
         cache,
         state,
         gate: Gate::new(
@@ -103,6 +104,7 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
         register,
         events,
         sandbox,
+        pushes: 0,
         report: Report::default(),
     };
     if options.no_fetch {
@@ -139,7 +141,8 @@ fn take_orders(events: Sender<Event>) -> Result<(), ConfigError> {
         .map_err(ConfigError::system("start the thread for orders"))
 }
 
-/// When the next fetch is wanted.
+/// When the next fetch is wanted, the sooner the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wish {
     /// When it is its time.
     Nothing,
@@ -150,7 +153,10 @@ enum Wish {
 }
 
 struct Worker<'a> {
-    fetcher: Fetcher,
+    /// Held by the fetch that runs.
+    fetcher: Arc<Mutex<Fetcher>>,
+    /// Installed since the start.
+    pushes: u64,
     cache: Cache,
     /// A second place, which outlives the first.
     state: Option<Cache>,
@@ -169,24 +175,28 @@ impl Worker<'_> {
                 return Err(ConfigError::Outdated);
             }
             let began = Instant::now();
-            // One fetch carries out all orders that have come, however many.
-            while let Ok(event) = inbox.try_recv() {
-                self.hear(event);
-            }
-            let wait = if self.fetch() {
+            let (is_done, wish) = self.fetch(inbox);
+            let wait = if is_done {
                 self.options.refresh_interval
             } else {
                 wait_after(self.report.failures)
             };
             self.report.write(&self.options.run_dir);
             let mut until = Instant::now() + jittered(wait);
+            let soon = began + AFTER_BAD_PUSH;
+            match wish {
+                Wish::Nothing => {}
+                Wish::Soon => until = until.min(soon),
+                // An order that came while one was carried out: one more, for all of them.
+                Wish::Now => continue,
+            }
             // This end holds a sender, so the only error is that the time is over.
             while let Ok(event) =
                 inbox.recv_timeout(until.saturating_duration_since(Instant::now()))
             {
                 match self.hear(event) {
                     Wish::Nothing => {}
-                    Wish::Soon => until = until.min(began + AFTER_BAD_PUSH),
+                    Wish::Soon => until = until.min(soon),
                     Wish::Now => {
                         tracing::info!(event = "fetch.asked");
                         break;
@@ -197,11 +207,40 @@ impl Worker<'_> {
         }
     }
 
+    /// Fetches in a thread of its own, since a controller may be slow: pushes are heard meanwhile. `true` if
+    /// the configuration is in place, and what was wished for until then.
+    fn fetch(&mut self, inbox: &Receiver<Event>) -> (bool, Wish) {
+        let pushes = self.pushes;
+        let (fetcher, events) = (Arc::clone(&self.fetcher), self.events.clone());
+        let work = move || {
+            let fetched = locked(&fetcher).fetch();
+            let _ = events.send(Event::Fetched(fetched));
+        };
+        let started = std::thread::Builder::new()
+            .name("fetch".to_owned())
+            .spawn(work);
+        if let Err(error) = started {
+            let error = ConfigError::system("start the thread of a fetch")(error);
+            return (self.fetched(Err(error), false), Wish::Nothing);
+        }
+        let mut wish = Wish::Nothing;
+        // This end holds a sender, and the thread sends its end.
+        while let Ok(event) = inbox.recv() {
+            if let Event::Fetched(fetched) = event {
+                return (self.fetched(fetched, self.pushes != pushes), wish);
+            }
+            wish = wish.max(self.hear(event));
+            self.report.write(&self.options.run_dir);
+        }
+        (false, wish)
+    }
+
     /// What an event changes, and when it wants the next fetch.
     fn hear(&mut self, event: Event) -> Wish {
         match event {
             Event::Pushed(configuration) => {
                 if self.install(&configuration, "push").is_ok() {
+                    self.pushes += 1;
                     self.report.last_push = Some(unix_now());
                 }
                 self.listen();
@@ -212,14 +251,24 @@ impl Worker<'_> {
                 Wish::Soon
             }
             Event::FetchNow => Wish::Now,
+            // Heard where it is waited for.
+            Event::Fetched(_) => Wish::Nothing,
         }
     }
 
-    /// Fetches and installs; `true` if the configuration is in place.
-    fn fetch(&mut self) -> bool {
+    /// Installs what was fetched, unless a push has overtaken it: that one is not older. `true` if the
+    /// configuration is in place.
+    fn fetched(&mut self, fetched: Result<Configuration, ConfigError>, is_overtaken: bool) -> bool {
         let had_fetched = self.report.last_fetch.is_some();
         let changes = self.report.changes;
-        let done = match self.fetcher.fetch() {
+        let done = match fetched {
+            Ok(_) if is_overtaken => {
+                tracing::info!(
+                    event = "fetch.overtaken",
+                    "a push came meanwhile, and stays"
+                );
+                true
+            }
             Ok(configuration) => {
                 let installed = self.install(&configuration, "fetch");
                 let is_installed = installed.is_ok();
@@ -248,8 +297,9 @@ impl Worker<'_> {
             self.report.last_error = None;
             self.report.last_fetch = Some(unix_now());
             self.report.registered = self.register;
-            self.report.controller = self.fetcher.answered().map(str::to_owned);
-            self.report.version = self.fetcher.version().map(|version| version.to_string());
+            let fetcher = locked(&self.fetcher);
+            self.report.controller = fetcher.answered().map(str::to_owned);
+            self.report.version = fetcher.version().map(|version| version.to_string());
         } else {
             self.report.failures += 1;
         }
@@ -338,8 +388,7 @@ impl Worker<'_> {
 
     /// Old controllers push to SlurmdPort whatever we say.
     fn warn_about_port(&self) {
-        let old = self
-            .fetcher
+        let old = locked(&self.fetcher)
             .version()
             .is_some_and(|v| v < ProtocolVersion::V25_05);
         let slurmd = self
@@ -360,6 +409,11 @@ impl Worker<'_> {
             );
         }
     }
+}
+
+/// A fetcher has no state that a panic could leave half done.
+fn locked(fetcher: &Mutex<Fetcher>) -> MutexGuard<'_, Fetcher> {
+    fetcher.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wait_after(failures: u32) -> Duration {

@@ -212,3 +212,37 @@ fn a_flood_of_forged_tokens_does_not_reach_the_signer() {
     wait_for("the count", || config.report()["pushes_refused"] == 100);
     assert!(config.verified() < 50, "{}", config.verified());
 }
+
+/// A push does not wait for a fetch from a controller that is slow, nor does what that one says at last, which is
+/// older, take its place.
+#[test]
+fn a_push_overtakes_a_fetch() {
+    let (listener, address) = listener();
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let mut n = 0;
+    let _requests = controller(listener, move |_| {
+        n += 1;
+        if n == 2 {
+            asked.send(()).unwrap();
+            let _ = gate.recv();
+        }
+        Answer::files(&[FIRST])
+    });
+    let port = free_port();
+    let mut config = Config::start(&["--port", &port.to_string()], &[address]);
+    config.waits_for_log("push.listening");
+    wait_for("slurm.conf", || config.file("slurm.conf").is_some());
+    wait_for("the report", || config.report()["last_fetch"].is_i64());
+    config.order();
+    is_asked
+        .recv_timeout(std::time::Duration::from_secs(30))
+        .unwrap();
+    push(port, &good_push(&[SECOND]).0);
+    wait_for("the push", || {
+        config.file("slurm.conf").as_deref() == SECOND.1
+    });
+    go.send(()).unwrap();
+    config.waits_for_log("fetch.overtaken");
+    assert_eq!(config.file("slurm.conf").as_deref(), SECOND.1);
+}
