@@ -129,13 +129,11 @@ fn file_hint(error: &ConfigError) -> Option<&'static str> {
             io::ErrorKind::PermissionDenied => {
                 "let SlurmUser read it: chown, or a group of its own and mode 0640; folders above it need x"
             }
-            _ => return None,
+            _ => "put the controller's file there",
         },
         ConfigError::Readable { .. } => "chmod 0600, or 0640 for a group of its own",
         ConfigError::Writable { .. } => "chmod 0644",
-        ConfigError::Empty(_) | ConfigError::TooLarge { .. } | ConfigError::NotAFile(_) => {
-            "put the controller's file there"
-        }
+        ConfigError::Empty(_) | ConfigError::TooLarge { .. } => "put the controller's file there",
         ConfigError::Syntax { .. } => "sackd-shim.example.toml shows every setting",
     })
 }

@@ -1,9 +1,7 @@
 //! What slurm.conf and our own settings say about tokens: cluster name, life, identities.
 //! The file is looked at before each token, so a configuration that has just arrived counts.
 
-use std::fs;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -132,14 +130,7 @@ impl Policy {
 /// A fifo, which an `Include` may lead to, must not hold the signer up.
 fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    let file = fs::File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    let (file, _) = service::regular_file::open(path).ok()?;
     file.take(LIMIT).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
