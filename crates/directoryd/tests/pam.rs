@@ -459,6 +459,43 @@ fn a_stock_sshd_lets_people_of_the_directory_in() {
     assert!(success && text.contains("bob\n"), "{text}");
 }
 
+#[test]
+fn a_closed_pod_lets_a_group_in() {
+    if !has("a_closed_pod_lets_a_group_in", &["pamtester"]) {
+        return;
+    }
+    let lab = lab();
+    lab.modify(
+        "dn: cn=nologin-bypass,ou=groups,dc=example,dc=org\nchangetype: add\nobjectClass: groupOfMembers\n\
+         objectClass: posixGroup\ncn: nologin-bypass\ngidNumber: 1600\n\
+         member: cn=physics,ou=groups,dc=example,dc=org\n",
+    );
+    wait("the group", || {
+        lab.groups("bob").contains(&1600).then_some(())
+    });
+    let script = "echo Closed for work. >/run/nologin && exec pamtester image \"$1\" acct_mgmt";
+    let account = |user: &str| {
+        let output = with_pam(&lab, "sh")
+            .args(["-c", script, "sh", user])
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    // By a group in the group.
+    let (success, text) = account("bob");
+    assert!(success, "{text}");
+    lab.modify(
+        "dn: cn=physics,ou=groups,dc=example,dc=org\nchangetype: modify\ndelete: member\n\
+         member: uid=bob,ou=people,dc=example,dc=org\n",
+    );
+    wait("bob to leave", || {
+        (!lab.groups("bob").contains(&1600)).then_some(())
+    });
+    let (success, text) = account("bob");
+    assert!(!success && text.contains("Closed for work."), "{text}");
+}
+
 /// What a program started by a person of the directory prints, and whether it succeeded; `typed` is its input.
 fn by(lab: &Lab, user: &str, typed: &str, arguments: &[&str]) -> (bool, String) {
     fs::write(lab.path("sudoers"), "%physics ALL=(ALL) ALL\n").unwrap();

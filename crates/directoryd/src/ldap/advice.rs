@@ -62,11 +62,13 @@ fn advice(error: &LdapError, text: &str) -> Option<&'static str> {
         LdapError::Vanished(_) => {
             "has the account of bind-dn lost a right? If all are gone for good, stop directoryd and remove its replica"
         }
-        LdapError::Link(LinkError::StartTls(_)) => {
+        LdapError::Link(LinkError::StartTls(why)) if why.contains("code") => {
             "the server has no StartTLS: set it up there, or use ldaps://"
         }
         LdapError::Link(LinkError::Tls { source, .. }) => tls(source, text)?,
-        LdapError::Link(LinkError::Connect { .. } | LinkError::Deadline(_))
+        LdapError::Link(
+            LinkError::Connect { .. } | LinkError::StartTls(_) | LinkError::Deadline(_),
+        )
         | LdapError::Deadline(_) => "is the server up, and does a firewall let us through?",
         _ => return None,
     })
