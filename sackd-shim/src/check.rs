@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{Uid, User};
 use serde::Serialize;
 use service::{Exit, Failure};
 use slurm_auth::{Claims, Context, Keyring, Verifier, message_hash};
@@ -148,7 +149,7 @@ pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
 
 fn everything(settings: &Settings, cluster: &Cluster, report: &mut Report) {
     run_directory(settings, cluster, report);
-    slurm_conf(cluster, report);
+    slurm_conf(settings, cluster, report);
     if let Some(keys) = keys(settings, cluster, report) {
         match mint(settings, cluster, &keys, 60) {
             Ok(_) => {
@@ -207,7 +208,7 @@ fn run_directory(settings: &Settings, cluster: &Cluster, report: &mut Report) {
     }
 }
 
-fn slurm_conf(cluster: &Cluster, report: &mut Report) {
+fn slurm_conf(settings: &Settings, cluster: &Cluster, report: &mut Report) {
     let path = cluster.slurm_conf_path();
     let shown = path.display();
     if !path.exists() {
@@ -231,6 +232,20 @@ fn slurm_conf(cluster: &Cluster, report: &mut Report) {
         policy.lifetime().as_secs(),
         if policy.use_client_ids() { "yes" } else { "no" }
     ));
+    if let Some((name, uid)) = policy
+        .slurm_user()
+        .and_then(|name| Some((name, uid_of(name)?)))
+        && uid != settings.slurm_user.uid
+    {
+        report.warning(
+            format!(
+                "'{shown}' has SlurmUser={name}, uid {uid} here, and 'slurm-user' is uid {}: pushes of others than \
+                 that one are refused",
+                settings.slurm_user.uid
+            ),
+            "set 'slurm-user' to the number that SlurmUser has on the controller",
+        );
+    }
     if !policy.is_auth_slurm() {
         report.warning(
             format!("'{shown}' does not have AuthType=auth/slurm: clients with it will not ask for tokens"),
@@ -242,6 +257,14 @@ fn slurm_conf(cluster: &Cluster, report: &mut Report) {
             format!("'{shown}' has TLSType={tls_type}, and TLS to slurmctld is not spoken here"),
             "tokens are made all the same; have the configuration brought by other means ('conf'), or use Slurm's sackd",
         );
+    }
+}
+
+/// A name or a number; a name that is not known here is no finding.
+fn uid_of(name: &str) -> Option<Uid> {
+    match name.parse() {
+        Ok(number) => Some(Uid::from_raw(number)),
+        Err(_) => Some(User::from_name(name).ok()??.uid),
     }
 }
 
@@ -257,7 +280,7 @@ fn identity(settings: &Settings, report: &mut Report) {
             "is the directory's socket there?",
         ),
     }
-    let own = nix::unistd::Uid::effective();
+    let own = Uid::effective();
     if own != user.uid && !own.is_root() {
         report.warning(
             format!("this is uid {own}, SlurmUser is uid {}", user.uid),
@@ -342,7 +365,7 @@ fn service(cluster: &Cluster, keys: &Keyring, report: &mut Report) {
             return report.warning(words, hint(error.kind()));
         }
     };
-    let uid = nix::unistd::Uid::effective();
+    let uid = Uid::effective();
     let Ok(Some(token)) = parse_token_reply(&reply) else {
         return report.warning(
             format!("the service at '{shown}' gives no token to uid {uid}"),

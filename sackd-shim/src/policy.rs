@@ -92,6 +92,11 @@ impl Policy {
             .or(self.conf.cluster_name.as_deref())
     }
 
+    /// `SlurmUser` as slurm.conf has it.
+    pub fn slurm_user(&self) -> Option<&str> {
+        self.conf.slurm_user.as_deref()
+    }
+
     /// Whether clients with this slurm.conf ask for tokens.
     pub fn is_auth_slurm(&self) -> bool {
         self.conf.auth_type.as_deref() == Some("auth/slurm")

@@ -357,6 +357,11 @@ fn check_prints_every_problem() {
         2,
         "{said}"
     );
+    let another = format!("{conf}SlurmUser=64998\n");
+    let output = running::check(&another, more, |_| {});
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(said.contains("has SlurmUser=64998"), "{said}");
     let tls = format!("{conf}TLSType=tls/s2n\n");
     let output = running::check(&tls, more, |_| {});
     let said = String::from_utf8_lossy(&output.stdout);
