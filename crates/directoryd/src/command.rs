@@ -11,7 +11,7 @@ use std::{
 
 use directory_client::{Client, Database, Lookup, Record};
 use serde_json::json;
-use service::{Exit, Failure};
+use service::{Exit, Failure, config::ConfigError, exit::chain};
 
 use crate::{config::Config, sssd_conf};
 
@@ -22,17 +22,34 @@ const ASK_STATUS: &str = "\"directoryd status\" says why";
 /// What the directory server may take for `account`.
 const BUDGET: Duration = Duration::from_secs(5);
 
-/// Prints the effective configuration, then every problem on stderr.
+/// Prints the effective configuration, then every problem on stderr; with `json` both in one object.
 ///
 /// # Errors
 /// [`Exit::Config`] if there is one.
-pub fn check(config: &Config) -> Result<(), Failure> {
-    let text = toml::to_string(config).map_err(|error| Failure::new(Exit::Software, error))?;
-    print(&text)?;
+pub fn check(config: Result<Config, ConfigError>, json: bool) -> Result<(), Failure> {
+    let tell = |config: Option<&Config>, problems: &[String]| match json {
+        true => print(format!(
+            "{}\n",
+            json!({"config": config, "problems": problems})
+        )),
+        false => Ok(()),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            tell(None, &[chain(&error)])?;
+            return Err(error.into());
+        }
+    };
     let mut problems = config.problems();
     problems.extend(config.problems_in_files());
-    for problem in &problems {
-        eprintln!("directoryd: {problem}");
+    tell(Some(&config), &problems)?;
+    if !json {
+        let text = toml::to_string(&config).map_err(|error| Failure::new(Exit::Software, error))?;
+        print(&text)?;
+        for problem in &problems {
+            eprintln!("directoryd: {problem}");
+        }
     }
     match problems.len() {
         0 => Ok(()),
@@ -337,12 +354,16 @@ pub fn import_sssd_conf(file: &Path, strict: bool) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If the daemon does not answer, or the latter fails.
-pub fn flush(client: &Client) -> Result<(), Failure> {
+pub fn flush(client: &Client, json: bool) -> Result<(), Failure> {
     let count = client.forget_passwords()?;
-    if count > 0 {
+    let refreshed = refresh(client);
+    if json {
+        let done = json!({"dropped_passwords": count, "refreshed": refreshed.is_ok()});
+        print(format!("{done}\n"))?;
+    } else if count > 0 {
         print(format!("{count} kept passwords dropped\n"))?;
     }
-    refresh(client)
+    refreshed
 }
 
 /// Replicates everything.

@@ -549,7 +549,11 @@ impl Core {
                 complete: ready(held, condition),
                 age: age(held),
                 users: held.replica.user_count() as u64,
-                groups: held.replica.teams().count() as u64,
+                groups: held
+                    .replica
+                    .teams()
+                    .filter(|(_, team)| team.gid.is_some())
+                    .count() as u64,
                 following: condition.following,
                 server: condition.server.clone(),
                 problem: joined([&condition.problem, &condition.copy]),

@@ -87,7 +87,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Print the effective configuration and every problem with it; start nothing.
-    Check,
+    Check {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print how the running daemon is; exit with 0 if it holds the whole directory and users resolve.
     Status {
         /// Exit with 0 if it answers at all, whatever it holds: for a liveness probe.
@@ -137,7 +141,11 @@ enum Command {
     /// Replicate everything now.
     Refresh,
     /// Drop the passwords that are kept for when no server answers, and replicate everything now.
-    Flush,
+    Flush {
+        /// As one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a configuration file with every key and its meaning.
     ExampleConfig,
     /// Print the manual page.
@@ -187,7 +195,7 @@ fn main() -> ExitCode {
         let client = || config().map(|config| directory_client::Client::new(config.control_socket));
         match &arguments.command {
             None => serve(&arguments.config, config()?),
-            Some(Command::Check) => command::check(&config()?),
+            Some(Command::Check { json }) => command::check(config(), *json),
             Some(Command::Status {
                 alive,
                 domain,
@@ -204,7 +212,7 @@ fn main() -> ExitCode {
                 command::import_sssd_conf(file, *strict)
             }
             Some(Command::Refresh) => command::refresh(&client()?),
-            Some(Command::Flush) => command::flush(&client()?),
+            Some(Command::Flush { json }) => command::flush(&client()?, *json),
             Some(Command::ExampleConfig) => command::print(pages::EXAMPLE.as_bytes()),
             Some(Command::Man) => command::print(pages::manual()?),
             Some(Command::Completion { shell }) => command::print(pages::completion(*shell)),

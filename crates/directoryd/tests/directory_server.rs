@@ -205,6 +205,15 @@ fn a_configuration_that_cannot_work_is_refused_with_all_its_problems() {
         code == 78 && text.contains("directoryd.toml:1:1: unknown field `colour`"),
         "{text}"
     );
+    let problems = || {
+        let (code, text, _) = support::run(&lab, &["check", "--json"]);
+        assert_eq!(code, Some(78), "{text}");
+        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        told["problems"][0].as_str().unwrap().to_owned()
+    };
+    assert!(problems().contains(":1:1: unknown field"), "{}", problems());
+    fs::write(lab.path("directoryd.toml"), config).unwrap();
+    assert!(problems().contains("ldap.ca-file"), "{}", problems());
     assert_eq!(run(&["--nonsense"]).0, 64);
 }
 

@@ -500,6 +500,11 @@ fn flush_drops_what_is_kept() {
         (code, text.as_str()),
         (Some(0), "1 kept passwords dropped\n")
     );
+    let (code, text, _) = run(&lab, &["flush", "--json"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "{\"dropped_passwords\":0,\"refreshed\":true}\n")
+    );
     kept(&lab, 0);
     lab.stop_slapd();
     assert_eq!(attempt(&lab, "bob", &right), Verdict::Unavailable);
