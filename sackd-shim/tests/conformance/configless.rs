@@ -10,8 +10,9 @@ use slurm_wire::ProtocolVersion;
 use slurm_wire::configuration::{ConfigRequest, Wanted};
 use slurm_wire::return_code::ReturnCode;
 use slurm_wire::rpc::{Credential, Message, MessageType};
+use slurm_wire::sack::{ANYBODY, parse_token_reply};
 
-use crate::client::token;
+use crate::client::{create, say, token};
 use crate::controller::{Answer, KEY, controller, free_port, keys, listener, now, push, push_of};
 use crate::server::{Kind, Peers, SLURM_USER, Server, program};
 
@@ -132,20 +133,19 @@ pub fn fetch(peers: &Peers, kind: Kind) {
 
 pub fn taken(peers: &Peers, kind: Kind) {
     let mut one = Registered::start(peers, kind);
-    one.push_files(&[("slurm.conf", Some(&conf(one.port, 2)))]);
-    one.wait_for(2);
-    // A token of a SACK socket is as good.
-    let text = conf(one.port, 3);
-    let (message, claims) = one.good(&[("slurm.conf", Some(&text))]);
-    let context = Context::Sack;
-    let message = signed(&message, &Claims { context, ..claims }, KEY);
-    one.server.wait_for("the second push", |server| {
-        // The real one is away for a moment after the first.
-        if TcpStream::connect(("127.0.0.1", one.port)).is_ok() {
-            push(one.port, &message);
-        }
+    let text = format!("{}AuthInfo=ttl=44\n", conf(one.port, 2));
+    one.push_files(&[("slurm.conf", Some(&text))]);
+    one.server.wait_for("the push", |server| {
         server.conf("slurm.conf").as_deref() == Some(&text)
     });
+    // The real one starts itself again with it: then it is there for the next.
+    one.server
+        .wait_for("its tokens", |server| life(server) == Some(44));
+    // A token of a SACK socket is as good.
+    let (message, claims) = one.good(&[("slurm.conf", Some(&conf(one.port, 3)))]);
+    let context = Context::Sack;
+    one.push(&signed(&message, &Claims { context, ..claims }, KEY));
+    one.wait_for(3);
 }
 
 pub fn refused(peers: &Peers, kind: Kind) {
@@ -335,18 +335,25 @@ pub fn registered_again(peers: &Peers, kind: Kind) {
     cut.write_all(&frame[..frame.len() / 2]).unwrap();
     drop(cut);
     if one.server.is_theirs() {
+        // Whether it has read a configuration shows in its tokens.
+        let text = |ttl: i64| format!("{}AuthInfo=ttl={ttl}\n", conf(one.port, 2));
+        one.push_files(&[("slurm.conf", Some(&text(44)))]);
+        one.server
+            .wait_for("the push", |server| life(server) == Some(44));
+        std::fs::write(one.server.run("conf/slurm.conf"), text(33)).unwrap();
         one.server.hang_up();
-        // It has read its configuration again once it takes a push again.
-        let text = conf(one.port, 2);
-        let (message, _) = one.good(&[("slurm.conf", Some(&text))]);
-        one.server.wait_for("a push", |server| {
-            if TcpStream::connect(("127.0.0.1", one.port)).is_ok() {
-                push(one.port, &message);
-            }
-            server.conf("slurm.conf").as_deref() == Some(&text)
-        });
+        one.server
+            .wait_for("the file it has", |server| life(server) == Some(33));
         assert_eq!(one.requests.try_iter().count(), 0);
     } else {
         one.requests.recv_timeout(PATIENCE).unwrap();
     }
+}
+
+/// How long a token lives, if there is one: a server that starts itself again may just be away.
+fn life(server: &Server) -> Option<i64> {
+    let reply = say(&server.socket(), &create(ANYBODY, b""));
+    let token = parse_token_reply(&reply).ok()??;
+    let claims = slurm_auth::read_unverified(&token).ok()?;
+    Some(claims.exp - claims.iat)
 }
