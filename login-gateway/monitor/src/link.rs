@@ -182,9 +182,14 @@ impl Link {
                     }
                 }
                 if let Some(session) = &mut session
-                    && session.child.try_wait()?.is_some()
+                    && let Some(status) = session.child.try_wait()?
                 {
-                    return Ok(Event::SessionEnded);
+                    // Without a signal it ends when net has.
+                    return Ok(if status.success() && self.net.has_gone() {
+                        Event::End(NET_ENDED)
+                    } else {
+                        Event::SessionEnded
+                    });
                 }
             }
             if !only_net && ready[2] {

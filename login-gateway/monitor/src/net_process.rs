@@ -1,7 +1,7 @@
 //! The net process of this connection: started before the connection comes, spoken to in messages.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use gateway_wire::MAX_MESSAGE;
 use gateway_wire::monitor::{FromNet, Serve, ToNet};
 use gateway_wire::numbers::Traffic;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 use sys::spawn::Spawn;
 use zeroize::Zeroize;
 
@@ -16,6 +17,9 @@ use crate::relay::Relay;
 
 /// Time for its last words; it takes one second at most.
 const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Time to see that it has ended, when what ends with it has.
+const GOING: Duration = Duration::from_secs(1);
 
 /// A running `login-gateway-net`.
 pub struct NetProcess {
@@ -110,6 +114,16 @@ impl NetProcess {
                 Ok(None) | Err(_) => return None,
             }
         }
+    }
+
+    /// Whether it has ended without a word, or is about to: one that is killed closes its sockets one after
+    /// the other.
+    pub fn has_gone(&self) -> bool {
+        let ready = PollFd::new(self.socket.as_fd(), PollFlags::POLLIN);
+        let patience = PollTimeout::try_from(GOING).unwrap_or(PollTimeout::MAX);
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        poll(&mut [ready], patience).is_ok_and(|n| n > 0)
+            && !matches!(recv(self.socket.as_raw_fd(), &mut [0], flags), Ok(1..))
     }
 
     /// Ends it, at once.
