@@ -5,128 +5,21 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 use nix::unistd::Pid;
-use support::{Gateway, SOON, possible, until};
+use support::crowd::{self, Balancer, Worker};
+use support::{Gateway, possible, until};
 
-/// haproxy in front of a gateway, which it tells each client's address.
-struct Balancer {
-    child: Child,
-    port: u16,
-}
-
-impl Balancer {
-    fn start(gateway: &Gateway) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let file = gateway.folder.path().join("haproxy.cfg");
-        let text = format!(
-            "global\n maxconn 6000\ndefaults\n mode tcp\n timeout connect 10s\n timeout client 10m\n timeout server 10m\n\
-             listen ssh\n bind 127.0.0.1:{port}\n server gateway 127.0.0.1:{} send-proxy-v2\n",
-            gateway.port
-        );
-        fs::write(&file, text).unwrap();
-        let child = Command::new("haproxy")
-            .arg("-db")
-            .arg("-f")
-            .arg(file)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        until("haproxy listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self { child, port }
-    }
-
-    /// A connection from this address.
-    fn connect(&self, source: Ipv4Addr) -> TcpStream {
-        let fd = socket(
-            AddressFamily::Inet,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
-        bind(
-            fd.as_raw_fd(),
-            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
-        )
-        .unwrap();
-        let to = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port));
-        connect(fd.as_raw_fd(), &to).unwrap();
-        let stream = TcpStream::from(fd);
-        stream.set_write_timeout(Some(SOON)).unwrap();
-        stream
-    }
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Somebody at work in a terminal.
-struct Worker {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    done: u32,
-}
-
-impl Worker {
-    fn start(gateway: &Gateway, options: &[&str]) -> Self {
-        let mut ssh = gateway.client(&[&["-tt"], options].concat());
-        ssh.arg("stty -echo; echo ready; while read n; do echo $((n + 1)); done");
-        ssh.stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = ssh.spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut worker = Self {
-            child,
-            input,
-            output: BufReader::new(output),
-            done: 0,
-        };
-        assert_eq!(worker.line(), "ready");
-        worker
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// Types a line and reads the answer.
-    fn works(&mut self) {
-        writeln!(self.input, "{}", self.done).unwrap();
-        self.done += 1;
-        assert_eq!(self.line(), self.done.to_string());
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Somebody at work in a terminal, logged in with these options.
+fn somebody(gateway: &Gateway, options: &[&str]) -> Worker {
+    Worker::start(gateway.client(&[&["-tt"], options].concat()))
 }
 
 /// Runs a script as root in the gateway's mount namespace.
@@ -184,27 +77,20 @@ fn twenty_people_and_five_thousand_strangers_behind_a_balancer() {
         "max-startups = 100\nper-source-max-startups = 10\n\
          proxy-protocol = { from = [\"127.0.0.1/32\"], required = true }",
     );
-    let balancer = Balancer::start(&gateway);
+    let balancer = Balancer::start(
+        gateway.folder.path(),
+        &format!("127.0.0.1:{}", gateway.port),
+    );
     let port = format!("Port={}", balancer.port);
     let from = |n: u8| format!("127.0.7.{n}");
     let mut people: Vec<Worker> = (1..=20)
-        .map(|n| Worker::start(&gateway, &["-o", &port, "-b", &from(n)]))
+        .map(|n| somebody(&gateway, &["-o", &port, "-b", &from(n)]))
         .collect();
     let mut held = Vec::new();
     let mut more = 0;
     for round in 0..25_u8 {
-        for n in 0..200_u8 {
-            // Seven sources; a penalty or the limit keeps most of it at the door.
-            let mut stranger = balancer.connect(Ipv4Addr::new(127, 0, 8, n % 7));
-            let _ = match n % 4 {
-                0 => stranger.write_all(b"GET / HTTP/1.1\r\nHost: login\r\n\r\n"),
-                1 => stranger.write_all(
-                    b"SSH-2.0-x\r\n\0\0\xff\xff\x10\x14AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-                ),
-                _ => Ok(()),
-            };
-            held.push(stranger);
-        }
+        // Seven sources; a penalty or the limit keeps most of it at the door.
+        held.extend(crowd::two_hundred_strangers(&balancer));
         people.iter_mut().for_each(Worker::works);
         if round % 5 == 0 {
             let output = try_login(
@@ -245,13 +131,13 @@ fn a_killed_process_costs_its_login_alone() {
         return;
     }
     let gateway = Gateway::start("");
-    let mut bystander = Worker::start(&gateway, &[]);
+    let mut bystander = somebody(&gateway, &[]);
     let known = gateway.children("login-gateway-monitor: carol");
     for (n, program) in ["login-gateway-session", "login-gateway-net"]
         .into_iter()
         .enumerate()
     {
-        let mut victim = Worker::start(&gateway, &[]);
+        let mut victim = somebody(&gateway, &[]);
         victim.works();
         let monitors = gateway.children("login-gateway-monitor: carol");
         let monitor = *monitors.iter().find(|pid| !known.contains(pid)).unwrap();
@@ -283,7 +169,7 @@ fn a_killed_supervisor_leaves_logins_to_themselves() {
         return;
     }
     let mut gateway = Gateway::start("");
-    let mut worker = Worker::start(&gateway, &[]);
+    let mut worker = somebody(&gateway, &[]);
     gateway.signal(Signal::SIGKILL);
     gateway.child.wait().unwrap();
     worker.works();
@@ -317,7 +203,7 @@ fn a_full_disk_keeps_nobody_out() {
             home = home.display()
         ),
     );
-    let mut worker = Worker::start(&gateway, &[]);
+    let mut worker = somebody(&gateway, &[]);
     worker.works();
     let output = try_login(&gateway, &[], "echo x >new && cat new || echo full");
     assert_eq!(
@@ -386,7 +272,7 @@ fn without_descriptors_people_wait_and_nobody_is_lost() {
         "-n 48",
         "warm = 1\nmax-startups = 1000\nper-source-max-startups = 1000",
     );
-    let mut worker = Worker::start(&gateway, &[]);
+    let mut worker = somebody(&gateway, &[]);
     for _ in 0..2 {
         let held: Vec<_> = (0..200).map(|_| gateway.connect().unwrap()).collect();
         worker.works();
@@ -447,7 +333,7 @@ fn while_nobody_reads_the_log_nobody_comes_in_unrecorded() {
         return;
     }
     let (gateway, reader) = logging_through_a_pipe();
-    let mut worker = Worker::start(&gateway, &[]);
+    let mut worker = somebody(&gateway, &[]);
     assert_eq!(gateway.status("/readyz"), "200");
     reader.stop();
     let mut knocked = 0;
@@ -504,8 +390,8 @@ fn a_client_that_hangs_is_ended_and_others_go_on() {
         return;
     }
     let gateway = Gateway::start("keepalive-interval = \"1s\"\nkeepalive-count-max = 2");
-    let mut worker = Worker::start(&gateway, &[]);
-    let mut frozen = Worker::start(&gateway, &[]);
+    let mut worker = somebody(&gateway, &[]);
+    let mut frozen = somebody(&gateway, &[]);
     kill(Pid::from_raw(frozen.child.id() as i32), Signal::SIGSTOP).unwrap();
     until("it is given up", || gateway.metric("logins ") == 1);
     worker.works();

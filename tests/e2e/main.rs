@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod campaign;
 mod identity;
 mod processes;
 mod slurm;

@@ -2,6 +2,8 @@
 //! namespace of the gateway's own. Nothing of the host is changed.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod crowd;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
