@@ -6,6 +6,9 @@ use slurm_wire::configuration::Configuration;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(configuration) = Configuration::decode(data) {
-        assert_eq!(Configuration::decode(&configuration.encode()), Ok(configuration));
+        assert_eq!(
+            Configuration::decode(&configuration.encode()),
+            Ok(configuration)
+        );
     }
 });

@@ -19,7 +19,10 @@ fuzz_target!(|data: &[u8]| {
     let (keys, _) = ssh_key::keys(&[data.to_vec()]);
     for key in &keys {
         assert_eq!(key.split(' ').count(), 2);
-        assert!(key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
+        assert!(
+            key.bytes()
+                .all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        );
         let again = ssh_key::keys(&[key.clone().into_bytes()]);
         assert_eq!(again, (vec![key.clone()], 0));
     }
@@ -35,7 +38,12 @@ fuzz_target!(|data: &[u8]| {
     let id = slices.id(text);
     assert_eq!(slices.id(text), id);
     assert!(id.is_none_or(|id| (200_000..2_000_200_000).contains(&id)));
-    let _ = (dn::normal(text), dn::first_value(text, "uid"), dn::domain(text), dn::filter_value(text));
+    let _ = (
+        dn::normal(text),
+        dn::first_value(text, "uid"),
+        dn::domain(text),
+        dn::filter_value(text),
+    );
     let _ = (marks::generalized_time(text), marks::windows_time(text));
     let _ = marks::Lock::parse(text);
 });

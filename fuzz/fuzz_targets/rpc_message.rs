@@ -13,7 +13,10 @@ fuzz_target!(|data: &[u8]| {
         let head = head.expect("the head of a message that is whole");
         assert_eq!(head.credential, message.credential);
         let packed = message.encode();
-        assert_eq!(Message::decode(&packed[LENGTH_FIELD..]).as_ref(), Ok(&message));
+        assert_eq!(
+            Message::decode(&packed[LENGTH_FIELD..]).as_ref(),
+            Ok(&message)
+        );
         let _ = Configuration::decode(&message.body);
         let _ = ConfigRequest::decode(&message.body, message.version);
         let _ = ReturnCode::decode(&message.body);

@@ -25,5 +25,8 @@ fuzz_target!(|packet: &[u8]| {
     let Some(Opening::Request(_, _, fields)) = open(&longer) else {
         panic!("a longer packet begins the same");
     };
-    assert_eq!(Request::decode(entry.operation, fields, &longer), Ok(request));
+    assert_eq!(
+        Request::decode(entry.operation, fields, &longer),
+        Ok(request)
+    );
 });

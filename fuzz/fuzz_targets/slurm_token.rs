@@ -20,7 +20,10 @@ fuzz_target!(|token: &str| {
     if let Ok(claims) = read_unverified(token)
         && let Ok(signed) = sign(&claims, &KEYS)
     {
-        let reader = Verifier { uid: claims.ruid, now: claims.exp };
+        let reader = Verifier {
+            uid: claims.ruid,
+            now: claims.exp,
+        };
         if let Ok(verified) = verify(&signed, &KEYS, reader) {
             assert_eq!(verified, claims);
         }

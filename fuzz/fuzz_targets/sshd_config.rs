@@ -20,5 +20,8 @@ impl Files for Nothing {
 
 fuzz_target!(|text: &str| {
     let imported = import("sshd_config", text, &Nothing);
-    assert!(!matches!(imported, Err(ImportError::Result(_) | ImportError::Text(_))));
+    assert!(!matches!(
+        imported,
+        Err(ImportError::Result(_) | ImportError::Text(_))
+    ));
 });

@@ -79,6 +79,8 @@ clippy() {
     check clippy "clippy, warnings are errors" cargo clippy --workspace --all-targets --locked -- -D warnings
     check clippy-nss "clippy of the NSS module, a workspace of its own" \
         cargo clippy --manifest-path crates/nss-directory/Cargo.toml --target-dir target --locked -- -D warnings
+    check clippy-fuzz "clippy of the fuzz targets, a workspace of their own" \
+        cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
 }
 
 deny() {
