@@ -160,9 +160,19 @@ fn each_has_its_own_configuration_process() {
             assert!(token_at(&socket, ANYBODY).is_some());
         }
     });
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let children = fs::read_to_string(children).unwrap();
     let _ = child.kill();
     let _ = child.wait();
     done.unwrap();
+    // They end with the signer, even if it is killed.
+    assert_eq!(children.split_whitespace().count(), 2);
+    for pid in children.split_whitespace() {
+        let line = format!("/proc/{pid}/cmdline");
+        wait_for("their end", || {
+            fs::read(&line).unwrap_or_default().is_empty()
+        });
+    }
 }
 
 #[test]

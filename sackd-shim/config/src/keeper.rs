@@ -54,6 +54,10 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
             .start()
             .and_then(|mut child| child.wait())
             .map_err(ConfigError::system("start the work"))?;
+        // The signer has ended, and the work with its orders.
+        if ended.code() == Some(0) {
+            return Ok(());
+        }
         if began.elapsed() > GOOD_RUN {
             wait = Duration::from_secs(1);
         }

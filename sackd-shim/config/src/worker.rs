@@ -85,7 +85,7 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
         tracing::error!(event = "rest.not_listening", error);
     }
     let (events, inbox) = channel();
-    take_orders(events.clone())?;
+    take_orders(events.clone(), !options.parent.is_empty())?;
     let slurm_user = options.slurm_user;
     let mut worker = Worker {
         fetcher: Arc::new(Mutex::new(Fetcher::new(
@@ -123,15 +123,19 @@ fn make_folder(folder: &Path) {
     }
 }
 
-/// Each byte on standard input is an order to fetch. Its end is none: the signer's end is told by a
-/// signal.
-fn take_orders(events: Sender<Event>) -> Result<(), ConfigError> {
+/// Each byte on standard input is an order to fetch. Its end is that of the signer, and so ours: a kernel whose
+/// Landlock knows signals (6.12) keeps the signal of our parent's death back, since the signer has given up
+/// signals to others. The keeper knows the end by its code.
+fn take_orders(events: Sender<Event>, ends_with_them: bool) -> Result<(), ConfigError> {
     let work = move || {
         let mut orders = [0; 64];
         while std::io::stdin().read(&mut orders).is_ok_and(|n| n > 0) {
             if events.send(Event::FetchNow).is_err() {
                 return;
             }
+        }
+        if ends_with_them {
+            std::process::exit(0);
         }
     };
     std::thread::Builder::new()

@@ -109,6 +109,19 @@ fn a_damaged_push_is_made_up_for() {
     wait_for("the count", || config.report()["pushes_refused"] == 1);
 }
 
+/// Whatever the kernel makes of the signal of a parent's death.
+#[test]
+fn the_end_of_the_orders_is_the_end() {
+    let (listener, address) = listener();
+    let requests = controller(listener, |_| numbered(1));
+    let mut config = Config::start(&["--disable-reconfig"], &[address]);
+    requests.recv_timeout(PATIENCE).unwrap();
+    assert!(!config.has_ended());
+    config.end_orders();
+    wait_for("its end", || config.has_ended());
+    assert!(!config.log().contains("config.restarting"));
+}
+
 /// What "status" and "check" tell is the reason, not that there is one.
 #[test]
 fn the_report_says_why_nothing_was_installed() {

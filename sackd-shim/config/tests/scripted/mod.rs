@@ -68,6 +68,15 @@ impl Config {
         self.child.id()
     }
 
+    /// The end of all orders, as when the signer is gone.
+    pub fn end_orders(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Orders a fetch, as the signer does on SIGHUP.
     pub fn order(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"f").unwrap();
