@@ -81,7 +81,10 @@ case!(job_control, |server| {
     terminal.expect("Stopped");
     terminal.expect("ready> ");
     terminal.send("jobs; fg\r");
+    // Both name the program; what is typed before the second would be echoed in between.
     terminal.expect("Stopped");
+    terminal.expect("cat\r\n");
+    terminal.expect("cat\r\n");
     terminal.send("again\r");
     terminal.expect("again\r\nagain\r\n");
     terminal.send("\x03");
