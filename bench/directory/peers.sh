@@ -10,7 +10,7 @@ set -euo pipefail
 
 dir=$2 peer=$3
 case $peer in
-sssd) packages=(sssd-ldap libnss-sss) service=sss ;;
+sssd) packages=(sssd-ldap libnss-sss libpam-sss) service=sss ;;
 nslcd) packages=(nslcd libnss-ldapd) service=ldap ;;
 nscd) packages=(nslcd libnss-ldapd nscd) service=ldap ;;
 *) echo "peers.sh: no peer '$peer'" >&2; exit 2 ;;
@@ -43,7 +43,7 @@ run)
         pids=()
         trap "kill \"\${pids[@]}\" 2>/dev/null; wait" EXIT
         served() {
-            for try in {1..100}; do
+            for try in {1..600}; do
                 getent passwd bob >/dev/null && return
                 sleep 0.1
             done

@@ -2,7 +2,7 @@
 # Everything `make test` runs, counted: each suite by name, what was skipped with its reason, and at the end
 # one line `N passed, N failed`. Fails if anything failed; a later suite runs even when an earlier one fails.
 #
-#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [sack] [compliance] [clients] [regress] [e2e]
+#   suites.sh [fmt] [clippy] [deny] [unit] [chart] [sack] [sssd] [compliance] [clients] [regress] [e2e]
 . "$(dirname "$0")/environment.sh"
 cd "$REPO"
 
@@ -167,6 +167,12 @@ sack() {
     done
 }
 
+sssd() {
+    check sssd-build "directoryd, to be run after the real sssd" cargo build -p directoryd --locked
+    counted sssd "one domain of Samba, by sssd and by directoryd" \
+        "$LAB_SCRIPTS/sssd.sh" "${CARGO_TARGET_DIR:-$REPO/target}/debug"
+}
+
 e2e() {
     local version
     for version in 26.05 24.11; do
@@ -185,7 +191,7 @@ e2e() {
 }
 
 if [ $# -eq 0 ]; then
-    set -- fmt clippy deny unit chart sack compliance clients regress e2e
+    set -- fmt clippy deny unit chart sack sssd compliance clients regress e2e
 fi
 for suite in "$@"; do "$suite"; done
 

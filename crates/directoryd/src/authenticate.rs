@@ -326,7 +326,7 @@ impl Passwords {
 
     fn attempt(&self, limits: &Limits, user: &str, source: &str) -> Option<Attempt> {
         // Names that no user can have are counted as one.
-        let counted = if name::is_valid(user) { user } else { "" };
+        let counted = if name::is_user(user) { user } else { "" };
         limits.start(counted, source, Instant::now())
     }
 

@@ -304,7 +304,7 @@ impl Core {
         let wanted = Wanted::of(query, std::str::from_utf8(key).ok()?)?;
         let ours = match &wanted {
             Wanted::User(name) => !self.is_never_ours(&inputs, name),
-            Wanted::Group(name) => name::is_valid(name),
+            Wanted::Group(name) => name::is_group(name),
             Wanted::Uid(id) | Wanted::Gid(id) => *id >= self.rules.minimum_id,
         };
         ours.then_some(wanted)
@@ -616,7 +616,7 @@ impl Core {
     }
 
     fn is_never_ours(&self, inputs: &Inputs, name: &str) -> bool {
-        !name::is_valid(name) || inputs.local.users.iter().any(|user| user.name == name)
+        !name::is_user(name) || inputs.local.users.iter().any(|user| user.name == name)
     }
 
     /// Serves what is held now, and has it written.

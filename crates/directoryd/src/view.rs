@@ -273,7 +273,7 @@ impl<'a> View<'a> {
         let same_name = repeated(people.iter().map(|(_, person)| person.name));
         let same_id = repeated(people.iter().map(|(_, person)| person.uid));
         people.retain(|(key, person)| {
-            let reason = check_name(person.name, &names, &same_name)
+            let reason = check_name(person.name, name::is_user, &names, &same_name)
                 .or_else(|| check_id(person.uid, &ids, &same_id, rules))
                 .or_else(|| check_primary_group(person.gid, rules))
                 .or_else(|| check_path(person.home))
@@ -308,7 +308,7 @@ impl<'a> View<'a> {
         let same_id = repeated(teams.iter().map(|(_, gid, _)| *gid));
         let mut walk = Walk::new(replica, &self.people, rules.schema);
         for (key, gid, team) in teams {
-            let reason = check_name(&team.name, &names, &same_name)
+            let reason = check_name(&team.name, name::is_group, &names, &same_name)
                 .or_else(|| check_id(gid, &ids, &same_id, rules));
             if let Some(reason) = reason {
                 self.refuse(self.keys.text(key), reason);
@@ -454,8 +454,13 @@ fn repeated<T: Ord + Copy + std::hash::Hash>(values: impl Iterator<Item = T>) ->
     twice.map(|pair| pair[0]).collect()
 }
 
-fn check_name(name: &str, local: &HashSet<&str>, same: &HashSet<&str>) -> Option<Reason> {
-    if !name::is_valid(name) {
+fn check_name(
+    name: &str,
+    is_good: fn(&str) -> bool,
+    local: &HashSet<&str>,
+    same: &HashSet<&str>,
+) -> Option<Reason> {
+    if !is_good(name) {
         Some(Reason::Name(name.to_owned()))
     } else if local.contains(name) {
         Some(Reason::LocalName(name.to_owned()))
