@@ -19,6 +19,8 @@ use crate::pace::Rate;
 const DEFAULT_FILE: &str = "/etc/sackd-shim/sackd-shim.toml";
 const DEFAULT_RUN_DIR: &str = "/run/slurm";
 const DEFAULT_SLURM_CONF: &str = "/etc/slurm/slurm.conf";
+/// As in sackd it counts for being there, whatever it says.
+const DISABLE_RECONFIG: &str = "SACKD_DISABLE_RECONFIG";
 const DEFAULT_REFRESH: Duration = Duration::from_secs(300);
 
 /// How much one user, and all together, may ask at a time.
@@ -107,9 +109,7 @@ impl Settings {
     /// All problems met, at least one.
     pub fn load(options: &Options) -> Result<Self, Vec<ShimError>> {
         let file = Self::file(options).map_err(|error| vec![error.into()])?;
-        Self::from_parts(file, options, &|name| {
-            env::var(name).ok().filter(|v| !v.is_empty())
-        })
+        Self::from_parts(file, options, &|name| env::var(name).ok())
     }
 
     /// The configuration file: the one named, or the usual one.
@@ -132,8 +132,13 @@ impl Settings {
     fn from_parts(
         mut file: File,
         options: &Options,
-        variable: &dyn Fn(&str) -> Option<String>,
+        environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<ShimError>> {
+        // An empty variable is none, but where its presence alone counts.
+        let variable = |name: &str| {
+            environment(name).filter(|value| !value.is_empty() || name == DISABLE_RECONFIG)
+        };
+        let variable: &dyn Fn(&str) -> Option<String> = &variable;
         let mut problems = Vec::new();
         let main = file.take_default();
         let access = main.access.clone().unwrap_or_default();
@@ -230,7 +235,7 @@ fn default_cluster(
         .or(table.port);
     let register = !(options.disable_reconfig
         || table.disable_reconfig
-        || variable("SACKD_DISABLE_RECONFIG").is_some());
+        || variable(DISABLE_RECONFIG).is_some());
     finished(table, slurm_conf, key, run_dir, port, register, problems)
 }
 
@@ -307,7 +312,14 @@ fn finished(
 fn distinct(clusters: &[Cluster]) -> Result<(), ShimError> {
     let mut folders = std::collections::HashSet::new();
     let mut ports = std::collections::HashSet::new();
+    let mut names = std::collections::HashSet::new();
     for cluster in clusters {
+        if let Some(name) = &cluster.name
+            && !names.insert(name)
+        {
+            let words = format!("two clusters have the name '{name}'");
+            return Err(ShimError::Setting(words));
+        }
         let folder = &cluster.run_dir;
         if !folders.insert(folder) {
             let words = format!("two clusters have the run directory '{}'", folder.display());
@@ -376,44 +388,49 @@ fn at_least(
     }
 }
 
-/// In sackd's order: controllers that are named, a local file, DNS.
+/// In sackd's order: controllers that are named, a local file, controllers that SLURM_CONF_SERVER names,
+/// DNS. Where controllers are named, SLURM_CONF_SERVER takes their place.
 fn slurm_conf(
     table: &ClusterTable,
     options: &Options,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<SlurmConfSource, ShimError> {
-    // With -f alone the original reads that file even where SLURM_CONF_SERVER is set.
+    // The original passes over what is empty between two commas.
+    let listed = |list: String| {
+        let servers = list.split(',').map(|server| server.trim().to_owned());
+        controllers(servers.filter(|server| !server.is_empty()).collect())
+    };
     if options.conf_server.is_none()
         && let Some(path) = &options.slurm_conf
     {
         return Ok(SlurmConfSource::Local(path.clone()));
     }
-    let given = variable("SLURM_CONF_SERVER").or_else(|| options.conf_server.clone());
-    let servers = match given {
-        Some(list) => controllers(list.split(',').map(|s| s.trim().to_owned()).collect())?,
+    let from_variable = variable("SLURM_CONF_SERVER").map(listed).transpose()?;
+    let from_variable = from_variable.filter(|servers| !servers.is_empty());
+    let named = match options.conf_server.clone() {
+        Some(list) => listed(list)?,
         None => controllers(table.conf_server.clone())?,
     };
-    if !servers.is_empty() {
-        return Ok(SlurmConfSource::Fetched(servers));
+    if !named.is_empty() {
+        return Ok(SlurmConfSource::Fetched(from_variable.unwrap_or(named)));
     }
-    let named = table
+    let local = table
         .conf
         .clone()
-        .or_else(|| variable("SLURM_CONF").map(PathBuf::from));
-    Ok(match named {
-        Some(path) => SlurmConfSource::Local(path),
-        None if Path::new(DEFAULT_SLURM_CONF).exists() => {
-            SlurmConfSource::Local(DEFAULT_SLURM_CONF.into())
-        }
-        None => SlurmConfSource::Discovered,
+        .or_else(|| variable("SLURM_CONF").map(PathBuf::from))
+        .or_else(|| Some(PathBuf::from(DEFAULT_SLURM_CONF)).filter(|usual| usual.exists()));
+    Ok(match (local, from_variable) {
+        (Some(path), _) => SlurmConfSource::Local(path),
+        (None, Some(servers)) => SlurmConfSource::Fetched(servers),
+        (None, None) => SlurmConfSource::Discovered,
     })
 }
 
 fn controllers(servers: Vec<String>) -> Result<Vec<String>, ShimError> {
     let mut seen = std::collections::HashSet::new();
     for server in &servers {
-        if server.is_empty() || server.contains(char::is_whitespace) {
-            let words = format!("'{server}' is not a controller");
+        if slurm_wire::address::parse(server).is_none() {
+            let words = format!("'{server}' is not a controller: HOST, HOST:PORT or [V6]:PORT");
             return Err(ShimError::Setting(words));
         }
         if !seen.insert(server) {
@@ -424,8 +441,9 @@ fn controllers(servers: Vec<String>) -> Result<Vec<String>, ShimError> {
     Ok(servers)
 }
 
-/// An explicit file, else what lies `beside` slurm.conf. A slurm.jwks that is there goes before a
-/// slurm.key, as everywhere in Slurm.
+/// What sackd's options and variables say is resolved as sackd does: a slurm.jwks that is there goes before a
+/// slurm.key, and what they do not name lies `beside` slurm.conf. Else what the file names, else what lies
+/// there.
 fn key_source(
     table: &ClusterTable,
     options: &Options,
@@ -435,37 +453,37 @@ fn key_source(
     let path = |name: &str, option: &Option<PathBuf>| {
         variable(name).map(PathBuf::from).or_else(|| option.clone())
     };
-    let mut jwks = path("SLURM_SACK_JWKS", &options.jwks_file);
-    let mut key = path("SLURM_SACK_KEY", &options.key_file);
+    let jwks = path("SLURM_SACK_JWKS", &options.jwks_file);
+    let key = path("SLURM_SACK_KEY", &options.key_file);
     if jwks.is_none() && key.is_none() {
-        if table.jwks_file.is_some() && table.key_file.is_some() {
-            let words = "'key-file' and 'jwks-file' exclude each other";
-            return Err(ShimError::Setting(words.to_owned()));
+        match (&table.jwks_file, &table.key_file) {
+            (Some(_), Some(_)) => {
+                let words = "'key-file' and 'jwks-file' exclude each other";
+                return Err(ShimError::Setting(words.to_owned()));
+            }
+            (Some(jwks), None) => return Ok(KeySource::Jwks(jwks.clone())),
+            (None, Some(key)) => return Ok(KeySource::SlurmKey(key.clone())),
+            (None, None) => {}
         }
-        (jwks, key) = (table.jwks_file.clone(), table.key_file.clone());
+    }
+    let usual = |name: &str| beside.with_file_name(name);
+    let jwks_place = jwks.clone().unwrap_or_else(|| usual("slurm.jwks"));
+    let key_place = key
+        .clone()
+        .or_else(|| table.key_file.clone())
+        .unwrap_or_else(|| usual("slurm.key"));
+    if jwks_place.exists() {
+        return Ok(KeySource::Jwks(jwks_place));
     }
     match (jwks, key) {
+        _ if key_place.exists() => Ok(KeySource::SlurmKey(key_place)),
+        // Neither is there: what was named is what is missing.
+        (_, Some(key)) => Ok(KeySource::SlurmKey(key)),
         (Some(jwks), None) => Ok(KeySource::Jwks(jwks)),
-        (None, Some(key)) => Ok(KeySource::SlurmKey(key)),
-        (Some(jwks), Some(key)) => Ok(first_there(jwks, key)),
-        (None, None) => {
-            let (jwks, key) = (
-                beside.with_file_name("slurm.jwks"),
-                beside.with_file_name("slurm.key"),
-            );
-            if !jwks.exists() && !key.exists() {
-                return Err(ShimError::NoKey { jwks, key });
-            }
-            Ok(first_there(jwks, key))
-        }
-    }
-}
-
-fn first_there(jwks: PathBuf, key: PathBuf) -> KeySource {
-    if jwks.exists() {
-        KeySource::Jwks(jwks)
-    } else {
-        KeySource::SlurmKey(key)
+        (None, None) => Err(ShimError::NoKey {
+            jwks: jwks_place,
+            key: key_place,
+        }),
     }
 }
 
@@ -648,6 +666,64 @@ mod tests {
         );
     }
 
+    /// The real one's order (`conformance`, 1.2, 1.4).
+    #[test]
+    fn sackds_order_of_sources_and_keys() {
+        let toml = "key-file = \"/k\"\nslurm-user = \"0\"\n";
+        let source = |line: &str, variables: &[(&str, &str)]| {
+            load(toml, line, variables)
+                .unwrap()
+                .main()
+                .slurm_conf
+                .clone()
+        };
+        let fetched = |names: &[&str]| {
+            SlurmConfSource::Fetched(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let both = [("SLURM_CONF", "/c"), ("SLURM_CONF_SERVER", "v")];
+        assert_eq!(source("", &both), SlurmConfSource::Local("/c".into()));
+        assert_eq!(source("--conf-server a", &both[..1]), fetched(&["a"]));
+        assert_eq!(source("--conf-server a", &both), fetched(&["v"]));
+        assert_eq!(
+            source("--conf-server ,a,,b:1,", &[]),
+            fetched(&["a", "b:1"])
+        );
+        let nothing = [("SLURM_CONF", "/c"), ("SLURM_CONF_SERVER", "")];
+        assert_eq!(source("--conf-server a", &nothing), fetched(&["a"]));
+        let disabled = [("SACKD_DISABLE_RECONFIG", "")];
+        assert!(!load(toml, "", &disabled).unwrap().main().register);
+
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let key = |line: &str, variables: &[(&str, &str)]| {
+            let line = format!("-f {} {line}", place("slurm.conf").display());
+            let toml = "slurm-user = \"0\"\n";
+            load(toml, &line, variables).map(|settings| settings.main().key.clone())
+        };
+        assert!(key("", &[]).is_err());
+        let named = KeySource::SlurmKey("/named".into());
+        assert_eq!(key("--key-file /named", &[]).unwrap(), named);
+        let missing = [("SLURM_SACK_JWKS", "/missing")];
+        assert_eq!(
+            key("", &missing).unwrap(),
+            KeySource::Jwks("/missing".into())
+        );
+        std::fs::write(place("slurm.key"), "k").unwrap();
+        let beside = KeySource::SlurmKey(place("slurm.key"));
+        assert_eq!(key("", &missing).unwrap(), beside);
+        std::fs::write(place("slurm.jwks"), "{}").unwrap();
+        let set = KeySource::Jwks(place("slurm.jwks"));
+        assert_eq!(key("", &[]).unwrap(), set);
+        assert_eq!(key("--key-file /named", &[]).unwrap(), set);
+        // What our own file names is what is taken.
+        let toml = format!(
+            "slurm-user = \"0\"\nkey-file = \"/k\"\nconf = \"{}\"",
+            place("slurm.conf").display()
+        );
+        let settings = load(&toml, "", &[]).unwrap();
+        assert_eq!(settings.main().key, KeySource::SlurmKey("/k".into()));
+    }
+
     #[test]
     fn what_is_refused() {
         let check = |toml: &str, line: &str, variables: &[(&str, &str)], words: &str| {
@@ -660,7 +736,14 @@ mod tests {
         check("refresh-interval = \"1s\"", "", &[], "at least \"10s\"");
         check("run-dir = \"run\"", "", &[], "must be absolute");
         check("", "--conf-server a,a", &[], "'a' stands twice");
-        check("", "--conf-server a,,b", &[], "not a controller");
+        check("", "--conf-server a,b:x", &[], "'b:x' is not a controller");
+        check(
+            "",
+            "",
+            &[("SLURM_CONF_SERVER", "a:0")],
+            "'a:0' is not a controller",
+        );
+        check("conf-server = [\"\"]", "", &[], "'' is not a controller");
         check(
             "",
             "",

@@ -103,6 +103,9 @@ pub enum Command {
     },
 }
 
+/// sackd's variables for the level of the log, the first one counts.
+const LEVELS: [&str; 2] = ["SACKD_STDERR_DEBUG", "SACKD_DEBUG"];
+
 impl Options {
     /// Parses the command line. Help and version exit with 0, anything wrong with 64; called by
     /// sackd's name, with 1, as sackd.
@@ -135,14 +138,19 @@ impl Options {
                  a controller with TLSType=tls/none needs no such file",
             );
         }
+        for name in LEVELS {
+            let value = std::env::var(name).ok();
+            if let Some(value) = value.filter(|value| slurm_level(value).is_none()) {
+                tracing::warn!(event = "config.ignored", variable = name, value);
+            }
+        }
         Ok(())
     }
 
     /// What to log: `-v` and sackd's level variables count where `LOG_LEVEL` says nothing.
     pub fn log_args(&self) -> LogArgs {
         let mut log = self.log.clone();
-        let levels = ["SACKD_STDERR_DEBUG", "SACKD_DEBUG"];
-        let sackd = levels.iter().find_map(|name| std::env::var(name).ok());
+        let sackd = LEVELS.iter().find_map(|name| std::env::var(name).ok());
         let level = match self.verbose {
             0 => sackd.as_deref().and_then(slurm_level),
             1 => Some("debug"),
@@ -181,14 +189,35 @@ fn slurm_level(text: &str) -> Option<&'static str> {
         "quiet" | "0" | "fatal" | "1" | "error" | "2" => "error",
         "info" | "3" | "verbose" | "4" => "info",
         "debug" | "5" => "debug",
-        "debug2" | "6" | "debug3" | "7" | "debug4" | "8" | "debug5" | "9" => "trace",
-        _ => return None,
+        "debug2" | "debug3" | "debug4" | "debug5" => "trace",
+        // A number beyond the last level is the last level.
+        number => {
+            number.parse::<u32>().ok()?;
+            "trace"
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels() {
+        for (text, expected) in [
+            ("quiet", Some("error")),
+            ("Info", Some("info")),
+            ("4", Some("info")),
+            ("debug", Some("debug")),
+            ("9", Some("trace")),
+            ("99", Some("trace")),
+            ("loud", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(slurm_level(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn sackd_invocations_are_understood() {

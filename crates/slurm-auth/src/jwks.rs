@@ -107,7 +107,11 @@ fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 fn unix_time(value: &serde_json::Value) -> Option<i64> {
     match value {
-        serde_json::Value::Number(number) => number.as_i64(),
+        // Programs that know floating point alone write 1.9e9; Slurm takes it as well.
+        serde_json::Value::Number(number) => number.as_i64().or_else(|| {
+            let float = number.as_f64()?.floor();
+            (-1e15..1e15).contains(&float).then_some(float as i64)
+        }),
         serde_json::Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => {
             text.parse().ok()
         }
@@ -196,6 +200,16 @@ mod tests {
             let ring = check(&key).expect(k);
             assert_eq!(ring.shortest(), 16);
             assert_eq!(ring.signing_key_expires(0), Some(4_102_444_800));
+        }
+        for (exp, expected) in [("1.9e9", 1_900_000_000), ("1900000000.7", 1_900_000_000)] {
+            let ring = check(&format!(r#"{{"kid":"a",{K},"exp":{exp}}}"#)).expect(exp);
+            assert_eq!(ring.signing_key_expires(0), Some(expected));
+        }
+        for exp in ["1e300", "-1e300", "true", "[]", "\"\"", "\" 1\""] {
+            assert!(
+                check(&format!(r#"{{"kid":"a",{K},"exp":{exp}}}"#)).is_err(),
+                "{exp}"
+            );
         }
     }
 }

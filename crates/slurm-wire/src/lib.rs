@@ -1,5 +1,5 @@
 //! Slurm's bytes, packed and unpacked: SACK frames, RPC headers and the few messages a login
-//! node speaks, the MUNGE exchange, and the settings of slurm.conf that a signer needs.
+//! node speaks, the MUNGE exchange, controllers' addresses, and the settings of slurm.conf that a signer needs.
 //! No sockets, no files, no keys: every function takes bytes and gives bytes or an error.
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,7 @@ mod pack;
 mod unpack;
 mod version;
 
+pub mod address;
 pub mod auth_token;
 pub mod configuration;
 pub mod dns;

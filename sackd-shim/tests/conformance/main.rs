@@ -1,9 +1,10 @@
 //! What clients and slurmctld rely on, case by case: against the real sackd of both versions first, then
-//! ours. The list is that of the protocol's fact sheet, section 7.1; what another suite holds is named, not
+//! ours. The list is that of the protocol's fact sheet, section 7.1 (1.2, 1.4: those sections); what another suite holds is named, not
 //! run again. Root, and images with `sackd` in them; what is missing is skipped by name.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod choices;
 mod client;
 mod configless;
 #[allow(dead_code, reason = "the other room's tests use the rest")]
@@ -64,6 +65,14 @@ const CASES: &[Case] = &[
         For::All,
         requests::captured,
     ),
+    case(
+        "1.2",
+        "which_configuration_counts",
+        For::All,
+        choices::sources,
+    ),
+    case("1.4", "which_key_counts", For::All, choices::keys),
+    case("1.4", "floating_times", For::All, choices::floating_times),
     case("2", "byte_by_byte", For::All, requests::byte_by_byte),
     case("2", "every_split", For::All, requests::every_split),
     case(

@@ -124,6 +124,26 @@ impl Peers {
         }
     }
 
+    /// Starts a server with these options and variables and these files in /etc/slurm, and waits until it
+    /// answers.
+    pub fn invoked(
+        &self,
+        kind: Kind,
+        files: &[(&str, &str)],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Server {
+        let mut server = match kind {
+            Kind::Theirs(version) => {
+                let root = self.roots.iter().find(|(known, ..)| *known == version);
+                Server::theirs_invoked(kind, &root.unwrap().2, files, arguments, variables)
+            }
+            Kind::Ours => Server::ours_invoked(files, arguments, variables),
+        };
+        server.wait_until_it_serves();
+        server
+    }
+
     /// With the usual key.
     pub fn usual(&self, kind: Kind) -> Server {
         self.start(kind, &Keys::Raw(KEY), "")
@@ -213,6 +233,45 @@ impl Server {
         }
         let program = path.join("sackd-shim");
         Self::spawn_ours(folder, &program)
+    }
+
+    fn theirs_invoked(
+        kind: Kind,
+        root: &Path,
+        files: &[(&str, &str)],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let folder = theirs_folder(root, 0);
+        let etc = root.join("etc/slurm");
+        put_files(&etc, files);
+        let mut command = Command::new("chroot");
+        command.arg(root).arg("env").args(assignments(variables));
+        command.args(["/usr/sbin/sackd", "-D"]).args(arguments);
+        Self::spawn(kind, folder, etc, command)
+    }
+
+    /// In an /etc of its own.
+    fn ours_invoked(
+        files: &[(&str, &str)],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let folder = ours_folder();
+        let path = folder.path();
+        fs::create_dir(path.join("slurm")).unwrap();
+        put_files(&path.join("slurm"), files);
+        let text = format!("run-dir = \"{}/run\"\nslurm-user = \"0\"\n", path.display());
+        fs::write(path.join("config.toml"), text).unwrap();
+        let mut command = Command::new("unshare");
+        let script = "cp -a /etc \"$0/etc\" && rm -rf \"$0/etc/slurm\" && cp -a \"$0/slurm\" \"$0/etc/slurm\" && \
+            mount --bind \"$0/etc\" /etc && exec env \"$@\"";
+        command.args(["--mount", "sh", "-c", script]).arg(path);
+        command.args(assignments(variables));
+        command.arg(program("sackd-shim")).arg("--config");
+        command.arg(path.join("config.toml")).args(arguments);
+        let keys = path.to_owned();
+        Self::spawn(Kind::Ours, folder, keys, command)
     }
 
     fn spawn_ours(folder: TempDir, program: &Path) -> Self {
@@ -398,6 +457,26 @@ fn slurm_conf(auth_info: &str) -> String {
     format!(
         "ClusterName=Lab\nSlurmctldHost=localhost\nSlurmUser=root\nAuthType=auth/slurm\n{info}NodeName=n\n"
     )
+}
+
+/// A slurm.conf of this cluster.
+pub fn conf(cluster: &str) -> String {
+    slurm_conf("").replace("Lab", cluster)
+}
+
+/// Files that only root reads, and no slurm.conf but one of them.
+fn put_files(folder: &Path, files: &[(&str, &str)]) {
+    let _ = fs::remove_file(folder.join("slurm.conf"));
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+fn assignments(variables: &[(&str, &str)]) -> Vec<String> {
+    let assignment = |(name, value): &(&str, &str)| format!("{name}={value}");
+    variables.iter().map(assignment).collect()
 }
 
 fn put_keys(folder: &Path, keys: &Keys<'_>) {
