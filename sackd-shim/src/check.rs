@@ -25,6 +25,7 @@ use crate::options::Options;
 use crate::policy::Policy;
 use crate::privileges;
 use crate::signer::unix_now;
+use crate::status;
 
 /// Clock offsets, in seconds, at which tokens are tried on a controller.
 const OFFSETS: [i64; 19] = [
@@ -128,6 +129,10 @@ pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
                     report.cluster = Some(name.to_owned());
                 }
                 everything(&settings, cluster, &mut report);
+            }
+            report.cluster = None;
+            if let Some(words) = status::lacks(&settings) {
+                report.problem(words, status::RESTART);
             }
         }
         Err(problems) => problems.iter().for_each(|error| report.error(error)),

@@ -1,5 +1,5 @@
-//! Starts `sackd-shim-config` beside us. It keeps itself running; we only hear of its end, since
-//! by then our own filter forbids starting anything.
+//! Starts `sackd-shim-config` beside us. It keeps itself running; of its end we only hear, since
+//! by then our own filter forbids starting anything: whoever watches over us is told.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,11 +22,26 @@ const REPORT_LIMIT: u64 = 64 * 1024;
 /// The configuration process of a cluster.
 #[derive(Debug)]
 pub struct Child {
+    pid: u32,
+    /// Until its end: nobody but whoever keeps us can start it again.
+    runs: bool,
     /// A byte on it asks for a fetch at once; its end ends the process.
     orders: PipeWriter,
 }
 
 impl Child {
+    /// Whether it still keeps the configuration.
+    pub fn runs(&self) -> bool {
+        self.runs
+    }
+
+    /// A process has ended; `true` if it was this one.
+    pub fn has_ended(&mut self, pid: u32) -> bool {
+        let is_this = self.runs && self.pid == pid;
+        self.runs &= !is_this;
+        is_this
+    }
+
     /// Has the configuration fetched now, whatever the time. A process that is gone is on the log
     /// already.
     pub fn fetch_now(&mut self) {
@@ -69,8 +84,13 @@ pub fn start(
         .inherit_stderr()
         .start()
         .map_err(doing())?;
-    tracing::info!(event = "config.started", pid = child.id());
-    Ok(Some(Child { orders }))
+    let pid = child.id();
+    tracing::info!(event = "config.started", pid);
+    Ok(Some(Child {
+        pid,
+        runs: true,
+        orders,
+    }))
 }
 
 fn arguments(settings: &Settings, cluster: &Cluster, log: &LogArgs) -> Vec<OsString> {

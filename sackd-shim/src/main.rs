@@ -91,11 +91,13 @@ fn serve(options: &Options) -> Result<(), error::ShimError> {
     // From here on signals are read, not handled; children and threads come after the mask.
     let signals = server::signals()?;
     let mut desks = Vec::new();
-    for ((listener, signer), cluster) in listeners.into_iter().zip(signers).zip(&settings.clusters)
-    {
+    let listeners = listeners.into_iter().zip(signers);
+    for (((listener, place), signer), cluster) in listeners.zip(&settings.clusters) {
         let config = child::start(&settings, cluster, &options.log_args())?;
         desks.push(server::Desk {
             listener,
+            place,
+            found: socket::Found::Ours,
             signer,
             config,
         });

@@ -84,6 +84,10 @@ pub struct ClusterNumbers {
     pub conf_modified: Option<i64>,
     /// What the configuration process says of itself.
     pub configuration: Option<serde_json::Value>,
+    /// Whether the configuration process still runs; none where there is none.
+    pub config_runs: Option<bool>,
+    /// Whether there is a socket file for clients to find.
+    pub socket_is_there: bool,
 }
 
 /// All numbers.
@@ -220,6 +224,21 @@ impl Metrics {
                 }
             }
         });
+        let help = "1 while the process runs that keeps the configuration";
+        text.gauge("sackd_shim_config_process_up", help, |line| {
+            for (cluster, c) in all() {
+                if let Some(runs) = c.config_runs {
+                    line(&[("cluster", cluster)], f64::from(u8::from(runs)));
+                }
+            }
+        });
+        let help = "1 while clients find a socket";
+        text.gauge("sackd_shim_socket_there", help, |line| {
+            for (cluster, c) in all() {
+                let there = f64::from(u8::from(c.socket_is_there));
+                line(&[("cluster", cluster)], there);
+            }
+        });
         for (name, field, help) in [
             (
                 "sackd_shim_registered",
@@ -263,6 +282,7 @@ impl Metrics {
             let failures = said.and_then(|value| value["failures"].as_u64());
             let registered = said.and_then(|value| value["registered"].as_bool());
             let configuration = match (failures, registered) {
+                _ if cluster.config_runs == Some(false) => "no longer keeps its configuration",
                 (Some(failures), _) if failures > 0 => "cannot fetch its configuration",
                 (_, Some(true)) => "registered for pushes",
                 (Some(_), _) => "has fetched its configuration",
@@ -273,7 +293,12 @@ impl Metrics {
                 (_, true) => ", the key file is bad",
                 _ => "",
             };
-            format!("{}: {configuration}{key}", cluster.cluster)
+            let socket = if cluster.socket_is_there {
+                ""
+            } else {
+                ", its socket was removed"
+            };
+            format!("{}: {configuration}{key}{socket}", cluster.cluster)
         });
         each.collect::<Vec<_>>().join("; ")
     }
@@ -391,6 +416,7 @@ mod tests {
         metrics.of(0, |c| {
             c.cluster = "la\"b".to_owned();
             c.made_user = 3;
+            c.config_runs = Some(false);
             c.key_expires = Some(200);
             c.conf_modified = Some(90);
             c.configuration = Some(serde_json::json!({"registered": true, "last_fetch": 95}));
@@ -404,6 +430,8 @@ mod tests {
             "sackd_shim_refused_total{cluster=\"\",reason=\"rate\"} 1",
             "sackd_shim_config_age_seconds{cluster=\"la\\\"b\"} 10",
             "sackd_shim_registered{cluster=\"la\\\"b\"} 1",
+            "sackd_shim_config_process_up{cluster=\"la\\\"b\"} 0",
+            "sackd_shim_socket_there{cluster=\"\"} 0",
             "sackd_shim_last_fetch_timestamp_seconds{cluster=\"la\\\"b\"} 95",
             "sackd_shim_request_duration_seconds_bucket{le=\"0.00005\"} 1",
             "sackd_shim_request_duration_seconds_bucket{le=\"+Inf\"} 2",

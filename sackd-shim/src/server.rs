@@ -13,6 +13,7 @@ use sys::signals::Signals;
 use crate::access::Caller;
 use crate::admission::{Connections, Verdict, dispensable, judge};
 use crate::audit::{self, Asker};
+use crate::child::Child;
 use crate::clock::Clock;
 use crate::config::{Limits, Settings};
 use crate::connection::{Connection, Progress, State};
@@ -26,6 +27,7 @@ use crate::privileges;
 use crate::readiness::{Readiness, Source};
 use crate::reload::Reload;
 use crate::signer::{Create, Refusal, Signer, unix_now};
+use crate::socket::{Found, Place};
 use crate::tally::Tally;
 
 /// How often files are looked at without being asked.
@@ -69,10 +71,21 @@ pub fn be_quick() {
 pub struct Desk {
     /// The SACK socket.
     pub listener: UnixListener,
+    /// Its file.
+    pub place: Place,
+    /// What was there at the last look.
+    pub found: Found,
     /// Keys and rules.
     pub signer: Signer,
     /// The way to its configuration process, if it has one.
-    pub config: Option<crate::child::Child>,
+    pub config: Option<Child>,
+}
+
+impl Desk {
+    /// Whether all of it is there that only a restart brings back.
+    fn is_whole(&self) -> bool {
+        self.found != Found::Nothing && self.config.as_ref().is_none_or(Child::runs)
+    }
 }
 
 /// The signer at work.
@@ -179,9 +192,12 @@ impl Server {
                 self.origins.forget();
                 self.tally.report();
                 self.clock.look();
+                self.look_at_the_sockets();
                 self.publish();
                 self.tell_manager();
-                service::ready::alive();
+                if self.desks.iter().all(Desk::is_whole) {
+                    service::ready::alive();
+                }
                 next_tick = now + TICK;
             }
         }
@@ -202,7 +218,7 @@ impl Server {
                     self.publish();
                     service::ready();
                 }
-                Signal::SIGCHLD => reap(),
+                Signal::SIGCHLD => self.reap(),
                 // As sackd 26.05: tell how we are.
                 Signal::SIGPROF => {
                     self.publish();
@@ -230,6 +246,31 @@ impl Server {
         }
     }
 
+    /// The configuration process keeps itself running; if it is gone all the same, whoever watches over us
+    /// has to start us anew.
+    fn reap(&mut self) {
+        loop {
+            let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(_) => return,
+                Ok(status) => status,
+            };
+            let pid = status
+                .pid()
+                .and_then(|pid| u32::try_from(pid.as_raw()).ok());
+            for desk in &mut self.desks {
+                let ended = |config: &mut Child| pid.is_some_and(|pid| config.has_ended(pid));
+                if desk.config.as_mut().is_some_and(ended) {
+                    tracing::error!(
+                        event = "config.ended",
+                        cluster = desk.signer.policy().cluster(),
+                        ?status,
+                        "the configuration is no longer kept; tokens still are made: restart"
+                    );
+                }
+            }
+        }
+    }
+
     /// Puts what is not counted but looked at into the metrics.
     fn publish(&self) {
         let now = unix_now();
@@ -248,7 +289,33 @@ impl Server {
                 numbers.key_file_bad = bad;
                 numbers.conf_modified = desk.signer.policy().modified();
                 numbers.configuration = report.flatten();
+                numbers.config_runs = desk.config.as_ref().map(Child::runs);
+                numbers.socket_is_there = desk.found != Found::Nothing;
             });
+        }
+    }
+
+    /// A socket file that is removed, or another's by now, cannot be made again from here.
+    fn look_at_the_sockets(&mut self) {
+        for desk in &mut self.desks {
+            let found = desk.place.look();
+            if found == std::mem::replace(&mut desk.found, found) {
+                continue;
+            }
+            let path = desk.place.path().display();
+            match found {
+                Found::Ours => tracing::info!(event = "sack.socket_found", %path),
+                Found::Another => tracing::error!(
+                    event = "sack.socket_taken",
+                    %path,
+                    "another program serves this socket now"
+                ),
+                Found::Nothing => tracing::error!(
+                    event = "sack.socket_lost",
+                    %path,
+                    "the socket file was removed, no client finds it: restart"
+                ),
+            }
         }
     }
 
@@ -543,20 +610,6 @@ impl Server {
             connection.discard();
             self.metrics.refused(connection.cluster, reason);
             self.tally.count(reason, connection.peer.uid);
-        }
-    }
-}
-
-/// The configuration process keeps itself running; that it is gone needs a person.
-fn reap() {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(_) => return,
-            Ok(status) => tracing::error!(
-                event = "config.ended",
-                ?status,
-                "the configuration is no longer kept; tokens still are made"
-            ),
         }
     }
 }

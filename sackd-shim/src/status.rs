@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use service::{Exit, Failure};
 
-use crate::ask::ask;
+use crate::ask::{ask, exchange};
 use crate::config::Settings;
 use crate::error::ShimError;
 use crate::metrics::Metrics;
@@ -24,6 +24,10 @@ const MODE: u32 = 0o600;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Patience with the service: it may have several slow readers before us.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// What is asked for a person.
+const REQUEST: &[u8] = b"GET /status HTTP/1.1\r\nHost: sackd-shim\r\n\r\n";
+/// What to do about what it lacks.
+pub const RESTART: &str = "start the service again: it cannot bring that back by itself";
 /// Longest request head.
 const HEAD: usize = 4096;
 /// Longest reply that is read.
@@ -115,28 +119,59 @@ fn head(stream: &mut UnixStream) -> std::io::Result<String> {
 /// `sackd-shim status`: what the running signer says of itself.
 ///
 /// # Errors
-/// [`Failure`] if there is none that answers.
+/// [`Failure`] if there is none that answers, or if it lacks what only a restart brings back: so whoever asks
+/// to know whether it is alive starts it anew.
 pub fn run(options: &Options, json: bool) -> Result<(), Failure> {
     let settings = Settings::load(options).map_err(|e| ShimError::first_of(e).into_failure())?;
     let path = settings.main().run_dir.join(NAME);
-    let request = b"GET /status HTTP/1.1\r\nHost: sackd-shim\r\n\r\n";
-    let reply = ask(&path, request, PATIENCE, REPLY)?;
+    let reply = ask(&path, REQUEST, PATIENCE, REPLY)?;
     let reply = String::from_utf8_lossy(&reply);
-    let text = match reply.split_once("\r\n\r\n") {
-        Some((head, body)) if head.contains(" 200 ") => body,
-        _ => {
+    let text = match body(&reply) {
+        Some(body) => body,
+        None => {
             let words = format!("'{}' is served by something else", path.display());
             let hint = "is another program in this run directory? ss -xlp tells which";
             return Err(Failure::new(Exit::Failure, words).hint(hint));
         }
     };
+    let value: serde_json::Value = serde_json::from_str(text)?;
     if json {
         println!("{text}");
-        return Ok(());
+    } else {
+        print!("{}", table(&value));
     }
-    let value: serde_json::Value = serde_json::from_str(text)?;
-    print!("{}", table(&value));
-    Ok(())
+    match missing(&value) {
+        None => Ok(()),
+        Some(words) => Err(Failure::new(Exit::Failure, words).hint(RESTART)),
+    }
+}
+
+/// What the running service lacks, for "check"; `None` as well if there is none that answers.
+pub fn lacks(settings: &Settings) -> Option<String> {
+    let path = settings.main().run_dir.join(NAME);
+    let reply = exchange(&path, REQUEST, PATIENCE, REPLY).ok()?;
+    missing(&serde_json::from_str(body(&String::from_utf8_lossy(&reply))?).ok()?)
+}
+
+fn body(reply: &str) -> Option<&str> {
+    let (head, body) = reply.split_once("\r\n\r\n")?;
+    head.contains(" 200 ").then_some(body)
+}
+
+/// What a restart alone brings back.
+fn missing(value: &serde_json::Value) -> Option<String> {
+    let clusters = value["clusters"].as_array()?;
+    clusters.iter().find_map(|cluster| {
+        let name = cluster["cluster"].as_str().unwrap_or("-");
+        if cluster["config_runs"] == false {
+            return Some(format!(
+                "cluster '{name}': sackd-shim-config has ended, the configuration is no longer kept"
+            ));
+        }
+        let socket = cluster["socket"].as_str().unwrap_or("-");
+        (cluster["socket_is_there"] == false)
+            .then(|| format!("cluster '{name}': the socket file '{socket}' was removed"))
+    })
 }
 
 /// For people: a line for each thing, objects inside by indentation.

@@ -7,6 +7,8 @@ mod running;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use running::{KEY, Shim, keys, now, run_to_end, token_at, wait_for};
 use slurm_auth::Verifier;
 use slurm_wire::sack::ANYBODY;
@@ -162,12 +164,42 @@ fn each_has_its_own_configuration_process() {
     });
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let children = fs::read_to_string(children).unwrap();
+    let children: Vec<&str> = children.split_whitespace().collect();
+    // One that is killed is told of where a supervisor asks; tokens go on.
+    let lost = std::panic::catch_unwind(|| {
+        let ask = |command: &str| {
+            let config = folder.path().join("config.toml");
+            let mut asked = std::process::Command::new(program);
+            asked.env_clear().arg("--config").arg(config).arg(command);
+            let output = asked.output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            (output.status.code(), String::from_utf8(said).unwrap())
+        };
+        assert_eq!(ask("status").0, Some(0));
+        let pid = Pid::from_raw(children[1].parse().unwrap());
+        kill(pid, Signal::SIGKILL).unwrap();
+        let words =
+            "cluster 'two': sackd-shim-config has ended, the configuration is no longer kept";
+        wait_for("the note", || ask("status").1.contains(words));
+        assert_eq!(ask("status").0, Some(1));
+        assert!(ask("check").1.contains(words));
+        let log = fs::read_to_string(folder.path().join("log")).unwrap();
+        assert!(
+            log.contains("config.ended") && log.contains("cluster=\"two\""),
+            "{log}"
+        );
+        for run in ["run", "two"] {
+            let socket = folder.path().join(run).join("sack.socket");
+            assert!(token_at(&socket, ANYBODY).is_some());
+        }
+    });
     let _ = child.kill();
     let _ = child.wait();
     done.unwrap();
+    lost.unwrap();
     // They end with the signer, even if it is killed.
-    assert_eq!(children.split_whitespace().count(), 2);
-    for pid in children.split_whitespace() {
+    assert_eq!(children.len(), 2);
+    for pid in children {
         let line = format!("/proc/{pid}/cmdline");
         wait_for("their end", || {
             fs::read(&line).unwrap_or_default().is_empty()
@@ -194,6 +226,10 @@ fn what_is_refused() {
     check(
         &format!("{two}conf = \"/c\"\nkey-file = \"/k\"\nrun-dir = \"@/run\""),
         "two clusters have the run directory",
+    );
+    check(
+        &format!("cluster = \"Two\"\n{two}conf = \"/c\"\nkey-file = \"/k\""),
+        "two clusters have the name 'two'",
     );
     check(
         &format!("port = 7\n{two}conf = \"/c\"\nkey-file = \"/k\"\nport = 7"),

@@ -6,7 +6,7 @@ mod running;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -129,6 +129,63 @@ fn numbers_and_what_status_makes_of_them() {
         let line = "sackd_shim_key_file_bad{cluster=\"lab\"} 1";
         shim.http("/metrics").contains(line)
     });
+}
+
+/// A socket file that is gone comes back with a restart alone: whoever asks to know hears of it, and so does
+/// the service manager, by silence.
+#[test]
+fn a_socket_that_is_removed_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "60000000"),
+    ];
+    let shim = Shim::start_in(CONF, "", &variables);
+    let heard = || {
+        let mut datagram = [0; 1024];
+        let n = manager.recv(&mut datagram).ok()?;
+        Some(String::from_utf8_lossy(&datagram[..n]).into_owned())
+    };
+    wait_for("a sign of life", || {
+        heard().is_some_and(|text| text == "WATCHDOG=1")
+    });
+    assert_eq!(shim.run(&["status"]).status.code(), Some(0));
+    // Another program's: told of, and nobody is to start us again for it.
+    fs::rename(shim.socket(), shim.path("run/aside")).unwrap();
+    let other = UnixListener::bind(shim.socket()).unwrap();
+    wait_for("the log", || shim.log().contains("sack.socket_taken"));
+    assert_eq!(shim.run(&["status"]).status.code(), Some(0));
+    drop(other);
+    fs::remove_file(shim.socket()).unwrap();
+    wait_for("the log", || shim.log().contains("sack.socket_lost"));
+    let told = |text: String| text.ends_with("its socket was removed");
+    wait_for("the line", || heard().is_some_and(told));
+    let lines = |line: &str| shim.http("/metrics").lines().any(|l| l == line);
+    wait_for("the number", || {
+        lines("sackd_shim_socket_there{cluster=\"lab\"} 0")
+    });
+    let output = shim.run(&["status"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("sack.socket' was removed"), "{said}");
+    assert!(said.contains("hint: start the service again"), "{said}");
+    let uptime = || {
+        let status = running::status_at(&shim.path("run/status.socket"));
+        status["uptime_s"].as_u64().unwrap()
+    };
+    let (then, mut signs) = (uptime() + 3, Vec::new());
+    wait_for("some seconds", || {
+        signs.extend(heard());
+        uptime() >= then
+    });
+    assert!(!signs.iter().any(|sign| sign == "WATCHDOG=1"), "{signs:?}");
+    fs::rename(shim.path("run/aside"), shim.socket()).unwrap();
+    wait_for("its return", || shim.log().contains("sack.socket_found"));
+    assert_eq!(shim.run(&["status"]).status.code(), Some(0));
+    assert!(shim.token(ANYBODY, &[]).is_some());
 }
 
 #[test]

@@ -52,21 +52,23 @@ pub fn run(options: &Options) -> Result<(), ConfigError> {
             .fd(0, orders)
             .inherit_stderr()
             .start()
-            .and_then(|mut child| child.wait())
-            .map_err(ConfigError::system("start the work"))?;
-        // The signer has ended, and the work with its orders.
-        if ended.code() == Some(0) {
-            return Ok(());
-        }
+            .and_then(|mut child| child.wait());
         if began.elapsed() > GOOD_RUN {
             wait = Duration::from_secs(1);
         }
-        tracing::error!(
-            event = "config.restarting",
-            code = ended.code(),
-            signal = ended.signal(),
-            wait_s = wait.as_secs()
-        );
+        let wait_s = wait.as_secs();
+        match ended {
+            // The signer has ended, and the work with its orders.
+            Ok(ended) if ended.code() == Some(0) => return Ok(()),
+            Ok(ended) => tracing::error!(
+                event = "config.restarting",
+                code = ended.code(),
+                signal = ended.signal(),
+                wait_s
+            ),
+            // No process or memory is left, for the moment.
+            Err(error) => tracing::error!(event = "config.not_started", %error, wait_s),
+        }
         std::thread::sleep(wait);
         wait = (wait * 2).min(LONGEST_WAIT);
     }
