@@ -712,12 +712,19 @@ fn joined(texts: [&str; 2]) -> String {
     texts.collect::<Vec<_>>().join("; ")
 }
 
-/// Writes replicas to disk whenever it is rung for, and the age of unchanged ones now and then.
+/// Writes replicas to disk whenever it is rung for, the age of unchanged ones now and then, and soon again what
+/// could not be written: a disk that was full has room later.
 pub fn keep(core: &Core, stores: &[Store], bell: &mpsc::Receiver<()>) {
     loop {
-        match bell.recv_timeout(Duration::from_secs(600)) {
+        let lacking = core
+            .health()
+            .domains
+            .iter()
+            .any(|domain| !domain.copy.is_empty());
+        let pause = Duration::from_secs(if lacking { 5 } else { 600 });
+        match bell.recv_timeout(pause) {
             Ok(()) => save(core, stores, false),
-            Err(mpsc::RecvTimeoutError::Timeout) => save(core, stores, true),
+            Err(mpsc::RecvTimeoutError::Timeout) => save(core, stores, !lacking),
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
         // A burst of changes is one write a second.
@@ -734,11 +741,15 @@ pub fn save(core: &Core, stores: &[Store], all: bool) {
         let problem = match bytes.and_then(|bytes| store.save(&bytes)) {
             Ok(()) => String::new(),
             Err(error) => {
+                core.inputs().domains[at].unsaved = true;
                 let error = service::exit::chain(&error);
-                tracing::warn!(event = "replica.not_saved", error);
                 format!("{error}; a restart without the server would serve what was written before")
             }
         };
-        core.health().domains[at].copy = problem;
+        let copy = &mut core.health().domains[at].copy;
+        if !problem.is_empty() && *copy != problem {
+            tracing::warn!(event = "replica.not_saved", error = problem);
+        }
+        *copy = problem;
     }
 }

@@ -7,6 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
+use crate::config::Schema;
+
+use self::needless::{NEEDLESS, NEEDLESS_NSS, NEEDLESS_PAM, NEEDLESS_SSSD};
+
+mod needless;
+
 /// Where the bind password is expected.
 const PASSWORD_FILE: &str = "/etc/directoryd/secret/bind-password";
 
@@ -43,7 +49,8 @@ type Sections = BTreeMap<String, BTreeMap<String, String>>;
 /// # Errors
 /// [`ImportError`].
 pub fn import(text: &str) -> Result<Imported, ImportError> {
-    let sections = sections(text)?;
+    // A byte order mark, as editors of Windows leave it.
+    let sections = sections(text.strip_prefix('\u{feff}').unwrap_or(text))?;
     let listed = sections
         .get("sssd")
         .and_then(|section| section.get("domains"));
@@ -59,7 +66,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
             .collect(),
     };
     let nothing = BTreeMap::new();
-    let pam = sections.get("pam").unwrap_or(&nothing);
+    let [pam, nss] = ["pam", "nss"].map(|name| sections.get(name).unwrap_or(&nothing));
     let mut all = All::default();
     for domain in &enabled {
         let settings = sections
@@ -72,6 +79,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
                 _ => format!("{PASSWORD_FILE}.{}", domain.to_lowercase()),
             },
             settings,
+            nss,
             seen: BTreeSet::new(),
             root: Table::new(),
             ldap: Table::new(),
@@ -85,11 +93,26 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
             Err(error) => return Err(error),
         }
     }
-    for name in sections.keys() {
-        if matches!(name.as_str(), "sudo" | "autofs" | "pac" | "ifp" | "ssh")
-            || name.starts_with("application/")
-        {
-            all.notes.push(format!("[{name}] is left out"));
+    for (name, settings) in &sections {
+        let known = match name.as_str() {
+            "sssd" => NEEDLESS_SSSD,
+            "nss" => NEEDLESS_NSS,
+            "pam" => NEEDLESS_PAM,
+            other => {
+                let domain = other.strip_prefix("domain/");
+                if domain.is_none_or(|domain| domain.contains('/')) {
+                    all.notes.push(format!("[{name}] is left out"));
+                }
+                continue;
+            }
+        };
+        for (key, value) in settings {
+            let ours = (key == "override_space" && value == "_")
+                || (key.starts_with("filter_") && split(value).iter().all(|name| name == "root"));
+            if !ours && !known.contains(&key.as_str()) {
+                let note = format!("[{name}] {key} = {value} is left out");
+                all.notes.push(note);
+            }
         }
     }
     match all.domains.is_empty() {
@@ -199,59 +222,14 @@ struct Work<'a> {
     /// Where its bind password is expected.
     password_file: String,
     settings: &'a BTreeMap<String, String>,
+    /// What holds for all domains.
+    nss: &'a BTreeMap<String, String>,
     seen: BTreeSet<&'static str>,
     root: Table,
     ldap: Table,
     access: Table,
     notes: Vec<String>,
 }
-
-/// Settings without an equal that need none: caches, time-outs and the like.
-const NEEDLESS: &[&str] = &[
-    "enabled",
-    "enumerate",
-    "entry_cache_timeout",
-    "cache_first",
-    "subdomain_enumerate",
-    "use_fully_qualified_names",
-    "ldap_enumeration_refresh_timeout",
-    "ldap_purge_cache_timeout",
-    "ldap_connection_expire_timeout",
-    "ldap_page_size",
-    "ldap_referrals",
-    "ldap_search_timeout",
-    "ldap_network_timeout",
-    "ldap_opt_timeout",
-    "ldap_group_nesting_level",
-    "ldap_use_tokengroups",
-    "ldap_deref_threshold",
-    "ignore_group_members",
-    "refresh_expired_interval",
-    "debug_level",
-    "auth_provider",
-    "chpass_provider",
-    "id_provider",
-    "krb5_realm",
-    "krb5_store_password_if_offline",
-    "realmd_tags",
-    "ad_enable_gc",
-    "ldap_tls_cacertdir",
-    "lookup_family_order",
-    "offline_timeout",
-    "case_sensitive",
-    "ldap_account_expire_policy",
-    "ldap_pwd_policy",
-    "dyndns_update",
-    "ad_gpo_access_control",
-    "ldap_sasl_mech",
-    "ldap_sasl_authid",
-    "ldap_krb5_keytab",
-    "krb5_server",
-    "krb5_use_kdcinfo",
-    "krb5_validate",
-    "account_cache_expiration",
-    "entry_negative_timeout",
-];
 
 impl Work<'_> {
     fn note(&mut self, text: impl Into<String>) {
@@ -264,27 +242,39 @@ impl Work<'_> {
         (!value.is_empty()).then(|| value.clone())
     }
 
+    /// A setting of the domain, or of `[nss]` for all of them.
+    fn take_of_all(&mut self, key: &'static str) -> Option<String> {
+        let of_all = self.nss.get(key).filter(|value| !value.is_empty());
+        self.take(key).or_else(|| of_all.cloned())
+    }
+
     fn all(&mut self, pam: &BTreeMap<String, String>) -> Result<(), ImportError> {
         let provider = self.take("id_provider").unwrap_or_default();
         let schema = self.take("ldap_schema").unwrap_or_default().to_lowercase();
         let ours = match (provider.as_str(), schema.as_str()) {
-            ("ad", _) | ("ldap", "ad") => "ad",
-            ("ldap", "rfc2307bis") => "rfc2307bis",
+            ("ad", _) | ("ldap", "ad") => Schema::Ad,
+            ("ldap", "rfc2307bis") => Schema::Rfc2307bis,
             ("ldap", "ipa") | ("ipa", _) => {
                 self.note("an IPA directory is read as rfc2307bis; its host rules (HBAC) and overrides are left out");
-                "rfc2307bis"
+                Schema::Rfc2307bis
             }
-            ("ldap", "" | "rfc2307") => "rfc2307",
+            ("ldap", "" | "rfc2307") => Schema::Rfc2307,
             _ => return Err(ImportError::Provider(self.domain.clone(), provider)),
         };
-        self.ldap.insert("schema".into(), ours.into());
+        let name = match ours {
+            Schema::Rfc2307 => "rfc2307",
+            Schema::Rfc2307bis => "rfc2307bis",
+            Schema::Ad => "ad",
+        };
+        self.ldap.insert("schema".into(), name.into());
         self.servers(&provider);
-        self.bases(&provider);
+        self.bases(&provider, ours);
         self.binding();
         self.tls(&provider);
         self.ids(ours, &provider);
         self.looks(ours);
-        self.rules();
+        self.differences(ours);
+        self.rules(ours, &provider);
         self.offline(pam);
         self.rest();
         Ok(())
@@ -322,11 +312,14 @@ impl Work<'_> {
             self.ldap.insert("backup-uris".into(), Value::Array(backup));
         }
         if uris.is_empty() {
-            let host = self.domain.to_lowercase();
+            // What sssd does by itself.
+            let named = ["dns_discovery_domain", "ad_domain", "ipa_domain"];
+            let named = named.iter().find_map(|key| self.settings.get(*key));
+            let host = named.unwrap_or(&self.domain).to_lowercase();
             self.note(format!(
-                "no server is named: uris is a guess, ldaps://{host}"
+                "no server is named: those that DNS has for {host} are asked; their certificates must name them"
             ));
-            uris.push(format!("ldaps://{host}"));
+            uris.push(format!("ldap+srv://{host}"));
         }
         if provider != "ldap" {
             self.note("servers are asked over ldaps:// with a bind account, not with Kerberos");
@@ -335,7 +328,7 @@ impl Work<'_> {
         self.ldap.insert("uris".into(), Value::Array(uris));
     }
 
-    fn bases(&mut self, provider: &str) {
+    fn bases(&mut self, provider: &str, schema: Schema) {
         let named = match provider {
             "ad" => self.take("ad_domain"),
             "ipa" => self.take("ipa_domain"),
@@ -345,34 +338,80 @@ impl Work<'_> {
             let parts = name.split('.').map(|part| format!("dc={part}"));
             parts.collect::<Vec<_>>().join(",")
         };
-        let base = self.base("ldap_search_base").unwrap_or_else(|| {
-            from_name(&named.unwrap_or_else(|| self.domain.clone()).to_lowercase())
+        let (base, for_all) = self.base("ldap_search_base").unwrap_or_else(|| {
+            let suffix = from_name(&named.unwrap_or_else(|| self.domain.clone()).to_lowercase());
+            // The rest of an IPA directory has everybody a second time (cn=compat).
+            let place = if provider == "ipa" {
+                "cn=accounts,"
+            } else {
+                ""
+            };
+            (format!("{place}{suffix}"), None)
         });
         self.ldap.insert("base".into(), base.into());
-        for (theirs, ours) in [
-            ("ldap_user_search_base", "user-base"),
-            ("ldap_group_search_base", "group-base"),
+        for (theirs, ours, class, filter, preset) in [
+            (
+                "ldap_user_search_base",
+                "user-base",
+                "ldap_user_object_class",
+                "user-filter",
+                schema.users(),
+            ),
+            (
+                "ldap_group_search_base",
+                "group-base",
+                "ldap_group_object_class",
+                "group-filter",
+                schema.groups(),
+            ),
         ] {
-            if let Some(base) = self.base(theirs) {
+            let mut narrow = for_all.clone();
+            if let Some((base, own)) = self.base(theirs) {
                 self.ldap.insert(ours.into(), base.into());
+                narrow = own;
             }
+            // In Active Directory machines are users too, and lists of mail addresses groups: the preset knows.
+            let class = self.take(class).filter(|_| schema != Schema::Ad);
+            let class = class.map(|class| format!("(objectClass={class})"));
+            let whole = match narrow {
+                Some(narrow) => format!("(&{}{narrow})", class.as_deref().unwrap_or(preset)),
+                None => match class {
+                    Some(class) if class != preset => class,
+                    _ => continue,
+                },
+            };
+            self.ldap.insert(filter.into(), whole.into());
         }
     }
 
-    /// `base[?scope?[filter]]`, several in a row.
-    fn base(&mut self, key: &'static str) -> Option<String> {
+    /// `base[?scope?[filter]]`, several in a row; a filter says who is a user at all, so it is kept.
+    fn base(&mut self, key: &'static str) -> Option<(String, Option<String>)> {
         let value = self.take(key)?;
-        let mut parts = value.split('?');
+        let mut parts = value.split('?').map(str::trim);
         let base = parts.next()?.to_owned();
-        if parts.any(|part| !part.is_empty() && !part.eq_ignore_ascii_case("subtree")) {
+        let scope = parts.next().unwrap_or_default();
+        let filter = parts.next().filter(|filter| !filter.is_empty());
+        let is_whole = scope.is_empty() || scope.to_lowercase().starts_with("sub");
+        if !is_whole || parts.next().is_some() {
             self.note(format!(
-                "{key}: scope, filter and further bases are left out, '{base}' is kept"
+                "{key}: all below '{base}' is read; scope and further bases are left out"
             ));
         }
-        Some(base)
+        let filter = filter.map(|filter| match filter.starts_with('(') {
+            true => filter.to_owned(),
+            false => format!("({filter})"),
+        });
+        Some((base, filter))
     }
 
     fn binding(&mut self) {
+        let own = ["ldap_tls_cert", "ldap_tls_key"].map(|key| self.settings.contains_key(key));
+        if own == [true; 2] && !self.settings.contains_key("ldap_default_bind_dn") {
+            self.note(
+                "no bind account is named: the client certificate says who we are (SASL EXTERNAL)",
+            );
+            return;
+        }
         let dn = self.take("ldap_default_bind_dn").unwrap_or_else(|| {
             self.note("no bind account is named: bind-dn is to be filled in");
             let base = self
@@ -438,10 +477,10 @@ impl Work<'_> {
         }
     }
 
-    fn ids(&mut self, schema: &str, provider: &str) {
+    fn ids(&mut self, schema: Schema, provider: &str) {
         let mapping = self.take("ldap_id_mapping").map(|value| is_true(&value));
         let default = provider == "ad";
-        if schema == "ad" {
+        if schema == Schema::Ad {
             let mapping = mapping.unwrap_or(default);
             self.ldap.insert("id-mapping".into(), mapping.into());
         } else if mapping == Some(true) {
@@ -460,7 +499,7 @@ impl Work<'_> {
         if let Some(sid) = self.take("ldap_idmap_default_domain_sid") {
             map.insert("default-domain-sid".into(), sid.into());
         }
-        if !map.is_empty() && schema == "ad" {
+        if !map.is_empty() && schema == Schema::Ad {
             self.ldap.insert("id-map".into(), Value::Table(map));
         }
         if self
@@ -474,7 +513,7 @@ impl Work<'_> {
         }
     }
 
-    fn looks(&mut self, schema: &str) {
+    fn looks(&mut self, schema: Schema) {
         let mut attributes = Table::new();
         for (theirs, ours) in [
             ("ldap_user_name", "user-name"),
@@ -496,33 +535,92 @@ impl Work<'_> {
             self.ldap
                 .insert("attributes".into(), Value::Table(attributes));
         }
-        for (theirs, ours) in [
-            ("ldap_user_object_class", "user-filter"),
-            ("ldap_group_object_class", "group-filter"),
-        ] {
-            if let Some(class) = self.take(theirs) {
-                self.ldap
-                    .insert(ours.into(), format!("(objectClass={class})").into());
-            }
-        }
         for key in ["fallback_homedir", "override_homedir"] {
-            let Some(home) = self.take(key) else { continue };
-            if schema == "ad" && home.matches('%').count() == home.matches("%u").count() {
+            let Some(home) = self.take_of_all(key) else {
+                continue;
+            };
+            let domain = self.settings.get("ad_domain").unwrap_or(&self.domain);
+            let home = home.replace("%f", "%u@%d").replace("%d", domain);
+            if schema == Schema::Ad && home.matches('%').count() == home.matches("%u").count() {
                 self.ldap.insert("home-template".into(), home.into());
             } else {
                 self.note(format!("{key} = {home}: homes come from the entries (in ad, from home-template with %u)"));
             }
         }
         for key in ["default_shell", "override_shell"] {
-            let Some(shell) = self.take(key) else {
+            let Some(shell) = self.take_of_all(key) else {
                 continue;
             };
-            if schema == "ad" && key == "default_shell" {
+            if schema == Schema::Ad && key == "default_shell" {
                 self.ldap.insert("default-shell".into(), shell.into());
             } else {
                 self.note(format!("{key} = {shell}: shells come from the entries"));
             }
         }
+    }
+
+    /// What is another way here, whatever it is set to.
+    fn differences(&mut self, schema: Schema) {
+        let provider = self.take("auth_provider");
+        if let Some(provider @ ("krb5" | "proxy" | "none")) = provider.as_deref() {
+            self.note(format!(
+                "auth_provider = {provider}: passwords are tried at the directory here, by a bind"
+            ));
+        }
+        let is = |value: Option<String>, wanted| {
+            value.is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+        };
+        if is(self.take("use_fully_qualified_names"), "true") {
+            self.note("use_fully_qualified_names: names have no domain here, alice is alice");
+        }
+        if is(self.take("case_sensitive"), "false") && schema != Schema::Ad {
+            self.note("case_sensitive = false: names are taken as they are written, users with capitals are refused");
+        }
+        if let Some(policy) = self
+            .take("ldap_pwd_policy")
+            .filter(|policy| policy != "none")
+        {
+            self.note(format!(
+                "ldap_pwd_policy = {policy}: the age of passwords is the directory's to judge"
+            ));
+        }
+        for key in ["sudo_provider", "autofs_provider"] {
+            if let Some(provider) = self.take(key).filter(|provider| provider != "none") {
+                self.note(format!("{key} = {provider} is left out"));
+            }
+        }
+    }
+
+    /// The names of a rule as they are here. sssd takes them with their domain and, in Active Directory, in any case.
+    fn named(&mut self, key: &str, list: &str, schema: Schema) -> Vec<Value> {
+        let own = [Some(&self.domain), self.settings.get("ad_domain")];
+        let own: Vec<String> = own
+            .into_iter()
+            .flatten()
+            .map(|name| name.to_lowercase())
+            .collect();
+        let mut names = Vec::new();
+        for name in split(list) {
+            let (short, domain) = match name.split_once('@') {
+                Some((short, domain)) => (short, domain.to_lowercase()),
+                None => (name.as_str(), String::new()),
+            };
+            if !domain.is_empty() && !own.contains(&domain) || short.contains('\\') {
+                self.note(format!(
+                    "{key}: '{name}' is of another domain; write its short name"
+                ));
+            }
+            if schema != Schema::Ad && short.contains(' ') {
+                self.note(format!(
+                    "{key}: '{name}' has a space, and such a group is refused here"
+                ));
+            }
+            names.push(Value::String(match schema {
+                Schema::Ad => short.to_lowercase().replace(' ', "_"),
+                Schema::Rfc2307 | Schema::Rfc2307bis => short.to_owned(),
+            }));
+        }
+        names
     }
 
     /// Passwords while no server can be asked. Unlimited tries and days have no equal here.
@@ -565,7 +663,7 @@ impl Work<'_> {
             .insert("offline-passwords".into(), Value::Table(offline));
     }
 
-    fn rules(&mut self) {
+    fn rules(&mut self, schema: Schema, id_provider: &str) {
         let provider = self
             .take("access_provider")
             .unwrap_or_else(|| "permit".to_owned());
@@ -577,17 +675,15 @@ impl Work<'_> {
         ];
         let ad = provider == "ad";
         for (theirs, ours) in simple {
-            let names = self
-                .take(theirs)
-                .map(|list| split(&list))
-                .unwrap_or_default();
-            if provider == "simple" && !names.is_empty() {
-                let names = names
-                    .into_iter()
-                    .map(|name| Value::String(name.to_lowercase().replace(' ', "_")));
-                self.access
-                    .insert(ours.into(), Value::Array(names.collect()));
+            let list = self.take(theirs).unwrap_or_default();
+            if provider == "simple" && !list.is_empty() {
+                let names = self.named(theirs, &list, schema);
+                self.access.insert(ours.into(), Value::Array(names));
             }
+        }
+        let gpo = self.take("ad_gpo_access_control");
+        if ad && id_provider == "ad" && gpo.is_none_or(|gpo| gpo != "disabled") {
+            self.note("group policies (ad_gpo_access_control) are not read: who they keep out belongs in [access]");
         }
         let order = self.take("ldap_access_order").map(|list| split(&list));
         let filter = self
@@ -649,7 +745,10 @@ impl Work<'_> {
             .settings
             .iter()
             .filter(|(key, _)| {
-                !self.seen.contains(key.as_str()) && !NEEDLESS.contains(&key.as_str())
+                !self.seen.contains(key.as_str())
+                    && !NEEDLESS.contains(&key.as_str())
+                    && !key.starts_with("krb5_")
+                    && !key.starts_with("dyndns_")
             })
             .map(|(key, value)| format!("{key} = {value} is left out"))
             .collect();
@@ -708,9 +807,12 @@ fn is_true(value: &str) -> bool {
 }
 
 #[cfg(test)]
+mod usual;
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Schema};
+    use crate::config::Config;
 
     fn read(text: &str) -> (Config, String) {
         let imported = import(text).unwrap();
@@ -741,13 +843,14 @@ mod tests {
         assert_eq!(ldap.bind_dn.as_deref(), Some("cn=reader,dc=example,dc=org"));
         assert_eq!(ldap.attributes.member.as_deref(), Some("uniqueMember"));
         assert_eq!(ldap.attributes.user_name.as_deref(), Some("mail"));
-        assert_eq!(ldap.user_filter.as_deref(), Some("(objectClass=person)"));
+        let filter = Some("(&(objectClass=person)(x=y))");
+        assert_eq!(ldap.user_filter.as_deref(), filter);
         assert!(ldap.start_tls && ldap.ca_file.is_some());
         assert_eq!(config.minimum_id, 500);
         let offline = config.offline_passwords.as_ref().unwrap();
         assert_eq!(offline.valid_for.as_secs(), 2 * 86_400);
         assert_eq!((offline.tries, offline.tries_window.as_secs()), (3, 600));
-        assert_eq!(config.access.allow_groups, ["hpc_users", "admins"]);
+        assert_eq!(config.access.allow_groups, ["HPC Users", "admins"]);
         for part in [
             "authtok",
             "reqcert",

@@ -14,13 +14,13 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     os::unix::net::UnixStream,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use directory_client::Lookup;
-use support::{Lab, Settings, has_peers, run, wait};
+use directory_client::{Lookup, Verdict};
+use support::{Lab, Settings, accepted, attempt, has_peers, persons, run, wait};
 
 #[test]
 fn a_certificate_of_another_ca_gets_no_password() {
@@ -42,6 +42,79 @@ fn a_certificate_of_another_ca_gets_no_password() {
         "{status:?}"
     );
     assert!(!status.complete);
+}
+
+#[test]
+fn an_expired_certificate_costs_freshness_alone() {
+    if !has_peers("an_expired_certificate_costs_freshness_alone") {
+        return;
+    }
+    let mut lab = Lab::running(Settings::default());
+    let bob = lab.getent("passwd", "bob");
+    lab.stop_slapd();
+    let folder = lab.path("slapd/tls");
+    let sign = "cp server.pem good.pem && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key \
+                -CAcreateserial -days -1 -extfile server.ext -out server.pem";
+    let mut command = Command::new("sh");
+    command.args(["-c", sign]).current_dir(&folder);
+    let signed = command.stderr(Stdio::null()).status().unwrap();
+    assert!(signed.success());
+    lab.start_slapd();
+    let status = lab.until(|status| status.problem.contains("Expired"));
+    assert!(status.complete && status.server.is_empty(), "{status:?}");
+    assert_eq!(lab.getent("passwd", "bob"), bob);
+    let found = lab.client().account("bob", Duration::from_millis(100));
+    assert!(!found.unwrap().found().unwrap().fresh);
+    // No password either: neither good nor bad.
+    assert_eq!(attempt(&lab, "bob", &persons(&lab)), Verdict::Unavailable);
+
+    lab.stop_slapd();
+    fs::rename(folder.join("good.pem"), folder.join("server.pem")).unwrap();
+    lab.start_slapd();
+    lab.until(|status| status.problem.is_empty() && !status.server.is_empty());
+    assert_eq!(attempt(&lab, "bob", &persons(&lab)), accepted());
+}
+
+/// The base is here and what is below it elsewhere, and elsewhere says that it is here.
+#[test]
+fn referrals_lead_nowhere() {
+    if !has_peers("referrals_lead_nowhere") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut lab = Lab::new(Settings::default());
+    // A server that is named and must not be asked, and ourselves.
+    let extra = format!(
+        "dn: ou=elsewhere,ou=people,dc=example,dc=org\nobjectClass: referral\nobjectClass: extensibleObject\n\
+         ou: elsewhere\nref: ldap://127.0.0.1:{port}/ou=people,dc=example,dc=org\n\n\
+         dn: ou=round,ou=people,dc=example,dc=org\nobjectClass: referral\nobjectClass: extensibleObject\n\
+         ou: round\nref: ldap://127.0.0.1:{}/ou=round,ou=people,dc=example,dc=org\n",
+        lab.port
+    );
+    lab.settings.extra = Box::leak(extra.into_boxed_str());
+    lab.start_slapd();
+    lab.start_daemon();
+    let status = lab.until(|status| status.complete);
+    assert_eq!((status.problem.as_str(), status.users > 0), ("", true));
+    assert!(lab.getent("passwd", "bob").starts_with("bob:"));
+    let bob = lab.client().account("bob", Duration::from_secs(3)).unwrap();
+    assert!(bob.found().unwrap().fresh);
+    let nobody = lab.client().account("mallory", Duration::from_secs(3));
+    assert_eq!(nobody.unwrap(), Lookup::NotFound);
+
+    // A base that is elsewhere as a whole is a mistake of ours, and said so.
+    lab.stop_daemon();
+    let text = fs::read_to_string(lab.path("directoryd.toml")).unwrap();
+    let text = text.replace("\"ou=people,", "\"ou=round,ou=people,");
+    fs::write(lab.path("directoryd.toml"), text).unwrap();
+    lab.start_daemon();
+    let status = lab.until(|status| status.problem.contains("referral (code 10)"));
+    assert!(!status.complete, "the copy is of another base: {status:?}");
+    let unknown = lab.client().account("bob", Duration::from_secs(3));
+    assert_eq!(unknown.unwrap(), Lookup::Unavailable);
+    assert!(listener.accept().is_err(), "nobody was sent there");
 }
 
 #[test]

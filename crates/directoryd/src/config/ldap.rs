@@ -182,6 +182,29 @@ pub enum Schema {
     Ad,
 }
 
+impl Schema {
+    /// The filter for users. Machines are of the same class in Active Directory.
+    pub fn users(self) -> &'static str {
+        match self {
+            Self::Rfc2307 | Self::Rfc2307bis => "(objectClass=posixAccount)",
+            Self::Ad => "(&(objectCategory=person)(objectClass=user))",
+        }
+    }
+
+    /// The filter for groups.
+    pub fn groups(self) -> &'static str {
+        match self {
+            Self::Rfc2307 => "(objectClass=posixGroup)",
+            Self::Rfc2307bis => {
+                "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
+                 (objectClass=groupOfUniqueNames))"
+            }
+            // Security groups; the others are lists of mail addresses.
+            Self::Ad => "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
+        }
+    }
+}
+
 impl Ldap {
     /// The key of our certificate, if we have one. Read each time: certificates are renewed while daemons
     /// run.

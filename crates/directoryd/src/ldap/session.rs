@@ -308,26 +308,15 @@ impl Session {
         Ok(replica)
     }
 
-    /// Which entries are users. Machines are of the same class in Active Directory.
+    /// Which entries are users.
     fn users_filter(&self) -> &str {
-        let preset = match self.config.schema {
-            Schema::Rfc2307 | Schema::Rfc2307bis => "(objectClass=posixAccount)",
-            Schema::Ad => "(&(objectCategory=person)(objectClass=user))",
-        };
+        let preset = self.config.schema.users();
         self.config.user_filter.as_deref().unwrap_or(preset)
     }
 
     /// Which entries are groups. Those without a number connect others.
     pub(super) fn groups_filter(&self) -> &str {
-        let preset = match self.config.schema {
-            Schema::Rfc2307 => "(objectClass=posixGroup)",
-            Schema::Rfc2307bis => {
-                "(|(objectClass=posixGroup)(objectClass=groupOfNames)(objectClass=groupOfMembers)\
-                 (objectClass=groupOfUniqueNames))"
-            }
-            // Security groups; the others are lists of mail addresses.
-            Schema::Ad => "(&(objectClass=group)(groupType:1.2.840.113556.1.4.803:=2147483648))",
-        };
+        let preset = self.config.schema.groups();
         self.config.group_filter.as_deref().unwrap_or(preset)
     }
 }

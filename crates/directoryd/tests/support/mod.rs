@@ -29,7 +29,7 @@ use nix::{
 use tempfile::TempDir;
 
 /// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The tests' own folder with everything that runs in it.
 pub struct Lab {

@@ -1,0 +1,91 @@
+//! Keys of sssd.conf that need no equal here: what they tune does not exist, or is as they say anyway.
+
+/// Settings without an equal that need none: caches, time-outs and the like.
+pub const NEEDLESS: &[&str] = &[
+    "enabled",
+    "enumerate",
+    "entry_cache_timeout",
+    "cache_first",
+    "subdomain_enumerate",
+    "ldap_enumeration_refresh_timeout",
+    "ldap_purge_cache_timeout",
+    "ldap_connection_expire_timeout",
+    "ldap_page_size",
+    "ldap_referrals",
+    "ldap_search_timeout",
+    "ldap_network_timeout",
+    "ldap_opt_timeout",
+    "ldap_group_nesting_level",
+    "ldap_use_tokengroups",
+    "ldap_deref_threshold",
+    "ignore_group_members",
+    "refresh_expired_interval",
+    "debug_level",
+    "chpass_provider",
+    "id_provider",
+    "hostid_provider",
+    "selinux_provider",
+    "subdomains_provider",
+    "session_provider",
+    "ipa_hostname",
+    "ad_hostname",
+    "realmd_tags",
+    "ad_enable_gc",
+    "ldap_tls_cacertdir",
+    "lookup_family_order",
+    "offline_timeout",
+    "ldap_account_expire_policy",
+    "dyndns_update",
+    "timeout",
+    "ldap_sasl_mech",
+    "ldap_sasl_authid",
+    "ldap_krb5_keytab",
+    "account_cache_expiration",
+    "entry_negative_timeout",
+];
+
+/// The same of `[sssd]`.
+pub const NEEDLESS_SSSD: &[&str] = &[
+    "config_file_version",
+    "services",
+    "domains",
+    "debug_level",
+    "reconnection_retries",
+    "sbus_timeout",
+    "user",
+    "monitor_resolv_conf",
+    "try_inotify",
+    "disable_netlink",
+    "enable_files_domain",
+];
+
+/// The same of `[nss]`; those with an equal are taken with the domain's own.
+pub const NEEDLESS_NSS: &[&str] = &[
+    "debug_level",
+    "reconnection_retries",
+    "enum_cache_timeout",
+    "entry_cache_nowait_percentage",
+    "entry_negative_timeout",
+    "local_negative_timeout",
+    "memcache_timeout",
+    "memcache_size_passwd",
+    "memcache_size_group",
+    "memcache_size_initgroups",
+    "fallback_homedir",
+    "override_homedir",
+    "default_shell",
+    "override_shell",
+];
+
+/// The same of `[pam]`.
+pub const NEEDLESS_PAM: &[&str] = &[
+    "debug_level",
+    "reconnection_retries",
+    "pam_id_timeout",
+    "pam_verbosity",
+    "pam_pwd_expiration_warning",
+    "get_domains_timeout",
+    "offline_credentials_expiration",
+    "offline_failed_login_attempts",
+    "offline_failed_login_delay",
+];
